@@ -1,0 +1,33 @@
+"""The layers that vision transformers are made of."""
+
+from keras_vit.layers.activations import gelu_tanh
+from keras_vit.layers.attention import MultiHeadSelfAttention
+from keras_vit.layers.class_token import ClassToken
+from keras_vit.layers.composite import Composite
+from keras_vit.layers.drop_path import DropPath
+from keras_vit.layers.layer_norm import LayerNorm
+from keras_vit.layers.matmul import MatMul
+from keras_vit.layers.mlp import MLP
+from keras_vit.layers.patch_embedding import PatchEmbedding
+from keras_vit.layers.pooling import TokenPooling
+from keras_vit.layers.position_embedding import PositionEmbedding, resize_positions
+from keras_vit.layers.scale import LayerScale, Scale
+from keras_vit.layers.transformer_block import TransformerBlock
+
+__all__ = [
+    "MLP",
+    "ClassToken",
+    "Composite",
+    "DropPath",
+    "LayerNorm",
+    "LayerScale",
+    "MatMul",
+    "MultiHeadSelfAttention",
+    "PatchEmbedding",
+    "PositionEmbedding",
+    "Scale",
+    "TokenPooling",
+    "TransformerBlock",
+    "gelu_tanh",
+    "resize_positions",
+]

@@ -1,0 +1,1 @@
+"""Reading published weights: the files' formats, their names, and how they fit a Keras model."""

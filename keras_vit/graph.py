@@ -1,0 +1,134 @@
+"""Any model as a flat graph of leaf layers: the form that folding, quantization, export and the look inside share."""
+
+from collections.abc import Callable, Iterator
+
+import keras
+
+from keras_vit.layers.composite import Composite, opened
+
+
+def leaves(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Every leaf layer of a model with the name it has in `flatten(model)`, such as "block_0.attention.query"."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        else:
+            yield from _leaves_below(layer, layer.name)
+
+
+def _leaves_below(layer, name):
+    if not isinstance(layer, Composite):
+        yield name, layer
+        return
+    for attribute, part in layer.parts().items():
+        yield from _leaves_below(part, f"{name}.{attribute}")
+
+
+def flatten(model: keras.Model) -> keras.Model:
+    """A copy of a model in which every composite layer is replaced by its leaves.
+
+    Args:
+        model: A functional or sequential model of any layers; composites of keras_vit are opened, others stay whole.
+
+    Returns:
+        A functional model with the same outputs and weights, whose layers are named by their place, such as
+        "block_0.attention.query". Training it leaves the original alone.
+    """
+
+    flat = opened_up(model)
+    copy_weights(dict(leaves(model)), flat)
+    return flat
+
+
+def opened_up(model: keras.Model) -> keras.Model:
+    """`flatten` without the weights: they are new."""
+
+    def call(layer, *args, **kwargs):
+        return (layer.call if isinstance(layer, keras.Model) else layer)(*args, **kwargs)
+
+    with opened():
+        return keras.models.clone_model(
+            as_functional(model), clone_function=_copy_named_by_place, call_function=call, recursive=True
+        )
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """A functional or sequential model as a functional one, sharing its layers; a sentence for any other."""
+    if isinstance(model, keras.Sequential) and model.built:
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise TypeError(
+            "A functional or a built sequential Keras model is needed, whose layers can be seen; "
+            f"received {type(model).__name__}."
+        )
+    return model
+
+
+def copy_weights(source: dict[str, keras.layers.Layer], target: keras.Model) -> None:
+    """Gives each layer of a flat model the weights of the source's layer of that name, by the weights' own names."""
+    for layer in target.layers:
+        given = {variable.name: variable for variable in source[layer.name].weights} if layer.name in source else {}
+        for variable in layer.weights:
+            if variable.name in given:
+                variable.assign(given[variable.name])
+
+
+def rebuild(
+    flat: keras.Model,
+    make: Callable[[keras.layers.Layer], keras.layers.Layer] | None = None,
+    call: Callable | None = None,
+) -> keras.Model:
+    """A copy of a flat model with some layers made or called differently; weights carry over by name.
+
+    Args:
+        flat: What `flatten` returned, or a model rebuilt from one.
+        make: From a layer to the layer that takes its place, not yet built, of the same name.
+        call: (layer, *args, **kwargs) -> output tensors, in place of calling the layer; may leave it out or put others
+            around it.
+    """
+
+    def clone(operation):
+        if make is not None and isinstance(operation, keras.layers.Layer):
+            return make(operation)
+        return copy(operation)
+
+    rebuilt = keras.models.clone_model(flat, clone_function=clone, call_function=call)
+    copy_weights({layer.name: layer for layer in flat.layers}, rebuilt)
+    return rebuilt
+
+
+def copy(operation):
+    """An unbuilt copy of a layer or operation, of the same name."""
+    return type(operation).from_config(operation.get_config())
+
+
+def producer(tensor: keras.KerasTensor):
+    """The layer or operation that gives a tensor of a functional model."""
+    return tensor._keras_history.operation
+
+
+def inputs_of(operation) -> list[keras.KerasTensor]:
+    """The tensors that a layer or operation of a flat model takes."""
+    return [tensor for node in operation._inbound_nodes for tensor in node.input_tensors]
+
+
+def consumers(flat: keras.Model) -> dict[str, list]:
+    """For each layer or operation of a flat model, by name, those that use what it gives."""
+    uses = {operation.name: [] for operation in flat.operations}
+    for operation in flat.operations:
+        for tensor in inputs_of(operation):
+            uses[producer(tensor).name].append(operation)
+    return uses
+
+
+def _copy_named_by_place(layer):
+    duplicate = copy(layer)
+    _name_parts(duplicate)
+    return duplicate
+
+
+def _name_parts(layer):
+    if isinstance(layer, Composite):
+        for attribute, part in layer.parts().items():
+            part.name = f"{layer.name}.{attribute}"
+            _name_parts(part)

@@ -1,0 +1,24 @@
+"""The learned class token (Dosovitskiy et al., arXiv 2010.11929, section 3.1, after BERT)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class ClassToken(keras.layers.Layer):
+    """Puts a learned token in front of a sequence.
+
+    Input: (batch, tokens, dim). Output: (batch, tokens + 1, dim).
+    """
+
+    def build(self, input_shape):
+        self.token = self.add_weight(name="token", shape=(1, 1, input_shape[-1]), initializer="zeros")
+
+    def call(self, tokens):
+        token = ops.broadcast_to(
+            ops.cast(self.token, tokens.dtype), (ops.shape(tokens)[0], 1, self.token.shape[-1])
+        )
+        return ops.concatenate([token, tokens], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[1] + 1, input_shape[2])

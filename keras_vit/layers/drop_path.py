@@ -1,0 +1,38 @@
+"""Stochastic depth (Huang et al., arXiv 1603.09382), dropping a residual branch for whole samples."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class DropPath(keras.layers.Layer):
+    """In training, sets each sample to zero with probability `rate` and scales the others by 1 / (1 - rate).
+
+    Args:
+        rate: Probability in [0, 1).
+        seed: Seed of the layer's random state, or None for one drawn from Keras' global seed.
+
+    Input and output: (batch, ...).
+    """
+
+    def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"DropPath's rate is at least 0 and below 1; received {rate}.")
+        self.rate = rate
+        self.seed = seed
+        if rate:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        keep = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) >= self.rate
+        return inputs * (ops.cast(keep, inputs.dtype) / (1 - self.rate))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -1,0 +1,66 @@
+"""Patch embedding (Dosovitskiy et al., arXiv 2010.11929, section 3.1, equation 1)."""
+
+import keras
+from keras import ops
+
+from keras_vit.layers.composite import Composite
+
+
+def pair(value: int | tuple[int, int], what: str) -> tuple[int, int]:
+    """A size given as one number or as (height, width), as (height, width)."""
+    sizes = (value, value) if isinstance(value, int) else tuple(value)
+    if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ValueError(f"{what} is a positive integer or a pair (height, width) of them; received {value!r}.")
+    return sizes
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class PatchEmbedding(Composite):
+    """Cuts an image into patches that do not overlap and projects each one to a token.
+
+    Args:
+        dim: Width of a token.
+        patch_size: Side of a patch in pixels, or (height, width).
+
+    Input: (batch, height, width, channels); height and width are multiples of the patch's.
+    Output: (batch, height / patch_height * width / patch_width, dim), row by row.
+    """
+
+    def __init__(self, dim: int, patch_size: int | tuple[int, int] = 16, **kwargs):
+        super().__init__(**kwargs)
+        self.dim = dim
+        self.patch_size = pair(patch_size, "patch_size")
+        self.projection = keras.layers.Conv2D(
+            dim, self.patch_size, strides=self.patch_size, dtype=self.dtype_policy, name="projection"
+        )
+
+    def grid(self, input_shape: tuple) -> tuple[int, int]:
+        """Rows and columns of patches in an image batch of this shape."""
+        if len(input_shape) != 4 or None in input_shape[1:]:
+            raise ValueError(
+                "PatchEmbedding takes image batches (batch, height, width, channels) of a fixed size; "
+                f"received the shape {tuple(input_shape)}."
+            )
+        size = tuple(input_shape[1:3])
+        if any(side % patch for side, patch in zip(size, self.patch_size, strict=True)):
+            fits = tuple(max(1, side // patch) * patch for side, patch in zip(size, self.patch_size, strict=True))
+            raise ValueError(
+                f"An image of {size[0]} x {size[1]} cannot be cut into patches of "
+                f"{self.patch_size[0]} x {self.patch_size[1]}; {fits[0]} x {fits[1]} would do."
+            )
+        return size[0] // self.patch_size[0], size[1] // self.patch_size[1]
+
+    def build(self, input_shape):
+        self.grid(input_shape)
+        self.projection.build(input_shape)
+
+    def call(self, images):
+        rows, columns = self.grid(images.shape)
+        return ops.reshape(self.projection(images), (-1, rows * columns, self.dim))
+
+    def compute_output_shape(self, input_shape):
+        rows, columns = self.grid(input_shape)
+        return (input_shape[0], rows * columns, self.dim)
+
+    def get_config(self):
+        return {**super().get_config(), "dim": self.dim, "patch_size": self.patch_size}

@@ -1,0 +1,93 @@
+"""The pre-normalization transformer encoder block (Dosovitskiy et al., arXiv 2010.11929, figure 1 and appendix A)."""
+
+import keras
+
+from keras_vit.layers.attention import MultiHeadSelfAttention
+from keras_vit.layers.composite import Composite
+from keras_vit.layers.drop_path import DropPath
+from keras_vit.layers.layer_norm import LayerNorm
+from keras_vit.layers.mlp import MLP
+from keras_vit.layers.scale import LayerScale
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class TransformerBlock(Composite):
+    """x + attention(norm(x)), then x + mlp(norm(x)); each branch may have a LayerScale and stochastic depth.
+
+    Args:
+        dim: Width of a token.
+        num_heads: Number of attention heads.
+        mlp_dim: Hidden width of the MLP.
+        qkv_bias: Whether query, key and value have a bias.
+        activation: Activation of the MLP, as in `MLP`.
+        epsilon: Of both normalizations.
+        layer_scale: Initial value of a LayerScale on each branch, or None for none.
+        drop_path_rate: Stochastic depth of each branch.
+        dropout_rate: Dropout in the MLP and after the attention's projection.
+        attention_dropout_rate: Dropout of the attention probabilities.
+
+    Input and output: (batch, tokens, dim), with a fixed number of tokens.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        qkv_bias: bool = True,
+        activation: str = "gelu",
+        epsilon: float = 1e-6,
+        layer_scale: float | None = None,
+        drop_path_rate: float = 0.0,
+        dropout_rate: float = 0.0,
+        attention_dropout_rate: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.settings = {
+            "dim": dim,
+            "num_heads": num_heads,
+            "mlp_dim": mlp_dim,
+            "qkv_bias": qkv_bias,
+            "activation": activation,
+            "epsilon": epsilon,
+            "layer_scale": layer_scale,
+            "drop_path_rate": drop_path_rate,
+            "dropout_rate": dropout_rate,
+            "attention_dropout_rate": attention_dropout_rate,
+        }
+        dtype = self.dtype_policy
+        self.norm1 = LayerNorm(epsilon, dtype=dtype, name="norm1")
+        self.attention = MultiHeadSelfAttention(
+            dim, num_heads, qkv_bias, dropout_rate, attention_dropout_rate, dtype=dtype, name="attention"
+        )
+        self.norm2 = LayerNorm(epsilon, dtype=dtype, name="norm2")
+        self.mlp = MLP(dim, mlp_dim, activation, dropout_rate, dtype=dtype, name="mlp")
+        if layer_scale is not None:
+            self.layer_scale1 = LayerScale(layer_scale, dtype=dtype, name="layer_scale1")
+            self.layer_scale2 = LayerScale(layer_scale, dtype=dtype, name="layer_scale2")
+        self.drop_path1 = DropPath(drop_path_rate, dtype=dtype, name="drop_path1")
+        self.drop_path2 = DropPath(drop_path_rate, dtype=dtype, name="drop_path2")
+        self.add1 = keras.layers.Add(dtype=dtype, name="add1")
+        self.add2 = keras.layers.Add(dtype=dtype, name="add2")
+
+    def build(self, input_shape):
+        for part in self.parts().values():
+            if not isinstance(part, keras.layers.Add):
+                part.build(input_shape)
+
+    def call(self, tokens):
+        branch = self.attention(self.norm1(tokens))
+        if self.settings["layer_scale"] is not None:
+            branch = self.layer_scale1(branch)
+        tokens = self.add1([tokens, self.drop_path1(branch)])
+        branch = self.mlp(self.norm2(tokens))
+        if self.settings["layer_scale"] is not None:
+            branch = self.layer_scale2(branch)
+        return self.add2([tokens, self.drop_path2(branch)])
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}

@@ -1,0 +1,57 @@
+"""What every family's builder does the same way: its input, its head, and its weights."""
+
+import os
+
+import keras
+
+from keras_vit.weights.load import load_weights
+
+
+def image_input(
+    input_shape: tuple[int, int, int] | None,
+    default_size: tuple[int, int],
+    input_tensor=None,
+    dtype: str | None = None,
+) -> keras.KerasTensor:
+    """The tensor a model starts from: the caller's, or a new input of (height, width, channels), channels last."""
+    shape = (*default_size, 3) if input_shape is None else tuple(input_shape)
+    if input_tensor is not None:
+        shape = tuple(input_tensor.shape[1:])
+    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(
+            "input_shape is (height, width, channels) with three positive integers, such as (224, 224, 3); "
+            f"received {shape}."
+        )
+    if keras.config.image_data_format() == "channels_first" or (shape[0] in (1, 3) and shape[2] > 4):
+        raise ValueError(
+            "keras_vit's models take channels-last images (height, width, channels), the layout that devices run; "
+            f"received the shape {shape} with image_data_format "
+            f"{keras.config.image_data_format()!r}. Use keras.config.set_image_data_format('channels_last') and give "
+            "input_shape with the channels last."
+        )
+    if input_tensor is not None:
+        return input_tensor
+    return keras.Input(shape, dtype=dtype, name="image")
+
+
+def classifier(features, classes: int, activation: str | None, dtype=None):
+    """Class scores (batch, classes) from a feature vector (batch, dim)."""
+    if not isinstance(classes, int) or classes < 1:
+        raise ValueError(f"classes is a positive integer; received {classes!r}.")
+    scores = keras.layers.Dense(classes, dtype=dtype, name="head")(features)
+    if activation in (None, "linear"):
+        return scores
+    # Probabilities in float32, whatever the dtype policy: a loss computed from float16 ones underflows.
+    return keras.layers.Activation(activation, dtype="float32", name="predictions")(scores)
+
+
+def with_weights(model: keras.Model, weights: str | os.PathLike | None) -> keras.Model:
+    """The model, with the weights of a file if one is given."""
+    if weights is not None:
+        if not os.path.exists(weights):
+            raise ValueError(
+                f"weights={weights!r} is not a file. Give None for random weights, or the path of a .safetensors, .npz "
+                "or .weights.h5 file."
+            )
+        load_weights(model, weights)
+    return model

@@ -1,0 +1,74 @@
+"""The facts about a model: what it costs and where it comes from."""
+
+import math
+import threading
+
+import keras
+import numpy as np
+
+from keras_vit.graph import inputs_of, opened_up
+from keras_vit.layers import MatMul
+from keras_vit.models.registry import variant
+
+
+def count_macs(model: keras.Model) -> int:
+    """Multiply-accumulates of one image: convolutions, dense layers and products of activations.
+
+    Papers that say FLOPs nearly always mean this number. Elementwise work, norms, softmax and pooling are not counted.
+    """
+    return sum(_macs(layer) for layer in opened_up(model).layers)
+
+
+def _macs(layer) -> int:
+    if isinstance(layer, keras.layers.Dense):
+        return math.prod(layer.output.shape[1:]) * layer.kernel.shape[0]
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size)
+    if isinstance(layer, keras.layers.Conv2D):
+        return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel.shape[:-1])
+    if isinstance(layer, MatMul):
+        return math.prod(layer.output.shape[1:]) * inputs_of(layer)[0].shape[-1]
+    return 0
+
+
+def model_info(name: str, **kwargs) -> dict:
+    """What is known of a model.
+
+    Args:
+        name: One of `list_models()`.
+        kwargs: Arguments of the model's function that change its cost, such as `classes` or `input_shape`.
+
+    Returns:
+        A dictionary: name, function, family, image_size (height, width) in pixels, parameters (running statistics not
+        counted), macs (see `count_macs`), paper, licence.
+    """
+    entry = variant(name)
+    facts = {}
+
+    def measure():
+        # Within a stateless scope variables have a shape and no memory, so that a model of a billion weights costs
+        # nothing. Keras keeps a list, per thread, of variables that wait for their values: a thread of its own
+        # takes that list with it when it ends.
+        try:
+            with keras.StatelessScope(initialize_variables=False):
+                model = entry.function(**kwargs)
+                facts["parameters"] = sum(int(np.prod(v.shape)) for v in model.trainable_weights)
+                facts["macs"] = count_macs(model)
+        except Exception as error:
+            facts["error"] = error
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    thread.join()
+    if "error" in facts:
+        raise facts["error"]
+    return {
+        "name": name,
+        "function": entry.function.__name__,
+        "family": entry.family,
+        "image_size": tuple(kwargs.get("input_shape") or entry.image_size)[:2],
+        "parameters": facts["parameters"],
+        "macs": facts["macs"],
+        "paper": entry.paper,
+        "licence": entry.licence,
+    }
