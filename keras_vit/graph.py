@@ -67,7 +67,11 @@ def as_functional(model: keras.Model) -> keras.Model:
 def copy_weights(source: dict[str, keras.layers.Layer], target: keras.Model) -> None:
     """Gives each layer of a flat model the weights of the source's layer of that name, by the weights' own names."""
     for layer in target.layers:
-        given = {variable.name: variable for variable in source[layer.name].weights} if layer.name in source else {}
+        given = (
+            {variable.name: variable for variable in source[layer.name].weights}
+            if layer.name in source
+            else {}
+        )
         for variable in layer.weights:
             if variable.name in given:
                 variable.assign(given[variable.name])

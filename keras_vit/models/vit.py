@@ -10,7 +10,14 @@ import os
 import keras
 import numpy as np
 
-from keras_vit.layers import ClassToken, LayerNorm, PatchEmbedding, PositionEmbedding, TokenPooling, TransformerBlock
+from keras_vit.layers import (
+    ClassToken,
+    LayerNorm,
+    PatchEmbedding,
+    PositionEmbedding,
+    TokenPooling,
+    TransformerBlock,
+)
 from keras_vit.models.build import classifier, image_input, with_weights
 from keras_vit.models.registry import register_variant
 

@@ -1,0 +1,80 @@
+"""From a Keras model to a TFLite (LiteRT) file."""
+
+import os
+import tempfile
+
+import keras
+import tensorflow as tf
+from keras_vit.edge.files import write_atomically
+from keras_vit.edge.int8_file import quantize_dynamically, quantize_products
+from keras_vit.edge.quantize import is_quantized, product_ranges, quantize_aware, without_ranges
+
+from keras_vit.fusion import fuse
+
+PRECISIONS = ("float32", "float16", "dynamic_int8", "hybrid_int8")
+
+
+def export(
+    model: keras.Model,
+    path: str | os.PathLike,
+    precision: str = "float32",
+    *,
+    calibration_data=None,
+) -> str:
+    """Writes a model as a .tflite file with a batch of one image and static shapes.
+
+    Args:
+        model: A functional float model, or what `quantize_aware` made of one. It is folded first (`keras_vit.fuse`).
+        path: The file to write, ending in ".tflite". It appears whole or not at all.
+        precision: "float32"; "float16" (weights stored in float16, computed in float32); "dynamic_int8" (int8 weights,
+            activations rounded as they come); "hybrid_int8" (products in int8 with fixed ranges, the rest in float).
+        calibration_data: Images, for "hybrid_int8" of a float model; see `quantize_aware`.
+
+    Returns:
+        The path.
+    """
+    path = os.fspath(path)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is one of {PRECISIONS}; received {precision!r}.")
+    if not path.endswith(".tflite"):
+        raise ValueError(f"The file's name ends in .tflite; received {path!r}.")
+    if precision == "hybrid_int8" and not is_quantized(model):
+        if calibration_data is None:
+            raise ValueError(
+                "hybrid_int8 needs the ranges of the activations: give calibration_data (images as in training), or a "
+                "model from keras_vit.edge.quantize_aware."
+            )
+        model = quantize_aware(model, calibration_data=calibration_data)
+
+    if precision == "hybrid_int8":
+        content = quantize_products(
+            _convert(without_ranges(model, kernels_on_grid=True)),
+            product_ranges(model),
+            model.input_shape[1:],
+        )
+    else:
+        floats = without_ranges(model, kernels_on_grid=False) if is_quantized(model) else fuse(model)
+        content = _convert(floats, half_weights=precision == "float16")
+        if precision == "dynamic_int8":
+            content = quantize_dynamically(content)
+    write_atomically(path, content)
+    return path
+
+
+def _convert(flat: keras.Model, half_weights: bool = False) -> bytes:
+    """A float TFLite file. `ExportArchive` freezes the variables, which a concrete function would leave in the file."""
+    shape = flat.input_shape[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        archive = keras.export.ExportArchive()
+        archive.track(flat)
+        archive.add_endpoint(
+            "serve",
+            lambda image: flat(image, training=False),
+            input_signature=[tf.TensorSpec((1, *shape), flat.inputs[0].dtype, name="image")],
+        )
+        archive.write_out(folder, verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if half_weights:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
