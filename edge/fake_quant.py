@@ -80,9 +80,7 @@ def on_grid(kernel):
     kernel = tf.convert_to_tensor(kernel)
     flat = tf.reshape(tf.cast(kernel, tf.float32), (-1, kernel.shape[-1]))
     limit = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(flat), axis=0), 1e-12))
-    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
-        flat, -limit, limit, 8, narrow_range=True
-    )
+    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(flat, -limit, limit, 8, narrow_range=True)
     return tf.cast(tf.reshape(rounded, kernel.shape), kernel.dtype)
 
 

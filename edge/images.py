@@ -51,17 +51,13 @@ def _parts(images: Any, batch: int) -> Iterator[Any]:
         if isinstance(part, tuple):
             part = (part[0], part[1] if len(part) > 1 else None)
         elif not isinstance(part, np.ndarray):
-            raise TypeError(
-                f"The dataset's elements are of type {type(part).__name__}; images must be {_ACCEPTED}."
-            )
+            raise TypeError(f"The dataset's elements are of type {type(part).__name__}; images must be {_ACCEPTED}.")
         yield part
 
 
 def _checked(pixels: np.ndarray, shape: tuple[int | None, ...], first: int) -> np.ndarray:
     """The batch as float32, if its images have the shape and are finite; `first` is the first one's index."""
-    fits = pixels.ndim == 4 and all(
-        want in (None, size) for want, size in zip(shape, pixels.shape[1:], strict=True)
-    )
+    fits = pixels.ndim == 4 and all(want in (None, size) for want, size in zip(shape, pixels.shape[1:], strict=True))
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"Images must come in batches of shape (N, {wanted}); received {pixels.shape}.")

@@ -82,21 +82,20 @@ def _run_quantizer(float_file, entries, statistics) -> bytes:
     with needs("ai-edge-quantizer", "writing int8 files"):
         from ai_edge_quantizer import qtyping, quantizer
 
-    # It reports its progress on the terminal; what matters of it is in the audit of the file.
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        with contextlib.redirect_stderr(io.StringIO()):
-            path = os.path.join(folder, "float.tflite")
-            with open(path, "wb") as file:
-                file.write(float_file)
-            run = quantizer.Quantizer(path)
-            for regex, kind, config in entries(qtyping):
-                run.update_quantization_recipe(
-                    regex=regex,
-                    operation_name=qtyping.TFLOperationName(kind),
-                    op_config=config,
-                    algorithm_key="min_max_uniform_quantize",
-                )
-            return bytes(run.quantize(statistics()).quantized_model)
+    quiet = io.StringIO()  # It reports its progress on the terminal; what matters of it is in the file's audit.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+        path = os.path.join(folder, "float.tflite")
+        with open(path, "wb") as file:
+            file.write(float_file)
+        run = quantizer.Quantizer(path)
+        for regex, kind, config in entries(qtyping):
+            run.update_quantization_recipe(
+                regex=regex,
+                operation_name=qtyping.TFLOperationName(kind),
+                op_config=config,
+                algorithm_key="min_max_uniform_quantize",
+            )
+        return bytes(run.quantize(statistics()).quantized_model)
 
 
 def _agree(limits, name, limit, layer):
@@ -134,8 +133,8 @@ class _Graph:
 
     def activations(self, op: int) -> list[int]:
         """The inputs of an operation that are not constants."""
-        constant = lambda tensor: self._buffers[self._graph.tensors[tensor].buffer].data is not None  # noqa: E731
-        return [tensor for tensor in self._graph.operators[op].inputs if tensor >= 0 and not constant(tensor)]
+        tensors = [tensor for tensor in self._graph.operators[op].inputs if tensor >= 0]
+        return [tensor for tensor in tensors if self._buffers[self._graph.tensors[tensor].buffer].data is None]
 
     def products_by_layer(self, layers) -> dict[int, str]:
         """Which layer each product of the file comes from: its path stands in the names of the tensors it gives.

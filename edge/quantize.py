@@ -56,9 +56,7 @@ def quantize_aware(
     if scheme not in SCHEMES:
         raise ValueError(f"scheme is one of {SCHEMES}; received {scheme!r}.")
     if is_quantized(model):
-        raise ValueError(
-            f"The model {model.name!r} is quantized already; give the float model it was made from."
-        )
+        raise ValueError(f"The model {model.name!r} is quantized already; give the float model it was made from.")
     flat = fuse(model)
     limits = calibrate(flat, calibration_data, batch_size)
 
@@ -159,9 +157,9 @@ def _with_ranges(flat, mark, make):
 
 
 def _fused_activation(layer):
-    return not isinstance(layer, tuple(_QUANTIZED)) or getattr(
-        layer, "activation", keras.activations.linear
-    ) in (_FUSED_ACTIVATIONS)
+    return not isinstance(layer, tuple(_QUANTIZED)) or getattr(layer, "activation", keras.activations.linear) in (
+        _FUSED_ACTIVATIONS
+    )
 
 
 def _on_grid(tensor, marked):

@@ -67,11 +67,7 @@ def as_functional(model: keras.Model) -> keras.Model:
 def copy_weights(source: dict[str, keras.layers.Layer], target: keras.Model) -> None:
     """Gives each layer of a flat model the weights of the source's layer of that name, by the weights' own names."""
     for layer in target.layers:
-        given = (
-            {variable.name: variable for variable in source[layer.name].weights}
-            if layer.name in source
-            else {}
-        )
+        given = {variable.name: variable for variable in source[layer.name].weights} if layer.name in source else {}
         for variable in layer.weights:
             if variable.name in given:
                 variable.assign(given[variable.name])
@@ -117,11 +113,13 @@ def inputs_of(operation) -> list[keras.KerasTensor]:
 
 
 def consumers(flat: keras.Model) -> dict[str, list]:
-    """For each layer or operation of a flat model, by name, those that use what it gives."""
+    """By name of each layer or operation of a flat model, those that use what it gives; None is the model's output."""
     uses = {operation.name: [] for operation in flat.operations}
     for operation in flat.operations:
         for tensor in inputs_of(operation):
             uses[producer(tensor).name].append(operation)
+    for tensor in flat.outputs:
+        uses[producer(tensor).name].append(None)
     return uses
 
 

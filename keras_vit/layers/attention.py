@@ -52,9 +52,7 @@ class MultiHeadSelfAttention(Composite):
         self.softmax = keras.layers.Activation(
             "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
         )
-        self.attention_dropout = keras.layers.Dropout(
-            attention_dropout_rate, dtype=dtype, name="attention_dropout"
-        )
+        self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
         self.context = MatMul(dtype=dtype, name="context")
         self.projection = keras.layers.Dense(dim, dtype=dtype, name="projection")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")

@@ -15,9 +15,7 @@ class ClassToken(keras.layers.Layer):
         self.token = self.add_weight(name="token", shape=(1, 1, input_shape[-1]), initializer="zeros")
 
     def call(self, tokens):
-        token = ops.broadcast_to(
-            ops.cast(self.token, tokens.dtype), (ops.shape(tokens)[0], 1, self.token.shape[-1])
-        )
+        token = ops.broadcast_to(ops.cast(self.token, tokens.dtype), (ops.shape(tokens)[0], 1, self.token.shape[-1]))
         return ops.concatenate([token, tokens], axis=1)
 
     def compute_output_shape(self, input_shape):

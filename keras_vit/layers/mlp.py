@@ -19,9 +19,7 @@ class MLP(Composite):
     Input: (..., any). Output: (..., dim).
     """
 
-    def __init__(
-        self, dim: int, hidden_dim: int, activation: str = "gelu", dropout_rate: float = 0.0, **kwargs
-    ):
+    def __init__(self, dim: int, hidden_dim: int, activation: str = "gelu", dropout_rate: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         self.dim = dim
         self.hidden_dim = hidden_dim

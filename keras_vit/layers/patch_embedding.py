@@ -10,9 +10,7 @@ def pair(value: int | tuple[int, int], what: str) -> tuple[int, int]:
     """A size given as one number or as (height, width), as (height, width)."""
     sizes = (value, value) if isinstance(value, int) else tuple(value)
     if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ValueError(
-            f"{what} is a positive integer or a pair (height, width) of them; received {value!r}."
-        )
+        raise ValueError(f"{what} is a positive integer or a pair (height, width) of them; received {value!r}.")
     return sizes
 
 
@@ -45,9 +43,7 @@ class PatchEmbedding(Composite):
             )
         size = tuple(input_shape[1:3])
         if any(side % patch for side, patch in zip(size, self.patch_size, strict=True)):
-            fits = tuple(
-                max(1, side // patch) * patch for side, patch in zip(size, self.patch_size, strict=True)
-            )
+            fits = tuple(max(1, side // patch) * patch for side, patch in zip(size, self.patch_size, strict=True))
             raise ValueError(
                 f"An image of {size[0]} x {size[1]} cannot be cut into patches of "
                 f"{self.patch_size[0]} x {self.patch_size[1]}; {fits[0]} x {fits[1]} would do."

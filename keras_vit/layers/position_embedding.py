@@ -79,9 +79,7 @@ def resize_positions(
         raise ValueError(f"method is one of {sorted(_METHODS)}; received {method!r}.")
     prefix = table.shape[1] - old_grid[0] * old_grid[1]
     if prefix < 0:
-        raise ValueError(
-            f"A table of {table.shape[1]} rows does not hold a grid of {old_grid[0]} x {old_grid[1]}."
-        )
+        raise ValueError(f"A table of {table.shape[1]} rows does not hold a grid of {old_grid[0]} x {old_grid[1]}.")
     if tuple(old_grid) == tuple(new_grid):
         return table
     patches = table[0, prefix:].reshape(*old_grid, -1).astype("float64")

@@ -32,15 +32,9 @@ def _from_pytorch(array, layer, weight):
 
 def _from_flax(array, layer, weight):
     # Attention kernels are split by head, (dim, heads, head dim) and (heads, head dim, dim), in Keras' own order.
-    if (
-        isinstance(layer, keras.layers.Dense)
-        and array.ndim == len(layer.kernel.shape) + 1
-        and weight == "kernel"
-    ):
+    if isinstance(layer, keras.layers.Dense) and array.ndim == len(layer.kernel.shape) + 1 and weight == "kernel":
         return (
-            array.reshape(array.shape[0], -1)
-            if "projection" not in layer.name
-            else array.reshape(-1, array.shape[-1])
+            array.reshape(array.shape[0], -1) if "projection" not in layer.name else array.reshape(-1, array.shape[-1])
         )
     if weight == "bias" and array.ndim == 2:
         return array.reshape(-1)

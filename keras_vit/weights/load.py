@@ -85,9 +85,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, head: bool = Tr
 
     has_head = _HEAD in layers
     head_names = tuple(
-        naming.place(_HEAD, weight)[0]
-        for weight in ("kernel", "bias")
-        if naming.place(_HEAD, weight) is not None
+        naming.place(_HEAD, weight)[0] for weight in ("kernel", "bias") if naming.place(_HEAD, weight) is not None
     )
     report.unused = sorted(set(arrays) - used)
     surplus = [
@@ -107,11 +105,7 @@ def _learned(layer):
 
 def _naming(model, layers, arrays, path) -> Naming:
     for namings in _FAMILIES.values():
-        if all(
-            namings[0].place(leaf, variable.name)
-            for leaf, layer in layers.items()
-            for variable in _learned(layer)
-        ):
+        if all(namings[0].place(leaf, variable.name) for leaf, layer in layers.items() for variable in _learned(layer)):
             break
     else:
         raise ValueError(
@@ -153,9 +147,7 @@ def _check(path, model, missing, misfit, surplus):
 
 def _grid(layers, model):
     projection = layers["patch_embedding.projection"]
-    return tuple(
-        side // stride for side, stride in zip(model.input_shape[1:3], projection.strides, strict=True)
-    )
+    return tuple(side // stride for side, stride in zip(model.input_shape[1:3], projection.strides, strict=True))
 
 
 def _resized(table, shape, grid, path):

@@ -49,16 +49,12 @@ class Naming:
                 return (name if array is None else f"{name}{self.layout.join}{array}"), index
         return None
 
-    def take(
-        self, arrays: dict[str, np.ndarray], leaf: str, layer: keras.layers.Layer, weight: str
-    ) -> np.ndarray:
+    def take(self, arrays: dict[str, np.ndarray], leaf: str, layer: keras.layers.Layer, weight: str) -> np.ndarray:
         """The array of a weight, as Keras lays it out."""
         name, index = self.place(leaf, weight)
         array = arrays[name]
         if index is not None:
             if array.shape[0] % 3:
-                raise ValueError(
-                    f"{name!r} stacks three arrays along its first axis; received {array.shape}."
-                )
+                raise ValueError(f"{name!r} stacks three arrays along its first axis; received {array.shape}.")
             array = np.split(array, 3)[index]
         return self.layout.convert(array, layer, weight)

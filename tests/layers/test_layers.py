@@ -1,0 +1,234 @@
+"""Each layer against NumPy written from its published formula, under whichever backend Keras runs."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vit import layers
+
+rng = np.random.default_rng(0)
+TOKENS = rng.normal(size=(2, 5, 12)).astype("float32")
+IMAGES = rng.normal(size=(2, 8, 12, 3)).astype("float32")
+
+# Every public layer with the input it takes.
+CASES = [
+    (layers.PatchEmbedding, {"dim": 7, "patch_size": (4, 3)}, IMAGES),
+    (layers.ClassToken, {}, TOKENS),
+    (layers.PositionEmbedding, {}, TOKENS),
+    (layers.LayerNorm, {"epsilon": 1e-3, "affine": False}, TOKENS),
+    (layers.MultiHeadSelfAttention, {"dim": 12, "num_heads": 3, "qkv_bias": False}, TOKENS),
+    (layers.MLP, {"dim": 12, "hidden_dim": 20, "activation": "gelu_tanh"}, TOKENS),
+    (layers.LayerScale, {"init": 0.5}, TOKENS),
+    (layers.Scale, {"factor": 0.25}, TOKENS),
+    (layers.DropPath, {"rate": 0.5, "seed": 3}, TOKENS),
+    (layers.TokenPooling, {}, TOKENS),
+    (
+        layers.TransformerBlock,
+        {"dim": 12, "num_heads": 2, "mlp_dim": 24, "layer_scale": 0.1, "drop_path_rate": 0.2},
+        TOKENS,
+    ),
+]
+
+
+def randomized(layer, inputs):
+    layer(inputs)
+    for variable in layer.trainable_weights:
+        variable.assign(rng.normal(size=variable.shape) * 0.5)
+    return layer
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def weights(layer):
+    return {variable.path.split("/", 1)[-1]: numpy(variable) for variable in layer.weights}
+
+
+def norm(x, epsilon=1e-6):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon)
+
+
+def gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def attention(x, w, heads):
+    head_dim = x.shape[-1] // heads
+    outputs = np.zeros_like(x)
+    q, k, v = (x @ w[f"{name}/kernel"] + w.get(f"{name}/bias", 0) for name in ("query", "key", "value"))
+    for head in range(heads):
+        part = slice(head * head_dim, (head + 1) * head_dim)
+        scores = np.einsum("bnd,bmd->bnm", q[..., part], k[..., part]) / math.sqrt(head_dim)
+        exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+        outputs[..., part] = exponentials / exponentials.sum(-1, keepdims=True) @ v[..., part]
+    return outputs @ w["projection/kernel"] + w["projection/bias"]
+
+
+@pytest.mark.parametrize(("layer", "settings", "inputs"), CASES, ids=lambda case: getattr(case, "__name__", ""))
+class TestEveryLayer:
+    def test_config_round_trip(self, layer, settings, inputs):
+        first = randomized(layer(**settings), inputs)
+        second = layer.from_config(first.get_config())
+        assert second.get_config() == first.get_config()
+        second(inputs)
+        second.set_weights(first.get_weights())
+        np.testing.assert_array_equal(numpy(second(inputs)), numpy(first(inputs)))
+
+    def test_shape_is_known_before_it_runs(self, layer, settings, inputs):
+        known = layer(**settings).compute_output_shape((None, *inputs.shape[1:]))
+        symbolic = layer(**settings)(keras.Input(inputs.shape[1:]))
+        assert tuple(known) == tuple(symbolic.shape) == (None, *layer(**settings)(inputs).shape[1:])
+
+    def test_saves_within_a_model(self, layer, settings, inputs, tmp_path):
+        image = keras.Input(inputs.shape[1:])
+        model = keras.Model(image, layer(**settings)(image))
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(numpy(loaded(inputs)), numpy(model(inputs)))
+
+    def test_mixed_precision_stays_near(self, layer, settings, inputs):
+        full = randomized(layer(**settings), inputs)
+        mixed = layer(**settings, dtype="mixed_bfloat16")
+        mixed(inputs)
+        mixed.set_weights(full.get_weights())
+        result = numpy(keras.ops.cast(mixed(inputs), "float32"))
+        assert np.max(np.abs(result - numpy(full(inputs)))) < 0.05 * max(1, np.max(np.abs(result)))
+
+
+def test_patch_embedding():
+    layer = randomized(layers.PatchEmbedding(7, (4, 3)), IMAGES)
+    w = weights(layer)
+    patches = IMAGES.reshape(2, 2, 4, 4, 3, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 8, -1)
+    expected = patches @ w["projection/kernel"].reshape(-1, 7) + w["projection/bias"]
+    np.testing.assert_allclose(numpy(layer(IMAGES)), expected, atol=1e-5)
+
+
+def test_class_token_comes_first():
+    layer = randomized(layers.ClassToken(), TOKENS)
+    outputs = numpy(layer(TOKENS))
+    np.testing.assert_array_equal(outputs[:, 1:], TOKENS)
+    np.testing.assert_array_equal(outputs[:, 0], np.repeat(weights(layer)["token"][:, 0], 2, axis=0))
+
+
+def test_position_embedding():
+    layer = randomized(layers.PositionEmbedding(), TOKENS)
+    np.testing.assert_allclose(numpy(layer(TOKENS)), TOKENS + weights(layer)["table"], atol=1e-6)
+
+
+def test_layer_norm():
+    layer = randomized(layers.LayerNorm(), TOKENS)
+    w = weights(layer)
+    np.testing.assert_allclose(numpy(layer(TOKENS)), norm(TOKENS) * w["gamma"] + w["beta"], atol=1e-5)
+
+
+def test_layer_norm_computes_in_float32():
+    # In float16 the square of 300 overflows.
+    large = np.float16(TOKENS * 300)
+    outputs = numpy(layers.LayerNorm(dtype="float16")(large))
+    assert outputs.dtype == np.float16
+    np.testing.assert_allclose(outputs, norm(large.astype("float32")), atol=5e-3)
+
+
+def test_attention():
+    layer = randomized(layers.MultiHeadSelfAttention(12, 3), TOKENS)
+    np.testing.assert_allclose(numpy(layer(TOKENS)), attention(TOKENS, weights(layer), 3), atol=1e-4)
+
+
+def test_mlp():
+    layer = randomized(layers.MLP(12, 20), TOKENS)
+    w = weights(layer)
+    hidden = gelu(TOKENS @ w["expand/kernel"] + w["expand/bias"])
+    np.testing.assert_allclose(numpy(layer(TOKENS)), hidden @ w["contract/kernel"] + w["contract/bias"], atol=1e-4)
+
+
+def test_transformer_block():
+    layer = randomized(layers.TransformerBlock(12, 2, 24, layer_scale=0.1), TOKENS)
+    w = weights(layer)
+
+    def part(prefix):
+        return {name.removeprefix(f"{prefix}/"): value for name, value in w.items() if name.startswith(f"{prefix}/")}
+
+    x = norm(TOKENS) * w["norm1/gamma"] + w["norm1/beta"]
+    x = TOKENS + attention(x, part("attention"), 2) * w["layer_scale1/gamma"]
+    y = norm(x) * w["norm2/gamma"] + w["norm2/beta"]
+    y = gelu(y @ w["mlp/expand/kernel"] + w["mlp/expand/bias"]) @ w["mlp/contract/kernel"] + w["mlp/contract/bias"]
+    np.testing.assert_allclose(numpy(layer(TOKENS)), x + y * w["layer_scale2/gamma"], atol=2e-4)
+
+
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_matmul(transpose_b):
+    a, b = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3, 5, 6))
+    given = np.swapaxes(b, -1, -2) if transpose_b else b
+    layer = layers.MatMul(transpose_b)
+    assert layer.compute_output_shape(a.shape, given.shape) == (2, 3, 4, 6)
+    assert layers.MatMul.from_config(layer.get_config()).transpose_b == transpose_b
+    np.testing.assert_allclose(numpy(layer(a.astype("float32"), given.astype("float32"))), a @ b, atol=1e-5)
+
+
+class TestDropPath:
+    inputs = np.ones((4000, 2, 3), "float32")
+
+    def test_drops_whole_samples_and_keeps_the_mean(self):
+        outputs = numpy(layers.DropPath(0.25, seed=1)(self.inputs, training=True))
+        assert np.all((outputs == outputs[:, :1, :1]).all())
+        np.testing.assert_allclose(np.unique(outputs), [0, 1 / 0.75], rtol=1e-6)
+        assert abs(outputs.mean() - 1) < 0.05
+
+    def test_does_nothing_in_inference(self):
+        np.testing.assert_array_equal(numpy(layers.DropPath(0.9)(self.inputs)), self.inputs)
+
+    def test_differs_from_call_to_call(self):
+        layer = layers.DropPath(0.5, seed=1)
+        first, second = (numpy(layer(self.inputs, training=True)) for _ in range(2))
+        assert not np.array_equal(first, second)
+
+    def test_refuses_a_rate_of_one(self):
+        with pytest.raises(ValueError, match=r"received 1\.0"):
+            layers.DropPath(1.0)
+
+
+class TestResizePositions:
+    table = rng.normal(size=(1, 1 + 12, 5))
+
+    def test_linear_is_scipys_zoom(self):
+        from scipy.ndimage import zoom
+
+        resized = layers.resize_positions(self.table, (3, 4), (7, 6))
+        expected = zoom(self.table[0, 1:].reshape(3, 4, 5), (7 / 3, 6 / 4, 1), order=1)
+        np.testing.assert_allclose(resized[0, 1:].reshape(7, 6, 5), expected, atol=1e-12)
+        np.testing.assert_array_equal(resized[:, 0], self.table[:, 0])
+
+    def test_cubic_reproduces_a_constant(self):
+        ones = layers.resize_positions(np.ones((1, 9, 2)), (3, 3), (5, 4), "cubic")
+        np.testing.assert_allclose(ones, 1, atol=1e-12)
+
+    def test_cubic_taps(self):
+        # At a quarter between two samples, a = -0.75: the four taps from Keys' formula.
+        impulse = np.zeros((1, 8, 1))
+        impulse[0, 3] = 1
+        resized = layers.resize_positions(impulse, (1, 8), (1, 16), "cubic")[0, :, 0]
+        a = -0.75
+        near = lambda d: (a + 2) * d**3 - (a + 3) * d**2 + 1  # noqa: E731
+        far = lambda d: a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a  # noqa: E731
+        np.testing.assert_allclose(resized[6:10], [near(0.25), near(0.25), near(0.75), far(1.25)], atol=1e-12)
+
+    def test_refuses_a_grid_that_does_not_fit(self):
+        with pytest.raises(ValueError, match="13 rows does not hold a grid of 4 x 4"):
+            layers.resize_positions(self.table, (4, 4), (8, 8))
+
+    def test_refuses_an_unknown_method(self):
+        with pytest.raises(ValueError, match="'nearest'"):
+            layers.resize_positions(self.table, (3, 4), (8, 8), "nearest")
+
+
+def test_attention_needs_a_fixed_number_of_tokens():
+    with pytest.raises(ValueError, match="fixed number of tokens"):
+        layers.MultiHeadSelfAttention(12, 3)(keras.Input((None, 12)))
+
+
+def test_patch_size_must_be_positive():
+    with pytest.raises(ValueError, match="patch_size"):
+        layers.PatchEmbedding(8, 0)

@@ -1,0 +1,95 @@
+"""The flat graph and the folded form of a model."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit
+
+IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 1)).astype("float32")
+
+
+def model(**settings):
+    built = keras_vit.ViT(
+        input_shape=(16, 16, 1), patch_size=4, width=24, depth=2, num_heads=3, classes=5,
+        classifier_activation=None, drop_path_rate=0.1, dropout_rate=0.1, **settings,
+    )  # fmt: skip
+    random = np.random.default_rng(1)
+    for variable in built.trainable_weights:
+        variable.assign(random.normal(size=variable.shape) * 0.3 + (variable.name == "gamma"))
+    return built
+
+
+def error(a, b):
+    a, b = np.asarray(a(IMAGES)), np.asarray(b(IMAGES))
+    return np.max(np.abs(a - b)) / np.max(np.abs(b))
+
+
+def test_flat_model_is_the_same_computation():
+    original = model()
+    flat = keras_vit.flatten(original)
+    assert not any(isinstance(layer, keras_vit.layers.Composite) for layer in flat.layers)
+    assert {"block_1.attention.query", "patch_embedding.projection"} <= {layer.name for layer in flat.layers}
+    assert error(flat, original) == 0
+
+
+def test_a_flat_model_can_be_trained_without_touching_the_original():
+    original = model()
+    before = original.get_weights()
+    flat = keras_vit.flatten(original)
+    flat.compile("sgd", "mse")
+    flat.fit(IMAGES, np.ones((3, 5)), verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, original.get_weights(), strict=True))
+    assert error(flat, original) > 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"layer_scale": 0.2}, {"qkv_bias": False}, {"representation_size": 7}])
+def test_folded_model_gives_the_same_outputs(settings):
+    original = model(**settings)
+    assert error(keras_vit.fuse(original), original) < 1e-5
+
+
+def test_folding_takes_the_factors_away():
+    names = [type(layer).__name__ for layer in keras_vit.fuse(model(layer_scale=0.2)).layers]
+    assert not {"Scale", "LayerScale", "Dropout", "DropPath"} & set(names)
+    norms = [layer for layer in keras_vit.fuse(model()).layers if isinstance(layer, keras_vit.layers.LayerNorm)]
+    # The last norm feeds a slice, so it keeps its scale and shift.
+    assert [layer.affine for layer in norms] == [False] * 4 + [True]
+
+
+def test_a_factor_used_twice_is_not_folded():
+    image = keras.Input((6,))
+    dense = keras.layers.Dense(4)(image)  # Scaled by one use of it, given out as it is by the other.
+    outputs = [keras_vit.layers.Scale(3.0)(dense), dense]
+    original = keras.Model(image, outputs)
+    x = np.random.default_rng(0).normal(size=(2, 6)).astype("float32")
+    for folded, expected in zip(keras_vit.fuse(original)(x), original(x), strict=True):
+        np.testing.assert_allclose(folded, expected, rtol=1e-6)
+
+
+def test_saving_a_folded_model(tmp_path):
+    folded = keras_vit.fuse(model())
+    folded.save(tmp_path / "folded.keras")
+    assert error(keras.models.load_model(tmp_path / "folded.keras"), folded) == 0
+
+
+def test_models_inside_models_are_opened():
+    image = keras.Input((16, 16, 1))
+    backbone = keras_vit.ViT(
+        include_top=False, pooling="token", input_shape=(16, 16, 1), patch_size=4, width=24, depth=1, num_heads=3
+    )
+    outer = keras.Model(image, keras.layers.Dense(3, name="classes")(backbone(image)))
+    flat = keras_vit.flatten(outer)
+    assert "block_0.mlp.expand" in {layer.name for layer in flat.layers}
+    assert error(flat, outer) == 0
+    sequential = keras.Sequential([keras.Input((16, 16, 1)), backbone, keras.layers.Dense(3, name="classes")])
+    assert error(keras_vit.fuse(sequential), sequential) < 1e-5
+
+
+def test_a_subclassed_model_is_refused():
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(TypeError, match="received Own"):
+        keras_vit.flatten(Own())
