@@ -27,7 +27,7 @@ class FileResult:
     """One exported file and what was measured on it; None where something was not."""
 
     model: str  # the files of one model stand together, in one latency plot
-    file: str  # its name
+    file: str  # its name; a latency plot has room for some 55 characters
     size_bytes: int
     top1: float | None = None  # fraction of the test images that it classifies rightly
     agreement: float | None = None  # fraction of the test images where it names the Keras model's class
@@ -312,10 +312,9 @@ def _curve_chart(parent: Element, caption: str, phases: Mapping, key: str, form:
         for kind, metric in kinds.items():
             _curve(svg, kind, [(x(i), y(epoch[metric])) for i, epoch in enumerate(phase, before + 1)])
         if before:
-            anchor, shift = ("end", -4) if x(before) > WIDTH / 2 else ("start", 4)
-            _add(svg, "line", class_="mark start", x1=x(before), x2=x(before), y1=24, y2=bottom)
-            text = f"{name} from epoch {before + 1}"
-            _add(svg, "text", text, x=x(before) + shift, y=34, text_anchor=anchor)
+            _add(svg, "line", class_="mark start", x1=x(before), x2=x(before), y1=top, y2=bottom)
+            _add(svg, "line", class_="mark start", x1=LEFT, x2=LEFT + 26, y1=30, y2=30)
+            _add(svg, "text", f"{name}, from epoch {before + 1}", x=LEFT + 34, y=34)
         before += len(phase)
 
 
@@ -369,7 +368,8 @@ def _overlay(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
         found = f"{attention.shape} with values from {attention.min():g} to {attention.max():g}"
         raise ValueError(f"Attention is (rows, columns) of numbers from 0 up; received {found}.")
     heat = _enlarge(attention / max(attention.max(), 1e-12), *pixels.shape[:2])[..., np.newaxis]
-    return (1 - heat) * 0.5 * pixels + heat * (0.35 + 0.65 * pixels) * (1.0, 0.6, 0.1)
+    gray = pixels.mean(axis=-1, keepdims=True)
+    return (1 - heat) * 0.5 * gray + heat * (0.35 + 0.65 * gray) * (1.0, 0.6, 0.1)
 
 
 def _png(pixels: np.ndarray) -> str:
@@ -389,24 +389,26 @@ STYLE = """
 * { box-sizing: border-box; margin: 0; }
 body { background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 1040px; margin: auto; padding: 24px 16px 48px; overflow-wrap: anywhere; }
-h1 { margin-bottom: 8px; font-size: 28px; line-height: 1.2; }
-h2 { margin: 36px 0 8px; font-size: 20px; break-after: avoid; }
-section > p, .notes, small, figcaption span { color: var(--soft); font-size: 14px; }
+h1 { margin-bottom: 8px; font-size: 1.75em; line-height: 1.2; }
+h2 { margin: 36px 0 8px; font-size: 1.25em; }
+section > p, .notes, small, figcaption span { color: var(--soft); font-size: 0.875em; }
+h2, section > p { break-after: avoid; }
 .highlights, .charts, .pictures, .pictures div, dl { display: grid; gap: 16px; }
-.highlights { grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); margin-top: 20px; }
+.highlights { grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); margin-top: 20px; }
 .highlights p, .pictures figure { padding: 12px 16px; background: var(--card); border: 1px solid var(--line);
   border-radius: 8px; }
-.highlights strong { display: block; font-size: 26px; line-height: 1.3; }
+.highlights strong { display: block; font-size: 1.6em; line-height: 1.3; }
 figure, tr, .highlights p { break-inside: avoid; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 15px; }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.94em; }
 th, td { padding: 6px 8px; text-align: right; vertical-align: top; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+th, td:nth-child(n+3) { white-space: nowrap; }
 th small { display: block; font-weight: normal; }
 thead, tbody { border-bottom: 1px solid var(--line); }
 dl { grid-template-columns: max-content 1fr; gap: 2px 12px; }
 .notes { grid-template-columns: max-content 1fr max-content 1fr; margin-top: 12px; }
 dt { font-weight: 600; }
-.charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); margin-top: 12px; }
+.charts { grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); margin-top: 12px; }
 .charts figcaption { font-weight: 600; }
 svg { display: block; width: 100%; }
 svg text { fill: var(--soft); font-size: 13px; }
@@ -431,5 +433,5 @@ figcaption span { display: block; }
   td::before { content: attr(data-heading); color: var(--soft); }
   td:nth-child(n) { text-align: right; }
   tr + tr { border-top: 1px dashed var(--line); } }
-@media print { body { font-size: 12px; } table { font-size: 11px; } th, td { padding: 4px; } }
+@media print { body { font-size: 12px; } th, td { padding: 4px; } }
 """
