@@ -32,9 +32,7 @@ class FileResult:
     top1: float | None = None  # fraction of the test images that it classifies rightly
     agreement: float | None = None  # fraction of the test images where it names the Keras model's class
     snr_db: float | None = None  # 10 log10 of the Keras model's output energy over the error's, in dB
-    samples_ms: Sequence[
-        float
-    ] = ()  # latency of each run in ms, in the order measured; empty if it never ran
+    samples_ms: Sequence[float] = ()  # latency of each run in ms, in the order measured; empty if never run
     speed: float | None = None  # p50 of the same model's float32 file over this file's p50
     partitions: int | None = None  # pieces that the XNNPACK delegate makes of the graph
 
@@ -279,7 +277,7 @@ def _latency_chart(parent: Element, model: str, rows: Sequence[FileResult]) -> N
         if beyond:
             _add(svg, "text", f"{beyond} ▸", x=RIGHT + 6, y=top + 56)
         # One label reaches left, the other right: they can't meet.
-        for name, value, anchor, shift in (("p50", row.p50_ms, "end", -3), ("p90", row.p90_ms, "start", 3)):
+        for name, value, anchor, shift in (("p50", row.p50_ms, "end", -4), ("p90", row.p90_ms, "start", 4)):
             _add(svg, "line", class_=f"mark {name}", x1=x(value), x2=x(value), y1=top + 24, y2=top + 64)
             text = f"{name} {_significant(value)}"
             _add(svg, "text", text, class_="value", x=x(value) + shift, y=top + 34, text_anchor=anchor)
