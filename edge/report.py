@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
+from keras_vit.edge.files import write_atomically
 
 EN_DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
@@ -172,17 +172,7 @@ def write_report(
             section = _add(main, "section")
             _add(section, "h2", heading)
             build(section, content)
-    _replace(Path(path), "<!doctype html>\n" + tostring(page, encoding="unicode", method="html") + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, b"<!doctype html>\n" + tostring(page, encoding="utf-8", method="html"))
 
 
 def _add(parent: Element, tag: str, text: object = None, **attributes: object) -> Element:
