@@ -1,0 +1,133 @@
+"""Image data for training: what `keras_vit.training.fit` asks of a source, and the sources."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from keras_vit.training import augment as augmentations
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Labelled images in three parts, ready to train on.
+
+    Every dataset gives batches (images, labels): images (batch, height, width, channels), float32; labels
+    (batch, classes), one-hot, float32.
+
+    Attributes:
+        class_names: One name a class, in the order of the labels' columns.
+        input_shape: (height, width, channels) of an image.
+        batch_size: Images in a batch. Every batch of `train` has as many.
+        steps_per_epoch: Batches in an epoch of `train`.
+        train: Called as `train(epoch, skip_steps)`: the batches of an epoch (counted from 0) but for the
+            first `skip_steps`. The batches are a function of the epoch and of `settings` alone, so that a run
+            that was interrupted sees those it would have seen.
+        validation: Each validation image once.
+        test: Each test image once.
+        test_images: The test images as one array (images, height, width, channels), float32.
+        test_labels: Their classes (images,), int64.
+        settings: Whatever decides the batches, in JSON's types. A run is continued only with equal settings.
+    """
+
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    batch_size: int
+    steps_per_epoch: int
+    train: Callable[[int, int], tf.data.Dataset]
+    validation: tf.data.Dataset
+    test: tf.data.Dataset
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    settings: dict
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bool = True) -> ImageData:
+    """Handwritten digits: 1,797 scanned images of 8 x 8 pixels in 10 classes, which come with scikit-learn.
+
+    They are the test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI
+    Machine Learning Repository, 1998). The split is by class and always the same: 1,257 images to train on,
+    180 for validation, 360 for the test.
+
+    Args:
+        image_size: Height and width in pixels, a multiple of 8; the images are enlarged bilinearly.
+        batch_size: Images in a batch. Training leaves out the images that don't fill one, others in each
+            epoch.
+        seed: Decides the order and the augmentation of the training images, not the split.
+        augment: Shift each training image by up to a tenth of its size, turn it by up to 10 degrees and scale
+            it by up to 10 percent.
+
+    Returns:
+        Images of one channel with values in [0, 1].
+
+    Raises:
+        ImportError: scikit-learn is missing.
+        ValueError: The image size is no multiple of 8, or the batch size is not between 1 and 1,257.
+    """
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise ImportError('The digits come with scikit-learn: pip install "keras-vit[train]"') from error
+    if image_size < 8 or image_size % 8:
+        raise ValueError(
+            f"image_size is a multiple of 8, the size of the scanned digits; received {image_size}."
+        )
+
+    source = load_digits()
+    images = (source.images[..., None] / 16).astype("float32")
+    images = tf.image.resize(images, (image_size, image_size), "bilinear").numpy()
+    labels = source.target.astype("int64")
+    rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
+    train, validation = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
+    if not 1 <= batch_size <= len(train):
+        raise ValueError(
+            f"batch_size is between 1 and {len(train)}, the training images; received {batch_size}."
+        )
+
+    one_hot = np.eye(10, dtype="float32")[labels]
+    train_images, train_labels = tf.constant(images[train]), tf.constant(one_hot[train])
+    steps = len(train) // batch_size
+
+    def epoch_batches(epoch: int, skip_steps: int = 0) -> tf.data.Dataset:
+        order = np.random.default_rng((seed, epoch)).permutation(len(train))
+        # With an image's index, this number makes the image's own seed for this epoch.
+        epoch_seed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+        def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            chosen = tf.gather(train_images, index)
+            if augment:
+                seeds = tf.stack([tf.fill([batch_size], tf.constant(epoch_seed, tf.int64)), index], axis=1)
+                chosen = augmentations.affine(chosen, seeds, shift=0.1, rotation=10, zoom=0.1)
+            return chosen, tf.gather(train_labels, index)
+
+        indices = tf.data.Dataset.from_tensor_slices(order[skip_steps * batch_size :])
+        batches = indices.batch(batch_size, drop_remainder=True)
+        return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def once(part: np.ndarray) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((images[part], one_hot[part])).batch(batch_size).prefetch(1)
+
+    return ImageData(
+        class_names=tuple(str(name) for name in source.target_names),
+        input_shape=(image_size, image_size, 1),
+        batch_size=batch_size,
+        steps_per_epoch=steps,
+        train=epoch_batches,
+        validation=once(validation),
+        test=once(test),
+        test_images=images[test],
+        test_labels=labels[test],
+        settings={
+            "source": "digits",
+            "image_size": image_size,
+            "batch_size": batch_size,
+            "seed": seed,
+            "augment": augment,
+        },
+    )
