@@ -54,7 +54,7 @@ def find_interpreter() -> tuple:
 
 
 # What the tables of a .tflite file refer to, by field number, as TensorFlow's schema.fbs numbers them: an int
-# is a vector of elements of so many bytes (a string is one of 1), a dict is a table, a list of a dict is a vector
+# is a vector of elements of so many bytes (a string is one of 1), a dict a table, a list of a dict a vector
 # of such tables. Operators' options are another table for each operator, and are known here as tables only.
 _NAMED = {0: 1}
 _SIGNATURE = {0: [_NAMED], 1: [_NAMED], 2: 1}
