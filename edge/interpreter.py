@@ -6,6 +6,7 @@ nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -121,11 +122,14 @@ class Interpreter:
 
     def close(self) -> None:
         """Ends the process."""
+        with contextlib.suppress(BrokenPipeError):  # it is dead already
+            self._process.stdin.close()  # the runner ends with its input
         try:
-            self._process.communicate('{"command": "stop"}\n', timeout=1)
+            self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:  # it is in the middle of something
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
+        self._process.stdout.close()
         self._log.close()
 
     def __enter__(self) -> Interpreter:

@@ -3,7 +3,7 @@
 This script is the device's half of `keras_vit.edge`. It needs Python 3.8, NumPy and a TensorFlow Lite
 interpreter, and nothing of keras_vit, so that it can be copied to a board and started there. Each line of
 standard input is a JSON object with a "command" and that command's arguments; each line of standard output is
-the command's answer, or {"error": the sentence, "kind": the exception's name}.
+the command's answer, or {"error": the sentence, "kind": the exception's name}. It stops with its input.
 
     {"command": "open", "file": PATH, "threads": 1}  -> runtime, load_ms
     {"command": "allocate"}                          -> allocate_ms, inputs, outputs
@@ -12,7 +12,6 @@ the command's answer, or {"error": the sentence, "kind": the exception's name}.
     {"command": "run", "images": NPY, "outputs": [NPY, ...]}
     {"command": "operators"}                         -> operators
     {"command": "memory"}                            -> peak_memory_mb
-    {"command": "stop"}
 """
 
 from __future__ import annotations
@@ -297,8 +296,6 @@ def main() -> None:
     for line in sys.stdin:
         arguments = json.loads(line)
         command = arguments.pop("command")
-        if command == "stop":
-            break
         try:
             answer = getattr(runner, command)(**arguments)
         except Exception as error:  # whatever it is, the other side is told
