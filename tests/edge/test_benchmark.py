@@ -2,10 +2,10 @@ import json
 import os
 import signal
 
-import keras_vit.edge.benchmark as benchmark_module
 import numpy as np
 import pytest
-from keras_vit.edge.benchmark import Benchmark, benchmark
+from keras_vit.edge.benchmark import Benchmark, Benchmarks, benchmark
+from keras_vit.edge.interpreter import Interpreter
 
 
 def _measured(samples, file="model.tflite", memory=12.5):
@@ -44,14 +44,14 @@ def test_memory_is_the_files_own(tflite_files):
 def test_several_files_take_turns_and_the_first_one_changes(tflite_files, monkeypatch):
     order = []
 
-    class Recorder(benchmark_module.Interpreter):
+    class Recorder(Interpreter):
         def request(self, command, **arguments):
             if command == "invoke":
                 order.append(files.index(self.file))
             return super().request(command, **arguments)
 
     files = [tflite_files[name] for name in ("float32", "float16", "int8")]
-    monkeypatch.setattr(benchmark_module, "Interpreter", Recorder)
+    monkeypatch.setitem(benchmark.__globals__, "Interpreter", Recorder)
     results = benchmark(files, runs=4, warmup=2)
     assert order[:3] == [0, 1, 2]  # first answers
     rounds = [order[3:][i : i + 3] for i in range(0, len(order) - 3, 3)]
@@ -73,7 +73,7 @@ def test_one_file_prints_as_a_table_and_several_against_the_first():
     lines = str(slow).splitlines()
     assert lines[0].split() == ["file", "p50", "ms", "p90", "ms", "p99", "ms", "init", "ms", "memory", "MB"]
     assert lines[2].split() == ["slow.tflite", "5.00", "5.00", "5.00", "30.00", "-"]
-    lines = str(benchmark_module.Benchmarks([slow, fast])).splitlines()
+    lines = str(Benchmarks([slow, fast])).splitlines()
     assert lines[0].endswith("speed")
     assert lines[2].split()[-1] == "1.00x"
     assert lines[3].split()[0] == "fast.tflite"
@@ -92,14 +92,14 @@ def test_a_file_that_the_runtime_cannot_run_is_named(tflite_files):
 
 
 def test_the_file_that_crashes_is_named(tflite_files, monkeypatch):
-    class Crashing(benchmark_module.Interpreter):
+    class Crashing(Interpreter):
         def request(self, command, **arguments):
             if command == "invoke" and self.file == tflite_files["int8"]:
                 os.kill(self._process.pid, signal.SIGKILL)
                 self._process.wait()
             return super().request(command, **arguments)
 
-    monkeypatch.setattr(benchmark_module, "Interpreter", Crashing)
+    monkeypatch.setitem(benchmark.__globals__, "Interpreter", Crashing)
     with pytest.raises(RuntimeError, match=r"int8\.tflite.*SIGKILL"):
         benchmark([tflite_files["float32"], tflite_files["int8"]], runs=1)
 
