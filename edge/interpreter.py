@@ -21,7 +21,8 @@ from keras_vit.edge import runner
 
 # What a runner's errors are raised as here; every other kind is the runtime's own complaint.
 _ERRORS = {
-    error.__name__: error for error in (FileNotFoundError, ImportError, IsADirectoryError, PermissionError)
+    error.__name__: error
+    for error in (FileNotFoundError, ImportError, IsADirectoryError, ModuleNotFoundError, PermissionError)
 }
 
 
@@ -81,7 +82,7 @@ class Interpreter:
         answer = json.loads(line)
         if "error" not in answer:
             return answer
-        sentence = answer["error"].strip()
+        sentence = " ".join(answer["error"].split())
         if self.file not in sentence and answer["kind"] != "ImportError":
             sentence = f"{self.file}: {sentence}"
         raise _ERRORS.get(answer["kind"], ValueError)(sentence)
