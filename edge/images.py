@@ -27,49 +27,53 @@ def image_batches(
         TypeError: `images` is neither an array nor a dataset, or its numbers are neither floats nor integers.
         ValueError: there are no images or endlessly many, or one has another shape or a value not finite.
     """
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; it must be 1 or more.")
+    shape = tuple(shape)
+    if isinstance(images, np.ndarray):
+        _check_kind(images, shape)
     seen = 0
-    for part in _parts(images, batch):
-        pixels, labels = part if isinstance(part, tuple) else (part, None)
-        yield _checked(np.asarray(pixels), tuple(shape), seen), labels
+    for pixels, labels in _parts(images, batch):
+        _check_kind(pixels, shape)
+        pixels = pixels.astype(np.float32, copy=False)
+        _check_finite(pixels, seen)
+        yield pixels, labels
         seen += len(pixels)
     if not seen:
         raise ValueError("There are no images: the array or dataset is empty.")
 
 
-def _parts(images: Any, batch: int) -> Iterator[Any]:
-    """Batches, or pairs of batch and labels."""
+def _parts(images: Any, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     if isinstance(images, np.ndarray):
-        if images.ndim == 0:
-            raise TypeError(f"images is a single {images.dtype}; it must be {_ACCEPTED}.")
-        yield from (images[first : first + batch] for first in range(0, len(images), batch))
+        yield from ((images[first : first + batch], None) for first in range(0, len(images), batch))
         return
     if not hasattr(images, "as_numpy_iterator"):
         raise TypeError(f"images is a {type(images).__name__}; it must be {_ACCEPTED}.")
     if int(images.cardinality()) == -1:
         raise ValueError("The dataset of images never ends; give it an end with .take(batches).")
-    for part in images.as_numpy_iterator():
-        if isinstance(part, tuple):
-            part = (part[0], part[1] if len(part) > 1 else None)
-        elif not isinstance(part, np.ndarray):
-            raise TypeError(f"The dataset's elements are of type {type(part).__name__}; images must be {_ACCEPTED}.")
-        yield part
+    for element in images.as_numpy_iterator():
+        pixels, labels, *_ = (*element, None) if isinstance(element, tuple) else (element, None)
+        if not isinstance(pixels, np.ndarray):
+            raise TypeError(f"The dataset's images are of type {type(pixels).__name__}; they must be arrays.")
+        yield pixels, labels
 
 
-def _checked(pixels: np.ndarray, shape: tuple[int | None, ...], first: int) -> np.ndarray:
-    """The batch as float32, if its images have the shape and are finite; `first` is the first one's index."""
-    fits = pixels.ndim == 4 and all(want in (None, size) for want, size in zip(shape, pixels.shape[1:], strict=True))
-    if not fits:
+def _check_kind(pixels: np.ndarray, shape: tuple[int | None, ...]) -> None:
+    if pixels.ndim != 1 + len(shape) or any(
+        want not in (None, size) for want, size in zip(shape, pixels.shape[1:], strict=True)
+    ):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"Images must come in batches of shape (N, {wanted}); received {pixels.shape}.")
     if pixels.dtype.kind not in "fiu":
         raise TypeError(f"Images must be floats or integers; received dtype {pixels.dtype}.")
-    pixels = pixels.astype(np.float32, copy=False)
+
+
+def _check_finite(pixels: np.ndarray, first: int) -> None:
+    """`first` is the index of the batch's first image."""
     finite = np.isfinite(pixels)
     if not finite.all():
         image, row, column, channel = (int(index) for index in np.argwhere(~finite)[0])
-        value = pixels[image, row, column, channel]
         raise ValueError(
-            f"Image {first + image} holds {value} at row {row}, column {column}, channel {channel}; "
-            "every value must be finite."
+            f"Image {first + image} holds {pixels[image, row, column, channel]} at row {row}, "
+            f"column {column}, channel {channel}; every value must be finite."
         )
-    return pixels

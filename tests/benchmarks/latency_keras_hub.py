@@ -1,0 +1,43 @@
+"""How a float32 ViT-Ti/16 compares with keras-hub's, exported the way Keras does it."""
+
+import os
+import tempfile
+
+from keras_vit.edge.result import table
+
+TARGET = 1.0  # times the speed of keras-hub's
+
+
+def export_keras_hub(path: str) -> None:
+    """Writes keras-hub's ViT of ViT-Ti/16's size with random weights: 224x224 images, 1000 classes."""
+    try:
+        from keras_hub.models import ViTBackbone, ViTImageClassifier
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{error}; this benchmark needs keras-hub: pip install keras-hub") from None
+    from tests.benchmarks.weights import randomize
+
+    backbone = ViTBackbone(
+        image_shape=(224, 224, 3), patch_size=16, num_layers=12, num_heads=3, hidden_dim=192, mlp_dim=768
+    )
+    model = ViTImageClassifier(backbone, num_classes=1000, activation="softmax")
+    randomize(model)
+    model.export(path, format="litert", verbose=False)
+
+
+def main() -> None:
+    import keras_vit
+    from keras_vit import edge
+    from tests.benchmarks.weights import randomize
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: os.path.join(folder, f"{name}.tflite") for name in ("keras_hub", "keras_vit")}
+        export_keras_hub(paths["keras_hub"])
+        model = keras_vit.ViT_Ti16()
+        randomize(model)
+        edge.export(model, paths["keras_vit"], precision="float32")
+        results = edge.benchmark(list(paths.values()))
+        partitions = [(name, str(edge.audit(path).partitions)) for name, path in paths.items()]
+    print(results)
+    print(table(("package", "XNNPACK partitions"), partitions))
+    speed = results[0].p50_ms / results[1].p50_ms
+    print(f"keras_vit is {speed:.2f} times as fast as keras-hub; the target is {TARGET} at least")

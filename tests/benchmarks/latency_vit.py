@@ -1,0 +1,31 @@
+"""How much faster than float32 a ViT-Ti/16 is in each precision that it can be exported in."""
+
+import os
+import tempfile
+
+import numpy as np
+from keras_vit.edge.result import table
+
+PRECISIONS = ("float32", "float16", "dynamic_int8", "hybrid_int8")
+TARGET = 2.5  # times the speed of float32, for hybrid_int8 on one thread of an x86-64 CPU
+
+
+def main() -> None:
+    import keras_vit
+    from keras_vit import edge
+    from tests.benchmarks.weights import randomize
+
+    model = keras_vit.ViT_Ti16()
+    randomize(model)
+    images = np.random.default_rng(0).standard_normal((8, *model.input_shape[1:])).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {precision: os.path.join(folder, f"{precision}.tflite") for precision in PRECISIONS}
+        for precision, path in paths.items():
+            calibration = {"calibration_data": images} if precision == "hybrid_int8" else {}
+            edge.export(model, path, precision=precision, **calibration)
+        results = edge.benchmark(list(paths.values()))
+        partitions = [(name, str(edge.audit(path).partitions)) for name, path in paths.items()]
+    print(results)
+    print(table(("precision", "XNNPACK partitions"), partitions))
+    speed = results[0].p50_ms / results[PRECISIONS.index("hybrid_int8")].p50_ms
+    print(f"hybrid_int8 is {speed:.2f} times as fast as float32; the target is {TARGET} at least")
