@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from keras_vit.edge.graph import Graph, Operator, read_graph
 from keras_vit.edge.interpreter import Interpreter
@@ -111,9 +112,7 @@ def _dynamic(subject: _Subject) -> Iterator[Finding]:
     for operator in subject.operators:
         dynamic = [tensor.shape for tensor in operator.outputs if tensor.dynamic]
         if dynamic and not any(tensor.dynamic for tensor in operator.inputs):
-            yield Finding(
-                "error", operator.name, operator.layer, f"gives the dynamic shape {dynamic[0]}: {advice}"
-            )
+            yield Finding("error", operator.name, operator.layer, f"gives the dynamic shape {dynamic[0]}: {advice}")
 
 
 def _outside_xnnpack(subject: _Subject) -> Iterator[Finding]:
@@ -169,7 +168,7 @@ def audit(file: str | os.PathLike, target: str = "cpu") -> Audit:
     if target not in _TARGETS:
         raise ValueError(f"target is {target!r}; these exist: {', '.join(map(repr, _TARGETS))}.")
     with Interpreter(file) as interpreter:
-        graph = read_graph(interpreter.file)
+        graph = read_graph(Path(interpreter.file).read_bytes())
         refusal = None
         try:
             interpreter.allocate()
@@ -215,11 +214,7 @@ def _outside(graph: Graph, nodes: list[dict]) -> list[Operator]:
 
 
 def _min_runtime(graph: Graph) -> str | None:
-    used = {
-        (operator.name, operator.version)
-        for operator in graph.operators + graph.nested
-        if not operator.custom
-    }
+    used = {(operator.name, operator.version) for operator in graph.operators + graph.nested if not operator.custom}
     releases = [release(name, version) for name, version in used]
     known = [numbers for numbers in releases if numbers is not None]
     if len(known) < len(releases):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from keras_vit.edge.interpreter import Interpreter
 from keras_vit.edge.result import table
 
@@ -80,10 +81,7 @@ class Benchmarks(list):
         rows = [
             [
                 os.path.basename(benchmark.file),
-                *(
-                    f"{ms:.2f}"
-                    for ms in (benchmark.p50_ms, benchmark.p90_ms, benchmark.p99_ms, benchmark.init_ms)
-                ),
+                *(f"{ms:.2f}" for ms in (benchmark.p50_ms, benchmark.p90_ms, benchmark.p99_ms, benchmark.init_ms)),
                 "-" if benchmark.peak_memory_mb is None else f"{benchmark.peak_memory_mb:.1f}",
             ]
             for benchmark in self

@@ -5,6 +5,7 @@ import os
 import keras
 import tensorflow as tf
 from keras import ops
+
 from keras_vit.edge.missing import needs
 
 

@@ -63,8 +63,8 @@ class Graph:
     min_runtime: str
 
 
-def read_graph(file: str) -> Graph:
-    """Reads a file that edge/runner.py's check_file has passed.
+def read_graph(content: bytes) -> Graph:
+    """Reads the content of a sound file: one just converted, or one that edge/runner.py's check_file has passed.
 
     Raises:
         ImportError: ai-edge-litert, which has the file format's schema, is not installed.
@@ -77,8 +77,7 @@ def read_graph(file: str) -> Graph:
             'run `pip install "keras-vit[edge]"`, or `pip install ai-edge-litert`.'
         ) from None
 
-    with open(file, "rb") as stream:
-        model = schema.ModelT.InitFromPackedBuf(stream.read(), 0)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     types = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 

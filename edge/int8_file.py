@@ -5,8 +5,11 @@ import io
 import os
 import re
 import tempfile
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+
+from keras_vit.edge.graph import Operator, Tensor, read_graph
 from keras_vit.edge.missing import needs
 
 _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
@@ -14,31 +17,24 @@ _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 _LAYOUT = ("RESHAPE", "TRANSPOSE")
 
 
-def quantize_products(
-    float_file: bytes, ranges: dict[str, tuple[list[float], float]], image_shape: tuple[int, int, int]
-) -> bytes:
+def quantize_products(float_file: bytes, ranges: dict[str, tuple[list[float], float]]) -> bytes:
     """Makes every matrix product of a float file int8, symmetric, with kernels per channel.
 
     Args:
         float_file: A converted model whose kernels lie on the int8 grid already.
         ranges: From `keras_vit.edge.quantize.product_ranges`: for each product's layer, the limits of its inputs and of
             its output.
-        image_shape: (height, width, channels) of the input.
     """
-    graph = _Graph(float_file)
+    operators = read_graph(float_file).operators
+    products = [op for op in operators if op.name in _PRODUCTS]
+    between = _layout_between(products, operators)
     limits: dict[str, float] = {}
-    for op, layer in graph.products_by_layer(ranges).items():
+    for op, layer in _products_by_layer(products, ranges):
         inputs, output = ranges[layer]
-        tensors = graph.activations(op)
-        if len(tensors) != len(inputs):
-            raise RuntimeError(
-                f"The layer {layer!r} has {len(inputs)} inputs, its operation in the file {len(tensors)}."
-            )
-        for tensor, limit in [*zip(tensors, inputs, strict=True), (graph.output(op), output)]:
-            _agree(limits, graph.name(tensor), limit, layer)
-    between = graph.layout_between_products()
+        for tensor, limit in [*zip(_activations(op), inputs, strict=True), (op.outputs[0], output)]:
+            _agree(limits, tensor.name, limit, layer)
     for op in between:
-        _agree(limits, graph.name(graph.output(op)), limits[graph.name(graph.activations(op)[0])], "layout")
+        _agree(limits, op.outputs[0].name, limits[op.inputs[0].name], "layout")
 
     def entries(qtyping):
         grid = qtyping.TensorQuantizationConfig
@@ -47,10 +43,8 @@ def quantize_products(
             weight_tensor_config=grid(8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE),
             compute_precision=qtyping.ComputePrecision.INTEGER,
         )
-        by_kind: dict[str, list[str]] = {}
-        for op in [*graph.products, *between]:
-            by_kind.setdefault(graph.kind(op), []).append(re.escape(graph.name(graph.output(op))))
-        for kind, names in by_kind.items():
+        for kind in {op.name for op in [*products, *between]}:
+            names = [re.escape(op.outputs[0].name) for op in [*products, *between] if op.name == kind]
             yield f"^(?:{'|'.join(names)});$", kind, config
 
     def statistics():
@@ -106,68 +100,44 @@ def _agree(limits, name, limit, layer):
         )
 
 
-class _Graph:
-    """The one subgraph of a converted file: operations by index, tensors by index."""
+def _products_by_layer(products: list[Operator], layers: Iterable[str]) -> Iterator[tuple[Operator, str]]:
+    """Which layer each product of the file comes from: its name stands in the name of the tensor it gives.
 
-    def __init__(self, content: bytes):
-        with needs("ai-edge-quantizer", "writing int8 files"):
-            from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+    The graph's output has a name of its own, so a single product without a match is the single layer left.
+    """
+    rest, unmatched = set(layers), []
+    for op in products:
+        pieces = set(re.split(r"[;/]", op.outputs[0].name))
+        pieces |= {re.sub(r"_\d+$", "", piece) for piece in pieces}
+        matches = rest & pieces
+        if len(matches) == 1:
+            rest -= matches
+            yield op, matches.pop()
+        else:
+            unmatched.append(op)
+    if len(unmatched) == len(rest) == 1:
+        yield unmatched[0], rest.pop()
+    elif unmatched or rest:
+        raise RuntimeError(
+            f"{len(unmatched)} products of the file and {len(rest)} layers of the model could not be matched by name, "
+            f"such as {[op.outputs[0].name for op in unmatched][:2]} and {sorted(rest)[:2]}."
+        )
 
-        model = tfl_flatbuffer_utils.read_model(bytearray(content))
-        self._names = tfl_flatbuffer_utils.TFL_OP_CODE_TO_NAME
-        self._codes = [code.builtinCode for code in model.operatorCodes]
-        self._graph = model.subgraphs[0]
-        self._buffers = model.buffers
-        self._producer = {out: i for i, op in enumerate(self._graph.operators) for out in op.outputs}
-        self.products = [i for i in range(len(self._graph.operators)) if self.kind(i) in _PRODUCTS]
 
-    def kind(self, op: int) -> str:
-        name = self._names.get(self._codes[self._graph.operators[op].opcodeIndex])
-        return name.value if name is not None else ""
+def _layout_between(products: list[Operator], operators: Iterable[Operator]) -> list[Operator]:
+    """Reshapes and transposes on the way from one product to another, each after those it depends on."""
+    producers = {tensor.index: op for op in operators for tensor in op.outputs}
+    found = {}
+    for op in products:
+        for tensor in _activations(op):
+            way = []
+            while (before := producers.get(tensor.index)) is not None and before.name in _LAYOUT:
+                way.append(before)
+                tensor = before.inputs[0]
+            if before is not None and before.name in _PRODUCTS:
+                found |= {layout.outputs[0].index: layout for layout in reversed(way)}
+    return list(found.values())
 
-    def name(self, tensor: int) -> str:
-        return self._graph.tensors[tensor].name.decode()
 
-    def output(self, op: int) -> int:
-        return self._graph.operators[op].outputs[0]
-
-    def activations(self, op: int) -> list[int]:
-        """The inputs of an operation that are not constants."""
-        tensors = [tensor for tensor in self._graph.operators[op].inputs if tensor >= 0]
-        return [tensor for tensor in tensors if self._buffers[self._graph.tensors[tensor].buffer].data is None]
-
-    def products_by_layer(self, layers) -> dict[int, str]:
-        """Which layer each product of the file comes from: its path stands in the names of the tensors it gives.
-
-        The graph's output has a name of its own, so the last product is the one layer that is left.
-        """
-        found = {}
-        for op in self.products:
-            pieces = set(re.split(r"[;/]", self.name(self.output(op))))
-            pieces |= {re.sub(r"_\d+$", "", piece) for piece in pieces}
-            matches = [layer for layer in layers if layer in pieces]
-            if len(matches) == 1:
-                found[op] = matches[0]
-        rest = set(layers) - set(found.values())
-        unknown = [op for op in self.products if op not in found]
-        if len(rest) == len(unknown) == 1:
-            found[unknown[0]] = rest.pop()
-        if len(set(found.values())) != len(layers) or len(found) != len(self.products):
-            raise RuntimeError(
-                f"The file has {len(self.products)} products and the model {len(layers)}; "
-                f"{len(found)} could be matched by name. Without a match: {sorted(rest)[:5]}."
-            )
-        return found
-
-    def layout_between_products(self) -> list[int]:
-        """Reshapes and transposes on the way from one product to another, in the order of the graph."""
-        found = set()
-        for op in self.products:
-            for tensor in self.activations(op):
-                way = []
-                while (before := self._producer.get(tensor)) is not None and self.kind(before) in _LAYOUT:
-                    way.append(before)
-                    tensor = self.activations(before)[0]
-                if before is not None and before in self.products:
-                    found.update(way)
-        return sorted(found)
+def _activations(op: Operator) -> list[Tensor]:
+    return [tensor for tensor in op.inputs if not tensor.constant]

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from keras_vit.edge import runner
 
 # What a runner's errors are raised as here; every other kind is the runtime's own complaint.

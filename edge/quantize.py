@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 from keras import ops
+
 from keras_vit.edge.fake_quant import (
     FakeQuant,
     QuantizedConv2D,
@@ -11,7 +12,6 @@ from keras_vit.edge.fake_quant import (
     on_grid,
 )
 from keras_vit.edge.images import image_batches
-
 from keras_vit.fusion import fuse
 from keras_vit.graph import copy, inputs_of, producer, rebuild
 from keras_vit.layers import MatMul, TokenPooling

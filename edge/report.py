@@ -17,6 +17,7 @@ from operator import attrgetter
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
+
 from keras_vit.edge.files import write_atomically
 
 EN_DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"

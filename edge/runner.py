@@ -129,9 +129,7 @@ def check_file(path: str) -> None:
                 raise ValueError(f"{path} is empty.")
             start = file.read(8)
             if start[4:] != b"TFL3":
-                raise ValueError(
-                    f"{path} is not a .tflite file: bytes 5 to 8 are {start[4:]!r}, not b'TFL3'."
-                )
+                raise ValueError(f"{path} is not a .tflite file: bytes 5 to 8 are {start[4:]!r}, not b'TFL3'.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 flatbuffer = _Flatbuffer(data)
                 flatbuffer.table(flatbuffer.read("I", 0), _MODEL)

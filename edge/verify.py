@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from keras_vit.edge.images import image_batches
 from keras_vit.edge.interpreter import Interpreter
 from keras_vit.edge.result import table
@@ -128,9 +129,7 @@ def _image_shape(interpreter: Interpreter) -> tuple[int | None, ...]:
     """(H, W, C) of the one input of a file, None for a size that is free."""
     shapes = [detail["shape"] for detail in interpreter.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ValueError(
-            f"{interpreter.file} takes inputs of shape {shapes}; one batch (N, H, W, C) is needed."
-        )
+        raise ValueError(f"{interpreter.file} takes inputs of shape {shapes}; one batch (N, H, W, C) is needed.")
     return tuple(None if size == -1 else size for size in shapes[0][1:])
 
 
@@ -143,9 +142,7 @@ def _inference(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
     import keras
 
     if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"model is a {type(model).__name__}; it must be a keras.Model or a path of a .tflite file."
-        )
+        raise TypeError(f"model is a {type(model).__name__}; it must be a keras.Model or a path of a .tflite file.")
 
     def run(pixels: np.ndarray) -> list[np.ndarray]:
         outputs = keras.tree.flatten(model(pixels, training=False))
@@ -216,7 +213,5 @@ def _classes(labels: Any, count: int) -> np.ndarray:
     if labels.ndim == 2:
         labels = labels.argmax(-1) if labels.shape[1] > 1 else labels[:, 0]
     if labels.shape != (count,):
-        raise ValueError(
-            f"Labels must be (N,) or (N, classes), one an image; received {labels.shape} for {count}."
-        )
+        raise ValueError(f"Labels must be (N,) or (N, classes), one an image; received {labels.shape} for {count}.")
     return labels

@@ -39,9 +39,7 @@ def why_outside(operator: Operator) -> str:
             "needs 0, so quantize it symmetrically"
         )
     if name == "CONCATENATION" and len(operator.inputs) > _CONCATENATED_AT_MOST:
-        return (
-            f"XNNPACK concatenates at most {_CONCATENATED_AT_MOST} tensors, here are {len(operator.inputs)}"
-        )
+        return f"XNNPACK concatenates at most {_CONCATENATED_AT_MOST} tensors, here are {len(operator.inputs)}"
     if any(tensor.dtype in ("INT32", "INT64") and not tensor.constant for tensor in operator.inputs[1:]):
         return "its shape or indices are computed when the file runs; XNNPACK needs constants"
     other = sorted({tensor.dtype for tensor in data if tensor.dtype != "FLOAT32" and not tensor.quantized})

@@ -17,6 +17,7 @@ def fuse(model: keras.Model) -> keras.Model:
       into that layer's weights.
     - The scale and shift of a LayerNorm that feeds only dense layers go into theirs.
     - Dropout and stochastic depth, which do nothing in inference, are taken out.
+    - Mixed precision becomes that of the weights, float32.
 
     Args:
         model: A functional model; it is left as it was.
@@ -49,7 +50,7 @@ def fuse(model: keras.Model) -> keras.Model:
             affine_folded.add(layer.name)
 
     def make(layer):
-        config = layer.get_config()
+        config = {**layer.get_config(), "dtype": layer.variable_dtype}
         if layer.name in affine_folded:
             config["affine"] = False
         if layer.name in biased:

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import safetensors
 import safetensors.numpy
+
 from keras_vit.training.callbacks import first_not_finite, learning_rate_of
 from keras_vit.training.files import replacing
 
@@ -43,9 +44,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     ):
         super().__init__()
         if every_steps < 1:
-            raise ValueError(
-                f"There is at least 1 step between two checkpoints; received every_steps={every_steps}."
-            )
+            raise ValueError(f"There is at least 1 step between two checkpoints; received every_steps={every_steps}.")
         self.path = Path(path)
         self.every_steps = every_steps
         self.settings = _as_json(settings or {})
@@ -136,9 +135,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                     group, index, _ = key.split("/", 2)
                     groups[group][int(index)] = file.get_tensor(key)
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self.path} is not a training checkpoint, or a damaged one: {error}."
-            ) from error
+            raise ValueError(f"{self.path} is not a training checkpoint, or a damaged one: {error}.") from error
         return header, {group: [tensors[i] for i in sorted(tensors)] for group, tensors in groups.items()}
 
 
@@ -162,9 +159,7 @@ def _check_settings(path, then, now):
         if then.get(name) != now.get(name)
     ]
     if different:
-        raise ValueError(
-            f"{path} is of a run with other settings, which can't be resumed: {'; '.join(different)}."
-        )
+        raise ValueError(f"{path} is of a run with other settings, which can't be resumed: {'; '.join(different)}.")
 
 
 def _check_shapes(group, variables, tensors):

@@ -8,21 +8,13 @@ _DATA = ("digits",)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.description = (
-        "Train a model, in a folder that holds all that is needed to continue and to repeat it."
-    )
-    parser.add_argument(
-        "--data", choices=_DATA, default="digits", help="images to train on (default: digits)"
-    )
+    parser.description = "Train a model, in a folder that holds all that is needed to continue and to repeat it."
+    parser.add_argument("--data", choices=_DATA, default="digits", help="images to train on (default: digits)")
     parser.add_argument("--model", required=True, metavar="NAME", help="a name that `keras-vit list` prints")
-    parser.add_argument(
-        "--run-dir", required=True, metavar="FOLDER", help="a new or empty folder for the run"
-    )
+    parser.add_argument("--run-dir", required=True, metavar="FOLDER", help="a new or empty folder for the run")
     parser.add_argument("--resume", action="store_true", help="continue the run in --run-dir")
     parser.add_argument("--epochs", type=int, default=40, help="epochs of the whole training (default: 40)")
-    parser.add_argument(
-        "--image-size", type=int, default=8, metavar="PIXELS", help="height and width (default: 8)"
-    )
+    parser.add_argument("--image-size", type=int, default=8, metavar="PIXELS", help="height and width (default: 8)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="IMAGES", help="default: 64")
     parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="RATE", help="default: 0.001")
     parser.add_argument("--weight-decay", type=float, default=0.05, metavar="RATE", help="default: 0.05")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+
 from keras_vit.training import augment as augmentations
 
 
@@ -75,9 +76,7 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
     except ImportError as error:
         raise ImportError('The digits come with scikit-learn: pip install "keras-vit[train]"') from error
     if image_size < 8 or image_size % 8:
-        raise ValueError(
-            f"image_size is a multiple of 8, the size of the scanned digits; received {image_size}."
-        )
+        raise ValueError(f"image_size is a multiple of 8, the size of the scanned digits; received {image_size}.")
 
     source = load_digits()
     images = (source.images[..., None] / 16).astype("float32")
@@ -86,9 +85,7 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
     rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
     train, validation = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
     if not 1 <= batch_size <= len(train):
-        raise ValueError(
-            f"batch_size is between 1 and {len(train)}, the training images; received {batch_size}."
-        )
+        raise ValueError(f"batch_size is between 1 and {len(train)}, the training images; received {batch_size}.")
 
     one_hot = np.eye(10, dtype="float32")[labels]
     train_images, train_labels = tf.constant(images[train]), tf.constant(one_hot[train])

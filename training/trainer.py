@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+
 from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
 from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import ImageData
@@ -153,9 +154,7 @@ def fit(
         _write_json(run_dir / "run.json", {"settings": settings, "versions": _versions()})
         checkpoint.write(model, epoch, step)
 
-    _fit_epochs(
-        model, data, epoch, step, epochs, [StopAtNonFiniteLoss(), best, log, checkpoint, *callbacks], verbose
-    )
+    _fit_epochs(model, data, epoch, step, epochs, [StopAtNonFiniteLoss(), best, log, checkpoint, *callbacks], verbose)
     return TrainingResult(history=log.rows, best_model=best.path, run_dir=run_dir)
 
 

@@ -8,9 +8,7 @@ BENCHMARKS = ("import_time", "latency_vit", "latency_keras_hub")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument(
-        "name", nargs="?", choices=BENCHMARKS, help="the benchmark; all of them when left out"
-    )
+    parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="the benchmark; all of them when left out")
     name = parser.parse_args().name
     for benchmark in (name,) if name else BENCHMARKS:
         print(f"\n{benchmark}")

@@ -5,7 +5,7 @@ import tempfile
 
 from keras_vit.edge.result import table
 
-TARGET = 1.0  # times the speed of keras-hub's
+TARGET = 0.95  # p50 over keras-hub's p50, at most
 
 
 def export_keras_hub(path: str) -> None:
@@ -39,5 +39,5 @@ def main() -> None:
         partitions = [(name, str(edge.audit(path).partitions)) for name, path in paths.items()]
     print(results)
     print(table(("package", "XNNPACK partitions"), partitions))
-    speed = results[0].p50_ms / results[1].p50_ms
-    print(f"keras_vit is {speed:.2f} times as fast as keras-hub; the target is {TARGET} at least")
+    ratio = results[1].p50_ms / results[0].p50_ms
+    print(f"keras_vit takes {ratio:.2f} of keras-hub's time; the target is {TARGET} at most")

@@ -104,14 +104,10 @@ def tflite_files(tmp_path_factory, model, many_outputs_model, images) -> dict[st
             samples=samples,
         ),
         "slice_drops_axis": _converted(lambda x: tf.nn.relu(x @ weights)[:, 0] @ weights),
-        "six_concatenated": _converted(
-            lambda x: tf.concat([x @ weights, x + 1, x * 2, x * 3, x * 4, x * 5], -1)
-        ),
+        "six_concatenated": _converted(lambda x: tf.concat([x @ weights, x + 1, x * 2, x * 3, x * 4, x * 5], -1)),
         "gather": _converted(lambda x: tf.gather(x @ weights, [1, 3, 0], axis=1) @ weights),
         "where": _converted(lambda x: tf.gather(x[0], tf.where(x[0, :, 0] > 0)[:, 0]) + 1.0),
-        "rank_5": _converted(
-            lambda x: tf.transpose(tf.reshape(x, (1, 2, 4, 4, 4)), (0, 1, 3, 2, 4)) * weights[0, :4]
-        ),
+        "rank_5": _converted(lambda x: tf.transpose(tf.reshape(x, (1, 2, 4, 4, 4)), (0, 1, 3, 2, 4)) * weights[0, :4]),
         "flex": _converted(lambda x: tf.math.erf(x @ weights) @ weights, flex=True),
         "8_megabytes": _converted(lambda x: x @ large),
     }

@@ -3,6 +3,7 @@ import sys
 from collections import Counter
 
 import pytest
+
 from keras_vit.edge.audit import audit
 
 

@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+
 from keras_vit.edge.benchmark import Benchmark, Benchmarks, benchmark
 from keras_vit.edge.interpreter import Interpreter
 

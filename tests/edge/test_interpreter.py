@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from keras_vit.edge import runner
 from keras_vit.edge.interpreter import Interpreter
 

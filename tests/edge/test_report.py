@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from keras_vit.edge.report import FileResult, Picture, table, write_report
 
 VOID = {"img", "link", "meta"}
@@ -172,9 +173,7 @@ def test_hostile_text_stays_text(page):
         highlights=[(HOSTILE, HOSTILE)],
         files=[FileResult(HOSTILE, HOSTILE, 1, samples_ms=[1.0])],
         curves={"first": epochs(1.0), HOSTILE: epochs(1.0)},
-        pictures=[
-            picture(label=HOSTILE, predictions={HOSTILE: (HOSTILE, 1.0)}, attention={HOSTILE: np.eye(2)})
-        ],
+        pictures=[picture(label=HOSTILE, predictions={HOSTILE: (HOSTILE, 1.0)}, attention={HOSTILE: np.eye(2)})],
         environment={HOSTILE: HOSTILE},
     )
     assert result.requests() == []
@@ -208,9 +207,7 @@ def test_latency_dots_lie_where_their_milliseconds_are(page, scale):
     samples = np.array([1.0, 1.1, 1.2, 1.3, 1.4, 1.5]) * scale
     result = page(files=[FileResult("m", "m.tflite", 10, samples_ms=samples)], curves={})
     dots = [float(a["cx"]) for a, _ in result.find("circle", "dot")]
-    *ticks, (_, unit) = [
-        (a["x"], text) for a, text in result.find("text") if a.get("text-anchor") == "middle"
-    ]
+    *ticks, (_, unit) = [(a["x"], text) for a, text in result.find("text") if a.get("text-anchor") == "middle"]
     places, milliseconds = np.array(ticks, float).T
     assert unit.startswith("ms") and milliseconds[0] == 0 and len(ticks) >= 4
     # The printed ticks are a reader's only key to the axis: the dots are read through them.
@@ -235,9 +232,7 @@ def test_curves_go_on_where_the_phase_before_ended(page):
     assert [len(floats), len(quantized)] == [3, 2]
     x, y = np.concatenate([floats, quantized]).T
     axis = [(a["x"], text) for a, text in result.find("text") if a.get("text-anchor") == "middle"]
-    places, numbers = np.array(
-        axis[: len(axis) // 2 - 1], float
-    ).T  # of two equal axes, each ended by its title
+    places, numbers = np.array(axis[: len(axis) // 2 - 1], float).T  # of two equal axes, each ended by its title
     np.testing.assert_allclose(np.interp(x, places, numbers), [1, 2, 3, 4, 5], atol=0.01)
     losses = np.array([2.1, 1.1, 0.6, 0.8, 0.5])
     slope, start = np.polyfit(losses, y, 1)

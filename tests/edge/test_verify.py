@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+
 from keras_vit.edge.images import image_batches
 from keras_vit.edge.verify import verify
 
