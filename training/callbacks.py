@@ -63,7 +63,8 @@ class BestModel(keras.callbacks.Callback):
     finite is never saved.
 
     Args:
-        path: Where to save, ending in ".keras". The optimizer is saved with the model.
+        path: Where to save, ending in ".keras". The optimizer is saved with the model, but for the list of
+            variables that it leaves out of weight decay, which Keras does not save.
     """
 
     def __init__(self, path: str | Path):
