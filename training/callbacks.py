@@ -114,15 +114,15 @@ class EpochLog(keras.callbacks.Callback):
 
     def __init__(self, csv_path: str | Path, tensorboard_dir: str | Path):
         super().__init__()
+        try:
+            import tensorboard  # noqa: F401  (tf.summary needs it)
+        except ImportError as error:
+            raise ImportError('The log needs TensorBoard: pip install "keras-vit[train]"') from error
         self.csv_path = Path(csv_path)
         self.tensorboard_dir = Path(tensorboard_dir)
         self.rows: list[dict] = []
 
     def on_train_begin(self, logs=None):
-        try:
-            import tensorboard  # noqa: F401  (tf.summary needs it)
-        except ImportError as error:
-            raise ImportError('TensorBoard is missing: pip install "keras-vit[train]"') from error
         self._writer = tf.summary.create_file_writer(str(self.tensorboard_dir))
         if self.rows:
             self._write_csv()

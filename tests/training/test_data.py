@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -84,6 +86,12 @@ def test_images_are_enlarged_bilinearly():
     wide = np.apply_along_axis(lambda row: np.interp(at, np.arange(8), row), 2, small)
     expected = np.apply_along_axis(lambda column: np.interp(at, np.arange(8), column), 1, wide)
     np.testing.assert_allclose(large, expected, atol=1e-6)
+
+
+def test_a_missing_scikit_learn_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r'pip install "keras-vit\[train\]"'):
+        training.digits()
 
 
 @pytest.mark.parametrize(

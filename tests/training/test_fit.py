@@ -160,6 +160,13 @@ def test_there_must_be_something_to_resume(data, tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_missing_tensorboard_is_named_before_anything_is_written(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ImportError, match=r'pip install "keras-vit\[train\]"'):
+        training.fit(build_model(), data, run_dir=tmp_path / "run", **SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_checkpoint_is_named(data, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     with pytest.raises(ValueError, match="not a training checkpoint, or a damaged one"):
