@@ -64,7 +64,8 @@ class BestModel(keras.callbacks.Callback):
     finite is never saved.
 
     Args:
-        path: Where to save, ending in ".keras". The optimizer is saved with the model.
+        path: Where to save, ending in ".keras". The optimizer is saved with the model, but for the list of
+            variables that it leaves out of weight decay, which Keras does not save.
     """
 
     def __init__(self, path: str | Path):
@@ -114,15 +115,15 @@ class EpochLog(keras.callbacks.Callback):
 
     def __init__(self, csv_path: str | Path, tensorboard_dir: str | Path):
         super().__init__()
+        try:
+            import tensorboard  # noqa: F401  (tf.summary needs it)
+        except ImportError as error:
+            raise ImportError('The log needs TensorBoard: pip install "keras-vit[train]"') from error
         self.csv_path = Path(csv_path)
         self.tensorboard_dir = Path(tensorboard_dir)
         self.rows: list[dict] = []
 
     def on_train_begin(self, logs=None):
-        try:
-            import tensorboard  # noqa: F401  (tf.summary needs it)
-        except ImportError as error:
-            raise ImportError('TensorBoard is missing: pip install "keras-vit[train]"') from error
         self._writer = tf.summary.create_file_writer(str(self.tensorboard_dir))
         if self.rows:
             self._write_csv()

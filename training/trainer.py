@@ -239,11 +239,14 @@ def gives_logits(model: keras.Model) -> bool:
 
 def _check_scores(model, data):
     images, _ = next(iter(data.validation))
-    scores = model(images[:1], training=False)
+    try:
+        scores = model(images[:1], training=False)
+    except ValueError as error:
+        raise ValueError(f"{model.name} does not take images of shape {data.input_shape}: {error}") from error
     if not keras.ops.is_tensor(scores) or tuple(scores.shape) != (1, data.classes):
         received = tuple(scores.shape) if keras.ops.is_tensor(scores) else type(scores).__name__
         raise ValueError(
-            f"The data has {data.classes} classes, so for one image {model.name} must give scores of the shape "
+            f"The data has {data.classes} classes, so for one image {model.name} must give scores of shape "
             f"{(1, data.classes)}; it gives {received}."
         )
 
@@ -257,10 +260,10 @@ def _check_run_dir(run_dir, checkpoint, resume):
         run_dir.mkdir(parents=True, exist_ok=True)
         empty = not any(run_dir.iterdir())
     except OSError as error:
-        raise OSError(f"{run_dir} can't hold the run ({error.strerror}); name another run_dir.") from error
+        raise OSError(f"{run_dir} can't hold a run ({error.strerror}); name another run_dir.") from error
     if not empty:
         raise FileExistsError(
-            f"{run_dir} is not empty; pass resume=True to continue the run in it, or name another run_dir."
+            f"{run_dir} is not empty; pass resume=True to continue the run in it, or name another."
         )
 
 
