@@ -6,9 +6,9 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from keras_vit.edge.files import write_atomically
 from keras_vit.edge.int8_file import quantize_dynamically, quantize_products
 from keras_vit.edge.quantize import is_quantized, product_ranges, quantize_aware, without_ranges
+from keras_vit.files import replacing
 from keras_vit.fusion import fuse
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "hybrid_int8")
@@ -53,7 +53,8 @@ def export(
         content = _convert(floats, half_weights=precision == "float16")
         if precision == "dynamic_int8":
             content = quantize_dynamically(content)
-    write_atomically(path, content)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
     return path
 
 

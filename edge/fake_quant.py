@@ -12,8 +12,10 @@ from keras_vit.edge.missing import needs
 def _tfmot_quantizers():
     """tensorflow-model-optimization's quantizers, whose mathematics is plain TensorFlow and works on any variables.
 
-    Importing it asks for Keras 2 in the whole process, through an environment variable: that is put back.
+    Importing it asks for Keras 2 in the whole process, through an environment variable that `tf.keras` reads when it
+    is first used. So that is used first, and the variable is put back.
     """
+    tf.keras.version()
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:
         with needs("tensorflow-model-optimization", "quantization-aware training"):
@@ -58,7 +60,7 @@ class FakeQuant(keras.layers.Layer):
     @property
     def limit(self) -> float:
         """The largest magnitude that is represented; one step of the grid is limit / 127."""
-        return max(abs(float(self.minimum)), abs(float(self.maximum)))
+        return max(abs(float(ops.convert_to_numpy(bound))) for bound in (self.minimum, self.maximum))
 
     @limit.setter
     def limit(self, value: float):

@@ -13,7 +13,7 @@ from keras_vit.edge.fake_quant import (
 )
 from keras_vit.edge.images import image_batches
 from keras_vit.fusion import fuse
-from keras_vit.graph import copy, inputs_of, producer, rebuild
+from keras_vit.graph import inputs_of, producer, rebuild
 from keras_vit.layers import MatMul, TokenPooling
 
 # hybrid_int8: products of matrices in int8, everything between them in float. These are the layers with products, and
@@ -60,15 +60,7 @@ def quantize_aware(
     flat = fuse(model)
     limits = calibrate(flat, calibration_data, batch_size)
 
-    def make(layer):
-        if type(layer) not in _QUANTIZED:
-            return copy(layer)
-        config = layer.get_config()
-        if not _fused_activation(layer):
-            config["activation"] = "linear"
-        return _QUANTIZED[type(layer)].from_config(config)
-
-    quantized = _with_ranges(flat, lambda name, tensor: FakeQuant(name=f"{name}.fake_quant")(tensor), make)
+    quantized = _with_ranges(flat, lambda name, tensor: FakeQuant(name=f"{name}.fake_quant")(tensor), _QUANTIZED)
     for name, limit in limits.items():
         quantized.get_layer(f"{name}.fake_quant").limit = limit
     return quantized
@@ -87,7 +79,7 @@ def calibrate(flat: keras.Model, data, batch_size: int = 16) -> dict[str, float]
         seen[name] = ops.max(ops.abs(tensor))
         return tensor
 
-    observed = _with_ranges(flat, observe, copy)
+    observed = _with_ranges(flat, observe, {})
     observer = keras.Model(observed.inputs, seen)
     largest = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
     limits = dict.fromkeys(seen, 0.0)
@@ -132,10 +124,20 @@ def without_ranges(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model
     return floats
 
 
-def _with_ranges(flat, mark, make):
-    """Rebuilds a flat model with `mark(name, tensor)` on each tensor that goes into or comes out of a product."""
+def _with_ranges(flat, mark, stand_ins):
+    """Rebuilds a flat model with `mark(name, tensor)` on each tensor that goes into or comes out of a product.
+
+    An activation inside a product's layer that TFLite computes in float is put behind it. `stand_ins` gives the class
+    that takes a layer's place, by its type.
+    """
     marked = {}  # By id of a tensor: the tensor on the grid.
     activations = {layer.name: layer.activation for layer in flat.layers if not _fused_activation(layer)}
+
+    def make(layer):
+        config = layer.get_config()
+        if layer.name in activations:
+            config["activation"] = "linear"
+        return stand_ins.get(type(layer), type(layer)).from_config(config)
 
     def marked_once(tensor):
         if id(tensor) not in marked:

@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 
-from keras_vit.edge.files import write_atomically
+from keras_vit.files import replacing
 
 EN_DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
@@ -173,7 +173,8 @@ def write_report(
             section = _add(main, "section")
             _add(section, "h2", heading)
             build(section, content)
-    write_atomically(path, b"<!doctype html>\n" + tostring(page, encoding="utf-8", method="html"))
+    with replacing(path) as partial:
+        partial.write_bytes(b"<!doctype html>\n" + tostring(page, encoding="utf-8", method="html"))
 
 
 def _add(parent: Element, tag: str, text: object = None, **attributes: object) -> Element:

@@ -26,7 +26,7 @@ def fuse(model: keras.Model) -> keras.Model:
         A flat functional model, see `keras_vit.flatten`.
     """
     flat = _without(flatten(model), {})
-    weights = {layer.name: {v.name: np.array(v) for v in layer.weights} for layer in flat.layers}
+    weights = {layer.name: {v.name: keras.ops.convert_to_numpy(v) for v in layer.weights} for layer in flat.layers}
     gone, affine_folded, biased = set(), set(), set()
     uses = consumers(flat)
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.training.files import replacing
+from keras_vit.files import replacing
 
 
 def learning_rate_of(model: keras.Model) -> float:

@@ -8,8 +8,8 @@ import keras
 import safetensors
 import safetensors.numpy
 
+from keras_vit.files import replacing
 from keras_vit.training.callbacks import first_not_finite, learning_rate_of
-from keras_vit.training.files import replacing
 
 _HEADER = "keras_vit.training"
 

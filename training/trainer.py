@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vit.files import replacing
 from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
 from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import ImageData
-from keras_vit.training.files import replacing
 from keras_vit.training.optimizers import adamw
 
 
@@ -262,9 +262,7 @@ def _check_run_dir(run_dir, checkpoint, resume):
     except OSError as error:
         raise OSError(f"{run_dir} can't hold a run ({error.strerror}); name another run_dir.") from error
     if not empty:
-        raise FileExistsError(
-            f"{run_dir} is not empty; pass resume=True to continue the run in it, or name another."
-        )
+        raise FileExistsError(f"{run_dir} is not empty; pass resume=True to continue the run in it, or name another.")
 
 
 def _compute_dtypes(model):

@@ -161,7 +161,7 @@ def _resized(table, shape, grid, path):
 def _load_keras(model, path):
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no weights file {path!r}.")
-    before = [np.array(variable) for variable in model.weights]
+    before = [keras.ops.convert_to_numpy(variable) for variable in model.weights]
     try:
         model.load_weights(path)
     except Exception as error:

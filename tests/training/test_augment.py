@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from keras_vit.training.augment import affine
 
 SIZE, CENTRE, RADIUS = 65, 32.0, 14.0

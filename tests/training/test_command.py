@@ -1,9 +1,9 @@
 import argparse
 
 import pytest
-from keras_vit.training import command
 
 import keras_vit
+from keras_vit.training import command
 from tests.training.tiny import build_model
 
 

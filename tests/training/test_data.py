@@ -9,9 +9,7 @@ from keras_vit import training
 
 def together(dataset):
     batches = list(dataset.as_numpy_iterator())
-    return np.concatenate([images for images, _ in batches]), np.concatenate(
-        [labels for _, labels in batches]
-    )
+    return np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])
 
 
 def rows(images):

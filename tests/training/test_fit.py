@@ -231,19 +231,14 @@ def test_mixed_precision_trains_and_resumes(data, tmp_path, dtype):
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (dtype == "mixed_float16")
 
     with pytest.raises(KeyboardInterrupt):
-        training.fit(
-            build_model(dtype=dtype), short, run_dir=tmp_path / "run", callbacks=[Stop()], **settings
-        )
+        training.fit(build_model(dtype=dtype), short, run_dir=tmp_path / "run", callbacks=[Stop()], **settings)
     tensors = safetensors.numpy.load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert any(key.endswith("dynamic_scale") for key in tensors) == (dtype == "mixed_float16")
     resumed = build_model(dtype=dtype)
     training.fit(resumed, short, run_dir=tmp_path / "run", resume=True, **settings)
     assert differences(state(model), state(resumed)) == []
     assert (
-        differences(
-            *([keras.ops.convert_to_numpy(v) for v in m.optimizer.variables] for m in (model, resumed))
-        )
-        == []
+        differences(*([keras.ops.convert_to_numpy(v) for v in m.optimizer.variables] for m in (model, resumed))) == []
     )
 
 
@@ -293,9 +288,7 @@ def test_logits_and_probabilities_are_told_apart():
 def test_logits_and_probabilities_train_to_the_same_loss(data, tmp_path):
     settings = {**SETTINGS, "epochs": 1}
     losses = [
-        training.fit(build_model(activation=name), data, run_dir=tmp_path / name, **settings).history[0][
-            "loss"
-        ]
+        training.fit(build_model(activation=name), data, run_dir=tmp_path / name, **settings).history[0]["loss"]
         for name in ("linear", "softmax")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

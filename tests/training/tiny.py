@@ -28,9 +28,7 @@ class Noise(keras.layers.Layer):
     def call(self, inputs, training=False):
         if not training:
             return inputs
-        return inputs + keras.random.normal(
-            inputs.shape, 0.0, 0.1, dtype=inputs.dtype, seed=self.seed_generator
-        )
+        return inputs + keras.random.normal(inputs.shape, 0.0, 0.1, dtype=inputs.dtype, seed=self.seed_generator)
 
 
 def build_model(classes=10, dtype="float32", activation="softmax", size=8):

@@ -7,12 +7,14 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write to, and moves what was written there to `path`.
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, and moves what was written there to `path`. Missing folders are made.
 
     If the block raises, `path` keeps what it held. The name is fixed, so what a killed process left behind is
     overwritten by the next write instead of piling up.
     """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
         yield partial
