@@ -1,9 +1,5 @@
 """What every test starts from: a seed, and Keras without leftovers of other tests."""
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 import pytest
 

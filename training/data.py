@@ -60,7 +60,7 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
         batch_size: Images in a batch. Training leaves out the images that don't fill one, others in each
             epoch.
         seed: Decides the order and the augmentation of the training images, not the split.
-        augment: Shift each training image by up to a twentieth of its size, turn it by up to 10 degrees and
+        augment: Shift each training image by up to a tenth of its size, turn it by up to 10 degrees and
             scale it by up to 10 percent.
 
     Returns:
@@ -100,7 +100,7 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
             chosen = tf.gather(train_images, index)
             if augment:
                 seeds = tf.stack([tf.fill([batch_size], tf.constant(epoch_seed, tf.int64)), index], axis=1)
-                chosen = augmentations.affine(chosen, seeds, shift=0.05, rotation=10, zoom=0.1)
+                chosen = augmentations.affine(chosen, seeds, shift=0.1, rotation=10, zoom=0.1)
             return chosen, tf.gather(train_labels, index)
 
         indices = tf.data.Dataset.from_tensor_slices(order[skip_steps * batch_size :])

@@ -1,0 +1,217 @@
+"""The `keras-vit` command. It stands on top of the three packages, so what a subcommand needs is imported there."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns 0, or 1 after one line on standard error for anything a user can mend."""
+    parser = argparse.ArgumentParser(
+        prog="keras-vit", description="Vision transformers in Keras, from training to a measured int8 file."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (description, add_arguments, run) in _COMMANDS.items():
+        command = commands.add_parser(name, help=description, description=description)
+        add_arguments(command)
+        command.set_defaults(run=run)
+    given = parser.parse_args(arguments)
+    try:
+        given.run(given)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
+        print(f"keras-vit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("keras-vit: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _show(result, as_json: bool) -> None:
+    print(json.dumps(result.to_dict(), indent=2) if as_json else result)
+
+
+def _json_flag(parser):
+    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+
+
+def _array(path: str) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path!r} is no .npy file with an array of numbers: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path!r} is an archive of several arrays; a .npy file with a single one is needed.")
+    return array
+
+
+def _model(name_or_path: str):
+    """A saved model, or one of the registry's with random weights."""
+    import keras
+
+    import keras_vit
+
+    if not name_or_path.endswith(".keras"):
+        return keras_vit.create_model(name_or_path)
+    import keras_vit.edge  # A quantized model's layers are there.
+
+    if not os.path.isfile(name_or_path):
+        raise FileNotFoundError(f"There is no model file {name_or_path!r}.")
+    try:
+        return keras.models.load_model(name_or_path)
+    except Exception as error:
+        raise ValueError(f"{name_or_path!r} is damaged or no Keras model: {error}") from error
+
+
+_MODEL_HELP = "a .keras file, or a name of `keras-vit list` (with random weights)"
+
+
+def _list_arguments(parser):
+    parser.add_argument("pattern", nargs="?", default="*", help='such as "vit_b*" (default: all)')
+    _json_flag(parser)
+
+
+def _list(given):
+    import keras_vit
+
+    names = keras_vit.list_models(given.pattern)
+    print(json.dumps(names) if given.json else "\n".join(names))
+
+
+def _info_arguments(parser):
+    parser.add_argument("model", help="a name of `keras-vit list`")
+    _json_flag(parser)
+
+
+def _info(given):
+    import keras_vit
+
+    facts = keras_vit.model_info(given.model)
+    if given.json:
+        print(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        shown = (
+            f"{value:,}" if isinstance(value, int) else " x ".join(map(str, value)) if name == "image_size" else value
+        )
+        print(f"{name.replace('_', ' '):<{width}}  {shown}")
+
+
+def _train_arguments(parser):
+    # The one command whose arguments stand beside its code: they are the recipe's, and need no TensorFlow.
+    from keras_vit.training.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _train(given):
+    from keras_vit.training.command import main as train
+
+    train(given)
+
+
+def _quantize_arguments(parser):
+    parser.add_argument("model", help=_MODEL_HELP)
+    parser.add_argument("output", help="the quantized model to write, ending in .keras")
+    parser.add_argument("--calibration", required=True, metavar="NPY", help="images that set where the ranges start")
+
+
+def _quantize(given):
+    from keras_vit import edge
+    from keras_vit.files import replacing
+
+    if not given.output.endswith(".keras"):
+        raise ValueError(f"The quantized model's name ends in .keras; received {given.output!r}.")
+    quantized = edge.quantize_aware(_model(given.model), calibration_data=_array(given.calibration))
+    with replacing(given.output) as partial:
+        quantized.save(partial)
+    print(f"{given.output}: ready to train on, or to export with --precision hybrid_int8")
+
+
+def _export_arguments(parser):
+    parser.add_argument("model", help=_MODEL_HELP)
+    parser.add_argument("output", help="the file to write, ending in .tflite")
+    parser.add_argument(
+        "--precision", default="float32", help="float32, float16, dynamic_int8 or hybrid_int8 (default: float32)"
+    )
+    parser.add_argument("--calibration", metavar="NPY", help="images, for hybrid_int8 of a float model")
+
+
+def _export(given):
+    from keras_vit import edge
+
+    images = None if given.calibration is None else _array(given.calibration)
+    path = edge.export(_model(given.model), given.output, given.precision, calibration_data=images)
+    print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB, {given.precision}")
+
+
+def _verify_arguments(parser):
+    parser.add_argument("model", help="the reference: a .keras or a .tflite file")
+    parser.add_argument("file", help="the .tflite file to prove")
+    parser.add_argument("--images", required=True, metavar="NPY", help="(images, height, width, channels)")
+    parser.add_argument("--labels", metavar="NPY", help="classes (images,), to count the right ones")
+    _json_flag(parser)
+
+
+def _verify(given):
+    from keras_vit import edge
+
+    reference = given.model if given.model.endswith(".tflite") else _model(given.model)
+    labels = None if given.labels is None else _array(given.labels)
+    _show(edge.verify(reference, given.file, _array(given.images), labels=labels), given.json)
+
+
+def _audit_arguments(parser):
+    parser.add_argument("file", help="a .tflite file")
+    parser.add_argument("--target", default="cpu", help="default: cpu")
+    _json_flag(parser)
+
+
+def _audit(given):
+    from keras_vit import edge
+
+    _show(edge.audit(given.file, target=given.target), given.json)
+
+
+def _benchmark_arguments(parser):
+    parser.add_argument("files", nargs="+", metavar="FILE", help=".tflite files, measured in turn")
+    parser.add_argument("--device", default="local", help="default: local")
+    parser.add_argument("--threads", type=int, default=1, help="default: 1")
+    parser.add_argument("--runs", type=int, default=50, help="measured runs of each file (default: 50)")
+    _json_flag(parser)
+
+
+def _benchmark(given):
+    from keras_vit import edge
+
+    _show(edge.benchmark(given.files, given.device, threads=given.threads, runs=given.runs), given.json)
+
+
+def _demo_arguments(parser):
+    parser.add_argument("--output", default="runs/demo", metavar="FOLDER", help="default: runs/demo")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    _json_flag(parser)
+
+
+def _demo(given):
+    from keras_vit.demo import demo
+
+    demo(given.output, given.seed, as_json=given.json)
+
+
+_COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
+    "list": ("List the models.", _list_arguments, _list),
+    "info": ("Show what a model costs and where it comes from.", _info_arguments, _info),
+    "train": ("Train a model.", _train_arguments, _train),
+    "quantize": ("Make a model ready for quantization-aware training.", _quantize_arguments, _quantize),
+    "export": ("Write a model as a .tflite file.", _export_arguments, _export),
+    "verify": ("Prove that a file gives its model's answers.", _verify_arguments, _verify),
+    "audit": ("Tell what in a file a device will not run fast.", _audit_arguments, _audit),
+    "benchmark": ("Measure how long files take.", _benchmark_arguments, _benchmark),
+    "demo": ("Go the whole way on a small data set, and write a report.", _demo_arguments, _demo),
+}
