@@ -18,9 +18,9 @@ from keras_vit.edge.report import FileResult, Picture, table, write_report
 
 PRECISIONS = ("float32", "dynamic_int8", "hybrid_int8")
 # Settings of the two trainings, found on the validation images.
-MODEL = {"patch_size": 2, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.1}
+MODEL = {"patch_size": 2, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 IMAGE_SIZE = 16
-FLOAT_TRAINING = {"epochs": 60, "learning_rate": 2e-3, "warmup_epochs": 5}
+FLOAT_TRAINING = {"epochs": 80, "learning_rate": 3e-3, "warmup_epochs": 5}
 INT8_TRAINING = {"epochs": 10, "learning_rate": 1e-4}
 
 
