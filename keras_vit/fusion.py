@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_vit.graph import consumers, copy, flatten, inputs_of, producer, rebuild
+from keras_vit.graph import consumers, copy, flatten, inputs_of, is_called_once, producer, rebuild
 from keras_vit.layers import DropPath, LayerNorm, LayerScale, Scale
 
 _GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
@@ -32,17 +32,19 @@ def fuse(model: keras.Model) -> keras.Model:
 
     for layer in flat.layers:
         factor = _factor(layer, weights[layer.name])
-        before = producer(inputs_of(layer)[0]) if factor is not None else None
-        if _is_linear(before) and len(uses[before.name]) == 1:
+        if factor is None or not is_called_once(layer):
+            continue
+        before = producer(inputs_of(layer)[0])
+        if _is_linear(before) and is_called_once(before) and len(uses[before.name]) == 1:
             for name in weights[before.name]:
                 weights[before.name][name] = weights[before.name][name] * factor
             gone.add(layer.name)
 
     for layer in flat.layers:
         after = uses[layer.name]
-        if isinstance(layer, LayerNorm) and layer.affine and after and all(map(_is_dense, after)):
+        if isinstance(layer, LayerNorm) and layer.affine and is_called_once(layer) and all(map(_is_lone_dense, after)):
             gamma, beta = weights[layer.name].pop("gamma"), weights[layer.name].pop("beta")
-            for dense in {id(layer): layer for layer in after}.values():
+            for dense in after:
                 kernel = weights[dense.name]["kernel"]
                 weights[dense.name]["bias"] = weights[dense.name].get("bias", 0) + beta @ kernel
                 weights[dense.name]["kernel"] = gamma[:, None] * kernel
@@ -85,5 +87,5 @@ def _is_linear(layer):
     return isinstance(layer, _LINEAR) and layer.activation is keras.activations.linear
 
 
-def _is_dense(layer):
-    return isinstance(layer, keras.layers.Dense)
+def _is_lone_dense(layer):
+    return isinstance(layer, keras.layers.Dense) and is_called_once(layer)

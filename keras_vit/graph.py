@@ -112,6 +112,11 @@ def inputs_of(operation) -> list[keras.KerasTensor]:
     return [tensor for node in operation._inbound_nodes for tensor in node.input_tensors]
 
 
+def is_called_once(operation) -> bool:
+    """Whether a layer of a flat model stands in one place only; one that is shared cannot be folded for one of them."""
+    return len(operation._inbound_nodes) == 1
+
+
 def consumers(flat: keras.Model) -> dict[str, list]:
     """By name of each layer or operation of a flat model, those that use what it gives; None is the model's output."""
     uses = {operation.name: [] for operation in flat.operations}

@@ -67,6 +67,18 @@ def test_a_factor_used_twice_is_not_folded():
         np.testing.assert_allclose(folded, expected, rtol=1e-6)
 
 
+def test_shared_layers_are_not_folded():
+    image = keras.Input((6,))
+    norm, dense, scale = keras_vit.layers.LayerNorm(), keras.layers.Dense(6), keras_vit.layers.Scale(3.0)
+    hidden = dense(norm(image))  # This dense layer sees a norm's output here and a scaled one's below.
+    original = keras.Model(image, keras.layers.Add()([dense(scale(hidden)), scale(image), norm(hidden)]))
+    random = np.random.default_rng(0)
+    for variable in original.weights:
+        variable.assign(random.normal(size=variable.shape))
+    x = random.normal(size=(2, 6)).astype("float32")
+    np.testing.assert_allclose(keras_vit.fuse(original)(x), original(x), rtol=1e-5)
+
+
 def test_saving_a_folded_model(tmp_path):
     folded = keras_vit.fuse(model())
     folded.save(tmp_path / "folded.keras")

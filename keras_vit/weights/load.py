@@ -61,7 +61,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, head: bool = Tr
 
     report, values, used, missing, misfit = LoadReport(naming.project), [], set(), [], []
     for leaf, layer in layers.items():
-        for variable in _learned(layer):
+        for variable in layer.weights:
             name = f"{leaf}/{variable.name}"
             if leaf == _HEAD and not head:
                 used.add(naming.place(leaf, variable.name)[0])
@@ -99,13 +99,9 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, head: bool = Tr
     return report
 
 
-def _learned(layer):
-    return [variable for variable in layer.weights if variable.dtype != "uint32"]
-
-
 def _naming(model, layers, arrays, path) -> Naming:
     for namings in _FAMILIES.values():
-        if all(namings[0].place(leaf, variable.name) for leaf, layer in layers.items() for variable in _learned(layer)):
+        if all(namings[0].place(leaf, variable.name) for leaf, layer in layers.items() for variable in layer.weights):
             break
     else:
         raise ValueError(
@@ -116,7 +112,7 @@ def _naming(model, layers, arrays, path) -> Naming:
         return sum(
             naming.place(leaf, variable.name)[0] in arrays
             for leaf, layer in layers.items()
-            for variable in _learned(layer)
+            for variable in layer.weights
         )
 
     best = max(namings, key=found)
