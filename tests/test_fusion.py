@@ -57,6 +57,26 @@ def test_folding_takes_the_factors_away():
     assert [layer.affine for layer in norms] == [False] * 4 + [True]
 
 
+@pytest.mark.parametrize("settings", [{}, {"layer_scale": 0.2}, {"include_top": False}])
+def test_the_stream_between_blocks_has_no_mean_to_take_off(settings):
+    original = model(**settings)
+    folded = keras_vit.fuse(original)
+    norms = [layer for layer in folded.layers if isinstance(layer, keras_vit.layers.LayerNorm)]
+    assert len(norms) == 5 and not any(layer.subtract_mean for layer in norms)
+    tokens = keras.Model(folded.input, folded.get_layer("block_1.add2").output)(IMAGES)
+    np.testing.assert_allclose(np.asarray(tokens).mean(-1), 0, atol=1e-5)
+    assert error(folded, original) < 1e-5
+
+
+def test_a_stream_that_something_else_looks_at_keeps_its_mean():
+    whole = model()
+    tapped = keras.Model(whole.input, [whole.output, whole.get_layer("block_0").output])
+    folded = keras_vit.fuse(tapped)
+    assert all(layer.subtract_mean for layer in folded.layers if isinstance(layer, keras_vit.layers.LayerNorm))
+    for given, expected in zip(folded(IMAGES), tapped(IMAGES), strict=True):
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_factor_used_twice_is_not_folded():
     image = keras.Input((6,))
     dense = keras.layers.Dense(4)(image)  # Scaled by one use of it, given out as it is by the other.
