@@ -47,12 +47,10 @@ def quantize_products(float_file: bytes, ranges: dict[str, tuple[list[float], fl
             names = [re.escape(op.outputs[0].name) for op in [*products, *between] if op.name == kind]
             yield f"^(?:{'|'.join(names)});$", kind, config
 
-    def statistics():
-        return {
-            name: {"min": np.full((1,), -limit, np.float32), "max": np.full((1,), limit, np.float32)}
-            for name, limit in limits.items()
-        }
-
+    statistics = {
+        name: {"min": np.full((1,), -limit, np.float32), "max": np.full((1,), limit, np.float32)}
+        for name, limit in limits.items()
+    }
     return _run_quantizer(float_file, entries, statistics)
 
 
@@ -69,10 +67,10 @@ def quantize_dynamically(float_file: bytes) -> bytes:
         for kind in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
             yield ".*", kind, config
 
-    return _run_quantizer(float_file, entries, lambda: None)
+    return _run_quantizer(float_file, entries)
 
 
-def _run_quantizer(float_file, entries, statistics) -> bytes:
+def _run_quantizer(float_file, entries, statistics=None) -> bytes:
     with needs("ai-edge-quantizer", "writing int8 files"):
         from ai_edge_quantizer import qtyping, quantizer
 
@@ -89,7 +87,7 @@ def _run_quantizer(float_file, entries, statistics) -> bytes:
                 op_config=config,
                 algorithm_key="min_max_uniform_quantize",
             )
-        return bytes(run.quantize(statistics()).quantized_model)
+        return bytes(run.quantize(statistics).quantized_model)
 
 
 def _agree(limits, name, limit, layer):
