@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_vit.edge.missing import needs
+from keras_vit.missing import needs
 
 
 def _tfmot_quantizers():
@@ -18,7 +18,7 @@ def _tfmot_quantizers():
     tf.keras.version()
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     try:
-        with needs("tensorflow-model-optimization", "quantization-aware training"):
+        with needs("tensorflow-model-optimization", "quantization-aware training", "edge"):
             from tensorflow_model_optimization.python.core.quantization.keras import quantizers
     finally:
         if before is None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_vit.missing import needs
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -69,13 +71,8 @@ def read_graph(content: bytes) -> Graph:
     Raises:
         ImportError: ai-edge-litert, which has the file format's schema, is not installed.
     """
-    try:
+    with needs("ai-edge-litert", "reading a .tflite file's operators", "edge"):
         from ai_edge_litert import schema_py_generated as schema
-    except ModuleNotFoundError:
-        raise ImportError(
-            "Reading a .tflite file's operators needs ai-edge-litert: "
-            'run `pip install "keras-vit[edge]"`, or `pip install ai-edge-litert`.'
-        ) from None
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}

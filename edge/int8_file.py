@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from keras_vit.edge.graph import Operator, Tensor, read_graph
-from keras_vit.edge.missing import needs
+from keras_vit.missing import needs
 
 _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 # These give int8 for int8 on the same grid, so between two products the numbers need not go back to float.
@@ -71,7 +71,7 @@ def quantize_dynamically(float_file: bytes) -> bytes:
 
 
 def _run_quantizer(float_file, entries, statistics=None) -> bytes:
-    with needs("ai-edge-quantizer", "writing int8 files"):
+    with needs("ai-edge-quantizer", "writing int8 files", "edge"):
         from ai_edge_quantizer import qtyping, quantizer
 
     quiet = io.StringIO()  # It reports its progress on the terminal; what matters of it is in the file's audit.

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit.files import replacing
+from keras_vit.missing import needs
 
 
 def learning_rate_of(model: keras.Model) -> float:
@@ -115,10 +116,8 @@ class EpochLog(keras.callbacks.Callback):
 
     def __init__(self, csv_path: str | Path, tensorboard_dir: str | Path):
         super().__init__()
-        try:
+        with needs("TensorBoard", "the training log", "train"):
             import tensorboard  # noqa: F401  (tf.summary needs it)
-        except ImportError as error:
-            raise ImportError('The log needs TensorBoard: pip install "keras-vit[train]"') from error
         self.csv_path = Path(csv_path)
         self.tensorboard_dir = Path(tensorboard_dir)
         self.rows: list[dict] = []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from keras_vit.missing import needs
 from keras_vit.training import augment as augmentations
 
 
@@ -70,11 +71,9 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
         ImportError: scikit-learn is missing.
         ValueError: The image size is no multiple of 8, or the batch size is not between 1 and 1,257.
     """
-    try:
+    with needs("scikit-learn", "the data set of digits", "train"):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise ImportError('The digits come with scikit-learn: pip install "keras-vit[train]"') from error
     if image_size < 8 or image_size % 8:
         raise ValueError(f"image_size is a multiple of 8, the size of the scanned digits; received {image_size}.")
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def needs(package: str, purpose: str) -> Iterator[None]:
+def needs(package: str, purpose: str, extra: str) -> Iterator[None]:
     """Turns a failed import of `package` into a sentence that says what it was for and how to install it."""
     try:
         yield
     except ImportError as error:
         raise ImportError(
-            f'{purpose[0].upper()}{purpose[1:]} needs {package}: pip install "keras-vit[edge]" ({error}).'
+            f'{purpose[0].upper()}{purpose[1:]} needs {package}: pip install "keras-vit[{extra}]" ({error}).'
         ) from error
