@@ -7,15 +7,17 @@ from keras_vit.graph import consumers, flatten, inputs_of, is_called_once, produ
 from keras_vit.layers import ClassToken, DropPath, LayerNorm, LayerScale, PositionEmbedding, Scale
 
 _GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
-_LINEAR = (keras.layers.Dense, keras.layers.Conv2D)
+_LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+_FACTORS = (Scale, LayerScale, keras.layers.BatchNormalization)
 
 
 def fuse(model: keras.Model) -> keras.Model:
     """Folds a trained model for inference; its outputs stay equal to rounding.
 
     - A constant or learned factor after a dense layer or convolution (the attention's 1 / sqrt(d), LayerScale) goes
-      into that layer's weights.
-    - The scale and shift of a LayerNorm that feeds only dense layers go into theirs.
+      into that layer's weights, and so does a batch normalization. One that stands before linear layers goes into
+      those, unless a convolution pads its input: the zeros are not normalized.
+    - The scale and shift of a LayerNorm that feeds only linear layers go into theirs.
     - A LayerNorm takes the mean off its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms look at it, those layers are made to give outputs of mean zero, and the
       norm need not. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
@@ -31,8 +33,8 @@ def fuse(model: keras.Model) -> keras.Model:
     flat = _without(flatten(model), {})
     weights = {layer.name: {v.name: keras.ops.convert_to_numpy(v) for v in layer.weights} for layer in flat.layers}
     changes = {}  # By name of a layer: what changes in its config.
-    flat = _without(flat, _fold_factors(flat, weights))
-    _fold_affine_norms(flat, weights, changes)
+    flat = _without(flat, _fold_back(flat, weights, changes))
+    flat = _without(flat, _fold_ahead(flat, weights, changes))
     _fold_means(flat, weights, changes)
 
     def make(layer):
@@ -47,37 +49,86 @@ def fuse(model: keras.Model) -> keras.Model:
     return fused
 
 
-def _fold_factors(flat, weights):
-    """Multiplies factors into the linear layers before them; returns the names of the layers that this replaces."""
+def _fold_back(flat, weights, changes):
+    """Folds factors and batch norms into the linear layers before them; returns the names of the layers that go."""
+    gone = {}  # By name: the linear layer that does a layer's work now.
+    uses = consumers(flat)
+    for layer in flat.layers:
+        if not isinstance(layer, _FACTORS) or not is_called_once(layer):
+            continue
+        before = producer(inputs_of(layer)[0])
+        alone = len(uses[before.name]) == 1
+        before = gone.get(before.name, before)
+        if alone and _is_linear(before) and _is_over_channels(layer):
+            scale, shift = _scale_and_shift(layer, weights[layer.name])
+            held = weights[before.name]
+            per_output = np.reshape(scale, held["kernel"].shape[-2:]) if _is_depthwise(before) else scale
+            held["kernel"] = held["kernel"] * per_output
+            if "bias" in held or np.any(shift):
+                held["bias"] = held.get("bias", 0) * scale + shift
+                changes.setdefault(before.name, {})["use_bias"] = True
+            gone[layer.name] = before
+    return gone
+
+
+def _fold_ahead(flat, weights, changes):
+    """Folds batch norms, and the scale and shift of layer norms, into the linear layers behind them.
+
+    Returns the names of the layers that go.
+    """
     gone = set()
     uses = consumers(flat)
     for layer in flat.layers:
-        if not isinstance(layer, (Scale, LayerScale)) or not is_called_once(layer):
+        if isinstance(layer, LayerNorm):
+            foldable = layer.affine
+        else:
+            foldable = isinstance(layer, keras.layers.BatchNormalization) and _is_over_channels(layer)
+        after = uses[layer.name]
+        if not foldable or not is_called_once(layer) or not all(map(_sees_every_channel_alike, after)):
             continue
-        before = producer(inputs_of(layer)[0])
-        if _is_linear(before) and len(uses[before.name]) == 1:
-            factor = np.float32(layer.factor) if isinstance(layer, Scale) else weights[layer.name]["gamma"]
-            for name in weights[before.name]:
-                weights[before.name][name] = weights[before.name][name] * factor
+        scale, shift = _scale_and_shift(layer, weights[layer.name])
+        for linear in after:
+            held = weights[linear.name]
+            # (inputs, outputs): what multiplies the input channel that each kernel element looks at.
+            groups = getattr(linear, "groups", 1)
+            per_output = held["kernel"].shape[-1] // groups
+            scales, shifts = (np.repeat(v.reshape(groups, -1).T, per_output, axis=1) for v in (scale, shift))
+            axes = tuple(range(held["kernel"].ndim - 1))
+            held["bias"] = held.get("bias", 0) + (held["kernel"] * shifts).sum(axes)
+            held["kernel"] = held["kernel"] * scales
+            changes.setdefault(linear.name, {})["use_bias"] = True
+        if isinstance(layer, LayerNorm):
+            weights[layer.name] = {}
+            changes.setdefault(layer.name, {})["affine"] = False
+        else:
             gone.add(layer.name)
     return gone
 
 
-def _fold_affine_norms(flat, weights, changes):
-    """Moves the scale and shift of norms into the dense layers behind them."""
-    uses = consumers(flat)
-    for layer in flat.layers:
-        after = uses[layer.name]
-        if not isinstance(layer, LayerNorm) or not layer.affine or not is_called_once(layer):
-            continue
-        if all(isinstance(user, keras.layers.Dense) and is_called_once(user) for user in after):
-            gamma, beta = weights[layer.name].pop("gamma"), weights[layer.name].pop("beta")
-            for dense in after:
-                kernel = weights[dense.name]["kernel"]
-                weights[dense.name]["bias"] = weights[dense.name].get("bias", 0) + beta @ kernel
-                weights[dense.name]["kernel"] = gamma[:, None] * kernel
-                changes.setdefault(dense.name, {})["use_bias"] = True
-            changes.setdefault(layer.name, {})["affine"] = False
+def _scale_and_shift(layer, held):
+    """What a factor or a norm multiplies each channel by at the end, and then adds to it."""
+    if isinstance(layer, Scale):
+        return np.float32(layer.factor), np.float32(0)
+    if isinstance(layer, keras.layers.BatchNormalization):
+        scale = held.get("gamma", 1) / np.sqrt(held["moving_variance"] + layer.epsilon)
+        return scale, held.get("beta", 0) - held["moving_mean"] * scale
+    return held["gamma"], held.get("beta", np.float32(0))
+
+
+def _is_over_channels(layer):
+    """Whether a factor or norm has one value a channel, the last axis."""
+    axis = getattr(layer, "axis", -1)
+    return axis in (-1, len(inputs_of(layer)[0].shape) - 1)
+
+
+def _sees_every_channel_alike(layer):
+    """Whether a layer is linear with a kernel that a scale and a shift of its input's channels can go into.
+
+    A convolution that pads is not: its zeros come after the shift.
+    """
+    if not isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)) or not is_called_once(layer):
+        return False
+    return isinstance(layer, keras.layers.Dense) or layer.padding == "valid" or layer.kernel_size == (1, 1)
 
 
 def _fold_means(flat, weights, changes):
@@ -110,7 +161,7 @@ def _stream(start, uses):
         if operation.name in stream:
             continue
         stream[operation.name] = operation
-        if not _is_linear(operation):
+        if not _is_linear(operation) or _is_depthwise(operation):
             if not _passes_means(operation):
                 return None
             waiting += [producer(tensor) for tensor in inputs_of(operation)]
@@ -131,6 +182,10 @@ def _passes_means(operation):
 
 def _is_linear(layer):
     return isinstance(layer, _LINEAR) and layer.activation is keras.activations.linear and is_called_once(layer)
+
+
+def _is_depthwise(layer):
+    return isinstance(layer, keras.layers.DepthwiseConv2D)
 
 
 def _without(flat, names):

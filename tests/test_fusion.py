@@ -125,3 +125,49 @@ def test_a_subclassed_model_is_refused():
 
     with pytest.raises(TypeError, match="received Own"):
         keras_vit.flatten(Own())
+
+
+class TestBatchNorm:
+    """Each place a batch normalization can stand in, against the model with it in place."""
+
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 6)).astype("float32")
+
+    def check(self, *layers, left=0):
+        image = keras.Input((8, 8, 6))
+        x = image
+        for layer in layers:
+            x = layer(x)
+        original = keras.Model(image, x)
+        random = np.random.default_rng(1)
+        for variable in original.weights:
+            variable.assign(random.uniform(0.5, 1.5, variable.shape) * random.choice([-1, 1]) ** (variable.ndim > 1))
+        folded = keras_vit.fuse(original)
+        np.testing.assert_allclose(folded(self.images), original(self.images, training=False), rtol=2e-4, atol=1e-4)
+        norms = [layer for layer in folded.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        assert len(norms) == left
+
+    @pytest.mark.parametrize("settings", [
+        {"kernel_size": 3, "strides": 2},
+        {"kernel_size": 3, "groups": 3, "use_bias": True},
+        {"kernel_size": 5, "depthwise": True, "input_channels": 6},
+        {"activation": "relu"},
+    ])  # fmt: skip
+    def test_after_a_convolution(self, settings):
+        self.check(keras_vit.layers.ConvNorm(12, **settings))
+
+    def test_after_a_dense_layer_and_a_factor(self):
+        self.check(keras.layers.Dense(5), keras_vit.layers.LayerScale(0.3), keras.layers.BatchNormalization())
+
+    def test_before_a_dense_layer(self):
+        self.check(keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Dense(5, use_bias=False))
+
+    def test_before_a_convolution_that_does_not_pad(self):
+        self.check(keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3, groups=2))
+
+    def test_before_a_convolution_that_pads_it_stays(self):
+        self.check(
+            keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3, padding="same"), left=1
+        )
+
+    def test_over_another_axis_it_stays(self):
+        self.check(keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization(axis=1), left=1)

@@ -4,6 +4,7 @@ from keras_vit.layers.activations import gelu_tanh
 from keras_vit.layers.attention import MultiHeadSelfAttention
 from keras_vit.layers.class_token import ClassToken
 from keras_vit.layers.composite import Composite
+from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.drop_path import DropPath
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.matmul import MatMul
@@ -18,6 +19,7 @@ __all__ = [
     "MLP",
     "ClassToken",
     "Composite",
+    "ConvNorm",
     "DropPath",
     "LayerNorm",
     "LayerScale",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_vit.preprocessing import Statistics
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -21,6 +23,7 @@ class Variant:
         image_size: (height, width) in pixels the paper uses.
         paper: Where it was published, with the table.
         licence: Licence of the reference code.
+        statistics: Of the images it was trained on.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Variant:
     image_size: tuple[int, int]
     paper: str
     licence: str
+    statistics: Statistics
 
 
 _variants: dict[str, Variant] = {}

@@ -20,6 +20,7 @@ from keras_vit.layers import (
 )
 from keras_vit.models.build import classifier, image_input, with_weights
 from keras_vit.models.registry import register_variant
+from keras_vit.preprocessing import HALF, normalize
 
 
 def ViT(
@@ -84,7 +85,7 @@ def ViT(
     images = image_input(input_shape, (224, 224), input_tensor)
     x = images
     if include_preprocessing:
-        x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="preprocessing")(x)
+        x = normalize(x, HALF)
     x = PatchEmbedding(width, patch_size, dtype=dtype, name="patch_embedding")(x)
     x = ClassToken(dtype=dtype, name="class_token")(x)
     x = PositionEmbedding(dtype=dtype, name="position_embedding")(x)
@@ -148,6 +149,7 @@ def _variant(size: str, patch: int, paper: str):
         image_size=(224, 224),
         paper=paper,
         licence="Apache-2.0",
+        statistics=HALF,
     )
 
 

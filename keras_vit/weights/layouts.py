@@ -1,5 +1,6 @@
 """How the frameworks lay a layer's arrays out, whatever the model."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,18 +16,25 @@ class Layout:
         join: What stands between the name of a layer and the name of its array.
         arrays: From the name of a Keras weight to the framework's name; a weight not listed has the layer's name alone.
         convert: (array, layer, weight's name) -> the array as Keras has it.
+        counters: End of the names of arrays that only training looks at, and that no Keras layer has.
     """
 
     join: str
     arrays: dict[str, str]
     convert: Callable[[np.ndarray, keras.layers.Layer, str], np.ndarray]
+    counters: tuple[str, ...] = ()
 
 
 def _from_pytorch(array, layer, weight):
+    if weight == "kernel" and isinstance(layer, keras.layers.DepthwiseConv2D):
+        # There (channels * multiplier, 1, height, width), one group a channel; here (height, width, channels, multiplier).
+        fits = array.ndim == 4 and array.size == math.prod(layer.kernel.shape)
+        return np.transpose(array, (2, 3, 0, 1)).reshape(layer.kernel.shape) if fits else array
     if weight == "kernel" and isinstance(layer, keras.layers.Conv2D):
         return np.transpose(array, (2, 3, 1, 0))
     if weight == "kernel" and isinstance(layer, keras.layers.Dense):
-        return array.T if array.ndim == 2 else array
+        # A dense layer over the channels of a map is a convolution of 1 x 1 there.
+        return array.reshape(array.shape[:2]).T if array.shape[2:] in ((), (1, 1)) else array
     return array
 
 
@@ -41,5 +49,17 @@ def _from_flax(array, layer, weight):
     return array
 
 
-PYTORCH = Layout(".", {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}, _from_pytorch)
+PYTORCH = Layout(
+    ".",
+    {
+        "kernel": "weight",
+        "bias": "bias",
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    },
+    _from_pytorch,
+    counters=(".num_batches_tracked",),
+)
 FLAX = Layout("/", {"kernel": "kernel", "bias": "bias", "gamma": "scale", "beta": "bias"}, _from_flax)

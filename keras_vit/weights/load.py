@@ -64,10 +64,10 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, head: bool = Tr
         for variable in layer.weights:
             name = f"{leaf}/{variable.name}"
             if leaf == _HEAD and not head:
-                used.add(naming.place(leaf, variable.name)[0])
+                used.add(naming.place(leaf, variable.name))
                 report.left_as_it_was.append(name)
                 continue
-            place, _ = naming.place(leaf, variable.name)
+            place = naming.place(leaf, variable.name)
             if place not in arrays:
                 missing.append(place)
                 continue
@@ -85,9 +85,9 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, head: bool = Tr
 
     has_head = _HEAD in layers
     head_names = tuple(
-        naming.place(_HEAD, weight)[0] for weight in ("kernel", "bias") if naming.place(_HEAD, weight) is not None
+        naming.place(_HEAD, weight) for weight in ("kernel", "bias") if naming.place(_HEAD, weight) is not None
     )
-    report.unused = sorted(set(arrays) - used)
+    report.unused = sorted(name for name in set(arrays) - used if not name.endswith(naming.layout.counters))
     surplus = [
         name
         for name in report.unused
@@ -110,9 +110,7 @@ def _naming(model, layers, arrays, path) -> Naming:
 
     def found(naming):
         return sum(
-            naming.place(leaf, variable.name)[0] in arrays
-            for leaf, layer in layers.items()
-            for variable in layer.weights
+            naming.place(leaf, variable.name) in arrays for leaf, layer in layers.items() for variable in layer.weights
         )
 
     best = max(namings, key=found)

@@ -1,6 +1,7 @@
 """The table that says where a model's arrays stand in a published file."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
@@ -10,11 +11,27 @@ from keras_vit.weights.layouts import Layout
 
 
 @dataclass(frozen=True)
-class Third:
-    """One of three arrays that a file keeps stacked along its first axis, as PyTorch's fused query, key and value."""
+class Part:
+    """A piece of an array that a file keeps whole, in the file's layout.
+
+    Attributes:
+        name: The file's name for the whole.
+        take: From the whole array to the piece.
+    """
 
     name: str
-    index: int
+    take: Callable[[np.ndarray], np.ndarray]
+
+
+def third(name: str, index: int) -> Part:
+    """One of three arrays that a file keeps stacked along its first axis, as PyTorch's fused query, key and value."""
+
+    def take(array):
+        if array.shape[0] % 3:
+            raise ValueError(f"{name!r} stacks three arrays along its first axis; received the shape {array.shape}.")
+        return np.split(array, 3)[index]
+
+    return Part(name, take)
 
 
 @dataclass(frozen=True)
@@ -24,37 +41,37 @@ class Naming:
     Attributes:
         project: Whose names they are.
         layout: The framework's layout of arrays.
-        leaves: From the leaf layer's name in `keras_vit.flatten` to the file's, with {i} for a number.
+        leaves: From the leaf layer's name in `keras_vit.flatten` to the file's. A letter in braces, as in
+            "block_{i}.norm", stands for a number, the same one on both sides.
         may_be_unused: Beginnings of names that a file may have although the model has no place for them.
     """
 
     project: str
     layout: Layout
-    leaves: dict[str, str | Third]
+    leaves: dict[str, str | Part]
     may_be_unused: tuple[str, ...] = ()
     _patterns: dict = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
         for template, place in self.leaves.items():
-            pattern = re.escape(template).replace(r"\{i\}", r"(\d+)")
-            self._patterns[re.compile(pattern)] = place
+            pattern = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(template))
+            self._patterns[re.compile(pattern)] = place if isinstance(place, Part) else Part(place, lambda array: array)
 
-    def place(self, leaf: str, weight: str) -> tuple[str, int | None] | None:
-        """The file's name for a weight of a leaf layer, and which third of it; None for a leaf it does not know."""
-        for pattern, place in self._patterns.items():
-            if match := pattern.fullmatch(leaf):
-                name, index = (place.name, place.index) if isinstance(place, Third) else (place, None)
-                name = name.replace("{i}", match.group(1)) if match.groups() else name
-                array = self.layout.arrays.get(weight)
-                return (name if array is None else f"{name}{self.layout.join}{array}"), index
-        return None
+    def place(self, leaf: str, weight: str) -> str | None:
+        """The file's name for the array that a weight of a leaf layer is in; None for a leaf it does not know."""
+        found = self._find(leaf)
+        if found is None:
+            return None
+        array = self.layout.arrays.get(weight)
+        return found.name if array is None else f"{found.name}{self.layout.join}{array}"
 
     def take(self, arrays: dict[str, np.ndarray], leaf: str, layer: keras.layers.Layer, weight: str) -> np.ndarray:
         """The array of a weight, as Keras lays it out."""
-        name, index = self.place(leaf, weight)
-        array = arrays[name]
-        if index is not None:
-            if array.shape[0] % 3:
-                raise ValueError(f"{name!r} stacks three arrays along its first axis; received {array.shape}.")
-            array = np.split(array, 3)[index]
-        return self.layout.convert(array, layer, weight)
+        whole = arrays[self.place(leaf, weight)]
+        return self.layout.convert(self._find(leaf).take(whole), layer, weight)
+
+    def _find(self, leaf):
+        for pattern, part in self._patterns.items():
+            if match := pattern.fullmatch(leaf):
+                return Part(part.name.format(**match.groupdict()), part.take)
+        return None

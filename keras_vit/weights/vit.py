@@ -4,7 +4,7 @@ Left the leaf layer of `keras_vit.flatten`, right the file's name for it; {i} is
 """
 
 from keras_vit.weights.layouts import FLAX, PYTORCH
-from keras_vit.weights.naming import Naming, Third
+from keras_vit.weights.naming import Naming, third
 
 TIMM = Naming(
     "timm",
@@ -14,9 +14,9 @@ TIMM = Naming(
         "class_token": "cls_token",
         "position_embedding": "pos_embed",
         "block_{i}.norm1": "blocks.{i}.norm1",
-        "block_{i}.attention.query": Third("blocks.{i}.attn.qkv", 0),
-        "block_{i}.attention.key": Third("blocks.{i}.attn.qkv", 1),
-        "block_{i}.attention.value": Third("blocks.{i}.attn.qkv", 2),
+        "block_{i}.attention.query": third("blocks.{i}.attn.qkv", 0),
+        "block_{i}.attention.key": third("blocks.{i}.attn.qkv", 1),
+        "block_{i}.attention.value": third("blocks.{i}.attn.qkv", 2),
         "block_{i}.attention.projection": "blocks.{i}.attn.proj",
         "block_{i}.norm2": "blocks.{i}.norm2",
         "block_{i}.mlp.expand": "blocks.{i}.mlp.fc1",
