@@ -64,7 +64,7 @@ class ConvNorm(Composite):
         if strides > 1 and kernel_size > 1:
             self.pad = keras.layers.ZeroPadding2D(kernel_size // 2, dtype=dtype, name="pad")
             padding = "valid"
-        # He et al., arXiv 1502.01852, by the fan-out; Keras' default takes a depthwise kernel's channels for its fan-in.
+        # He et al., arXiv 1502.01852, by fan-out. Keras' default takes a depthwise kernel's channels for its fan-in.
         initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
         shared = {"strides": strides, "padding": padding, "use_bias": use_bias, "dtype": dtype, "name": "conv"}
         if depthwise:

@@ -27,7 +27,7 @@ class Layout:
 
 def _from_pytorch(array, layer, weight):
     if weight == "kernel" and isinstance(layer, keras.layers.DepthwiseConv2D):
-        # There (channels * multiplier, 1, height, width), one group a channel; here (height, width, channels, multiplier).
+        # There (channels * multiplier, 1, height, width), here (height, width, channels, multiplier).
         fits = array.ndim == 4 and array.size == math.prod(layer.kernel.shape)
         return np.transpose(array, (2, 3, 0, 1)).reshape(layer.kernel.shape) if fits else array
     if weight == "kernel" and isinstance(layer, keras.layers.Conv2D):
