@@ -6,8 +6,8 @@ import tempfile
 import keras
 import tensorflow as tf
 
-from keras_vit.edge.int8_file import quantize_dynamically, quantize_products
-from keras_vit.edge.quantize import is_quantized, product_ranges, quantize_aware, without_ranges
+from keras_vit.edge.int8_file import quantize_dynamically, quantize_operations
+from keras_vit.edge.quantize import int8_operations, is_quantized, quantize_aware, without_ranges
 from keras_vit.files import replacing
 from keras_vit.fusion import fuse
 
@@ -47,7 +47,7 @@ def export(
         model = quantize_aware(model, calibration_data=calibration_data)
 
     if precision == "hybrid_int8":
-        content = quantize_products(_convert(without_ranges(model, kernels_on_grid=True)), product_ranges(model))
+        content = quantize_operations(_convert(without_ranges(model, kernels_on_grid=True)), int8_operations(model))
     else:
         floats = without_ranges(model, kernels_on_grid=False) if is_quantized(model) else fuse(model)
         content = _convert(floats, half_weights=precision == "float16")

@@ -67,9 +67,33 @@ class FakeQuant(keras.layers.Layer):
         self.minimum.assign(-value)
         self.maximum.assign(value)
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value of the grid."""
+        return -self.limit, self.limit
+
     def call(self, inputs, training=False):
         bounds = {"min_var": self.minimum.value, "max_var": self.maximum.value}
         return self.quantizer(inputs, training=bool(training), weights=bounds)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class SigmoidGrid(keras.layers.Layer):
+    """Rounds a sigmoid's output to the grid that TensorFlow Lite fixes for it: 256 steps of 1/256 from 0.
+
+    Input and output: any shape.
+    """
+
+    range = (0.0, 255 / 256)
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, inputs):
+        return tf.quantization.fake_quant_with_min_max_args(inputs, *self.range, num_bits=8)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -5,53 +5,86 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from keras_vit.edge.graph import Operator, Tensor, read_graph
 from keras_vit.missing import needs
 
+PRODUCT = "PRODUCT"  # Any of these.
 _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
-# These give int8 for int8 on the same grid, so between two products the numbers need not go back to float.
-_LAYOUT = ("RESHAPE", "TRANSPOSE")
+# These only move numbers, so where int8 operations alone use the result they can move int8 ones.
+_LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD")
+
+Range = tuple[float, float]
 
 
-def quantize_products(float_file: bytes, ranges: dict[str, tuple[list[float], float]]) -> bytes:
-    """Makes every matrix product of a float file int8, symmetric, with kernels per channel.
+@dataclass(frozen=True)
+class Int8Operation:
+    """What a layer computes in int8.
+
+    Attributes:
+        operator: Its TensorFlow Lite operator, or PRODUCT for any product of matrices.
+        inputs: The ranges of its inputs: smallest and largest value.
+        output: The range of its output.
+    """
+
+    operator: str
+    inputs: list[Range]
+    output: Range
+
+
+def quantize_operations(float_file: bytes, layers: dict[str, Int8Operation | None]) -> bytes:
+    """Makes the products of a float file int8, and the operations between them that are to be, kernels per channel.
 
     Args:
         float_file: A converted model whose kernels lie on the int8 grid already.
-        ranges: From `keras_vit.edge.quantize.product_ranges`: for each product's layer, the limits of its inputs and of
-            its output.
+        layers: By name, from `keras_vit.edge.quantize.int8_operations`; None for one that computes in float.
     """
     operators = read_graph(float_file).operators
-    products = [op for op in operators if op.name in _PRODUCTS]
-    between = _layout_between(products, operators)
-    limits: dict[str, float] = {}
-    for op, layer in _products_by_layer(products, ranges):
-        inputs, output = ranges[layer]
-        for tensor, limit in [*zip(_activations(op), inputs, strict=True), (op.outputs[0], output)]:
-            _agree(limits, tensor.name, limit, layer)
-    for op in between:
-        _agree(limits, op.outputs[0].name, limits[op.inputs[0].name], "layout")
+    ranges: dict[str, Range] = {}
+    int8: dict[str, Operator] = {}  # By name of the output.
+    for op, layer in _operators_by_layer(operators, layers):
+        int8[op.outputs[0].name] = op
+        _agree(ranges, op.outputs[0].name, layers[layer].output, layer)
+        if op.name in _PRODUCTS:
+            for tensor, limits in zip(_activations(op), layers[layer].inputs, strict=True):
+                _agree(ranges, tensor.name, limits, layer)
+    moving = _layout_between(operators, int8)
+    int8 |= {op.outputs[0].name: op for op in moving}
+    for op in moving:
+        if op.outputs[0].name in ranges:
+            ranges.setdefault(op.inputs[0].name, ranges[op.outputs[0].name])
+    for op in reversed(moving):
+        _agree(ranges, op.outputs[0].name, ranges[op.inputs[0].name], "layout")
 
     def entries(qtyping):
-        grid = qtyping.TensorQuantizationConfig
+        # Asymmetric by name; what makes a grid symmetric is its range, see below.
         config = qtyping.OpQuantizationConfig(
-            activation_tensor_config=grid(8, symmetric=True, granularity=qtyping.QuantGranularity.TENSORWISE),
-            weight_tensor_config=grid(8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE),
+            activation_tensor_config=qtyping.TensorQuantizationConfig(
+                8, symmetric=False, granularity=qtyping.QuantGranularity.TENSORWISE
+            ),
+            weight_tensor_config=qtyping.TensorQuantizationConfig(
+                8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
+            ),
             compute_precision=qtyping.ComputePrecision.INTEGER,
         )
-        for kind in {op.name for op in [*products, *between]}:
-            names = [re.escape(op.outputs[0].name) for op in [*products, *between] if op.name == kind]
+        for kind in sorted({op.name for op in int8.values()}):
+            names = [re.escape(name) for name, op in int8.items() if op.name == kind]
             yield f"^(?:{'|'.join(names)});$", kind, config
 
     statistics = {
-        name: {"min": np.full((1,), -limit, np.float32), "max": np.full((1,), limit, np.float32)}
-        for name, limit in limits.items()
+        name: {"min": np.full((1,), _lowest(*limits), np.float32), "max": np.full((1,), limits[1], np.float32)}
+        for name, limits in ranges.items()
     }
     return _run_quantizer(float_file, entries, statistics)
+
+
+def _lowest(minimum, maximum):
+    """The value of -128. A symmetric grid has no use for it, but it makes the zero point 0 and the step max / 127."""
+    return minimum * 128 / 127 if minimum == -maximum else minimum
 
 
 def quantize_dynamically(float_file: bytes) -> bytes:
@@ -90,28 +123,30 @@ def _run_quantizer(float_file, entries, statistics=None) -> bytes:
         return bytes(run.quantize(statistics).quantized_model)
 
 
-def _agree(limits, name, limit, layer):
-    if not np.isclose(limits.setdefault(name, limit), limit, rtol=1e-6):
+def _agree(ranges, name, limits, layer):
+    if not np.allclose(ranges.setdefault(name, limits), limits, rtol=1e-6, atol=0):
         raise RuntimeError(
-            f"The tensor {name!r} would need two ranges, {limits[name]} and {limit} (for {layer!r}); the file's graph "
+            f"The tensor {name!r} would need two ranges, {ranges[name]} and {limits} (for {layer!r}); the file's graph "
             "differs from the model's."
         )
 
 
-def _products_by_layer(products: list[Operator], layers: Iterable[str]) -> Iterator[tuple[Operator, str]]:
-    """Which layer each product of the file comes from: its name stands in the name of the tensor it gives.
+def _operators_by_layer(
+    operators: list[Operator], layers: dict[str, Int8Operation | None]
+) -> Iterator[tuple[Operator, str]]:
+    """Which operator of the file computes each int8 layer: its name stands in the name of the tensor that it gives.
 
     The graph's output has a name of its own, so a single product without a match is the single layer left.
     """
-    rest, unmatched = set(layers), []
-    for op in products:
-        pieces = set(re.split(r"[;/]", op.outputs[0].name))
-        pieces |= {re.sub(r"_\d+$", "", piece) for piece in pieces}
-        matches = rest & pieces
+    rest, unmatched = {layer for layer, operation in layers.items() if operation is not None}, []
+    for op in operators:
+        kind = PRODUCT if op.name in _PRODUCTS else op.name
+        named = {_layer_of(piece, layers) for piece in re.split(r"[;/]", op.outputs[0].name)}
+        matches = {layer for layer in rest & named if layers[layer].operator == kind}
         if len(matches) == 1:
             rest -= matches
             yield op, matches.pop()
-        else:
+        elif kind == PRODUCT:
             unmatched.append(op)
     if len(unmatched) == len(rest) == 1:
         yield unmatched[0], rest.pop()
@@ -122,19 +157,25 @@ def _products_by_layer(products: list[Operator], layers: Iterable[str]) -> Itera
         )
 
 
-def _layout_between(products: list[Operator], operators: Iterable[Operator]) -> list[Operator]:
-    """Reshapes and transposes on the way from one product to another, each after those it depends on."""
-    producers = {tensor.index: op for op in operators for tensor in op.outputs}
-    found = {}
-    for op in products:
-        for tensor in _activations(op):
-            way = []
-            while (before := producers.get(tensor.index)) is not None and before.name in _LAYOUT:
-                way.append(before)
-                tensor = before.inputs[0]
-            if before is not None and before.name in _PRODUCTS:
-                found |= {layout.outputs[0].index: layout for layout in reversed(way)}
-    return list(found.values())
+def _layer_of(piece, layers):
+    """TensorFlow numbers a name that it has seen before, as every one in the function that is exported."""
+    numbered = re.sub(r"_\d+$", "", piece)
+    return numbered if numbered in layers else piece
+
+
+def _layout_between(operators: list[Operator], int8: dict[str, Operator]) -> list[Operator]:
+    """Layout operators whose results only int8 ones use, the last of the file first."""
+    users: dict[str, list[Operator]] = {}
+    for op in operators:
+        for tensor in op.inputs:
+            users.setdefault(tensor.name, []).append(op)
+    moving: dict[str, Operator] = {}
+    for op in reversed(operators):
+        name = op.outputs[0].name
+        after = [user.outputs[0].name for user in users.get(name, [])]
+        if op.name in _LAYOUT and after and all(user in int8 or user in moving for user in after):
+            moving[name] = op
+    return list(moving.values())
 
 
 def _activations(op: Operator) -> list[Tensor]:

@@ -1,5 +1,7 @@
 """Quantization-aware training: a float model becomes one that trains with int8's rounding."""
 
+import functools
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -9,26 +11,25 @@ from keras_vit.edge.fake_quant import (
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
+    SigmoidGrid,
     on_grid,
 )
 from keras_vit.edge.images import image_batches
+from keras_vit.edge.int8_file import Int8Operation
+from keras_vit.edge.plan import PRODUCTS, Plan, is_clamp, is_layout, operator_of
 from keras_vit.fusion import fuse
-from keras_vit.graph import inputs_of, producer, rebuild
-from keras_vit.layers import MatMul, TokenPooling
+from keras_vit.graph import consumers, inputs_of, producer, rebuild
+from keras_vit.layers import MatMul
 
-# hybrid_int8: products of matrices in int8, everything between them in float. These are the layers with products, and
-# what stands in for each; a MatMul has no weights to round.
+# What stands in for each layer with products; a MatMul has no weights to round.
 _QUANTIZED = {
     keras.layers.Dense: QuantizedDense,
     keras.layers.Conv2D: QuantizedConv2D,
     keras.layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
     MatMul: MatMul,
 }
+_GRIDS = (FakeQuant, SigmoidGrid)
 SCHEMES = ("hybrid_int8",)
-
-# Layers and operations that only move numbers: what they give is on the int8 grid if what they take is.
-_LAYOUT_LAYERS = (keras.layers.Reshape, keras.layers.Permute, keras.layers.Flatten, TokenPooling)
-_LAYOUT_OPERATIONS = ("Reshape", "Transpose", "Swapaxes", "Squeeze", "ExpandDims", "GetItem")
 
 # TFLite fuses these into the product before them; any other activation computes in float after it.
 _FUSED_ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.activations.relu6)
@@ -57,10 +58,14 @@ def quantize_aware(
         raise ValueError(f"scheme is one of {SCHEMES}; received {scheme!r}.")
     if is_quantized(model):
         raise ValueError(f"The model {model.name!r} is quantized already; give the float model it was made from.")
-    flat = fuse(model)
+    flat = _spelled_out(fuse(model))
     limits = calibrate(flat, calibration_data, batch_size)
 
-    quantized = _with_ranges(flat, lambda name, tensor: FakeQuant(name=f"{name}.fake_quant")(tensor), _QUANTIZED)
+    def mark(name, tensors):
+        layer = FakeQuant(name=f"{name}.fake_quant")
+        return [layer(tensor) for tensor in tensors]
+
+    quantized = _with_ranges(flat, mark, _QUANTIZED)
     for name, limit in limits.items():
         quantized.get_layer(f"{name}.fake_quant").limit = limit
     return quantized
@@ -75,9 +80,9 @@ def calibrate(flat: keras.Model, data, batch_size: int = 16) -> dict[str, float]
     """The largest magnitude over the data of every tensor that is to be quantized, by the layer that gives it."""
     seen = {}
 
-    def observe(name, tensor):
-        seen[name] = ops.max(ops.abs(tensor))
-        return tensor
+    def observe(name, tensors):
+        seen[name] = functools.reduce(ops.maximum, [ops.max(ops.abs(tensor)) for tensor in tensors])
+        return tensors
 
     observed = _with_ranges(flat, observe, {})
     observer = keras.Model(observed.inputs, seen)
@@ -90,17 +95,23 @@ def calibrate(flat: keras.Model, data, batch_size: int = 16) -> dict[str, float]
     return {name: limit or 1.0 for name, limit in limits.items()}
 
 
-def product_ranges(quantized: keras.Model) -> dict[str, tuple[list[float], float]]:
-    """For each product of a quantized model, by name: the limits of its inputs and the limit of its output."""
-    outputs = {}
+def int8_operations(quantized: keras.Model) -> dict[str, Int8Operation | None]:
+    """What each layer of a quantized model computes in int8, by name; None for one that computes in float."""
+    uses = consumers(quantized)
+    found = dict.fromkeys(layer.name for layer in quantized.layers)
     for layer in quantized.layers:
-        if isinstance(layer, FakeQuant):
-            outputs[producer(inputs_of(layer)[0]).name] = layer.limit
-    return {
-        layer.name: ([_grid_of(tensor).limit for tensor in inputs_of(layer)], outputs[layer.name])
-        for layer in quantized.layers
-        if isinstance(layer, tuple(_QUANTIZED.values()))
-    }
+        operator, users, inputs = operator_of(layer), uses[layer.name], list(map(_grid_of, inputs_of(layer)))
+        if operator is None or None in inputs:
+            continue
+        if isinstance(layer, keras.layers.Concatenate):
+            output = inputs[0]
+        else:
+            if len(users) == 1 and is_clamp(users[0]):
+                users = uses[users[0].name]
+            output = users[0] if len(users) == 1 else None
+        if isinstance(output, _GRIDS):
+            found[layer.name] = Int8Operation(operator, [grid.range for grid in inputs], output.range)
+    return found
 
 
 def without_ranges(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
@@ -111,7 +122,7 @@ def without_ranges(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model
         return plain.get(type(layer), type(layer)).from_config(layer.get_config())
 
     def call(layer, *args, **kwargs):
-        return args[0] if isinstance(layer, FakeQuant) else layer(*args, **kwargs)
+        return args[0] if isinstance(layer, _GRIDS) else layer(*args, **kwargs)
 
     floats = rebuild(quantized, make, call)
     if kernels_on_grid:
@@ -124,33 +135,21 @@ def without_ranges(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model
     return floats
 
 
-def _with_ranges(flat, mark, stand_ins):
-    """Rebuilds a flat model with `mark(name, tensor)` on each tensor that goes into or comes out of a product.
-
-    An activation inside a product's layer that TFLite computes in float is put behind it. `stand_ins` gives the class
-    that takes a layer's place, by its type.
-    """
-    marked = {}  # By id of a tensor: the tensor on the grid.
+def _spelled_out(flat):
+    """The model with every activation that is not fused as a layer of its own, and SiLU as the two operations it is."""
     activations = {layer.name: layer.activation for layer in flat.layers if not _fused_activation(layer)}
 
     def make(layer):
         config = layer.get_config()
         if layer.name in activations:
             config["activation"] = "linear"
-        return stand_ins.get(type(layer), type(layer)).from_config(config)
-
-    def marked_once(tensor):
-        if id(tensor) not in marked:
-            if _on_grid(tensor, marked):
-                return tensor
-            result = mark(producer(tensor).name, tensor)
-            marked[id(tensor)] = marked[id(result)] = result
-        return marked[id(tensor)]
+        return type(layer).from_config(config)
 
     def call(layer, *args, **kwargs):
-        if not isinstance(layer, tuple(_QUANTIZED)):
-            return layer(*args, **kwargs)
-        output = marked_once(layer(*map(marked_once, args), **kwargs))
+        if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
+            gate = keras.layers.Activation("sigmoid", name=f"{layer.name}.sigmoid")(args[0])
+            return keras.layers.Multiply(name=layer.name)([args[0], gate])
+        output = layer(*args, **kwargs)
         if layer.name in activations:
             output = keras.layers.Activation(activations[layer.name], name=f"{layer.name}.activation")(output)
         return output
@@ -158,27 +157,66 @@ def _with_ranges(flat, mark, stand_ins):
     return rebuild(flat, make, call)
 
 
+def _with_ranges(flat, mark, stand_ins):
+    """Rebuilds a flat model with every tensor that goes into or comes out of an int8 operation on a grid.
+
+    Args:
+        flat: What `_spelled_out` gave.
+        mark: (name, tensors) -> the tensors on one grid.
+        stand_ins: The class that takes a layer's place, by its type.
+    """
+    plan = Plan(flat)
+    marked = {}  # By id of a tensor: the tensor on the grid.
+
+    def make(layer):
+        return stand_ins.get(type(layer), type(layer)).from_config(layer.get_config())
+
+    def on_grid(tensor):
+        if id(tensor) not in marked:
+            if _is_moved(tensor, marked):
+                return tensor
+            name = producer(tensor).name
+            marked[id(tensor)] = (
+                SigmoidGrid(name=f"{name}.grid")(tensor)
+                if name in plan.int8 and operator_of(producer(tensor)) == "LOGISTIC"
+                else mark(name, [tensor])[0]
+            )
+            marked[id(marked[id(tensor)])] = marked[id(tensor)]
+        return marked[id(tensor)]
+
+    def call(layer, *args, **kwargs):
+        name = layer.name
+        if name in plan.int8 and isinstance(layer, keras.layers.Concatenate):
+            output = layer(mark(name, args[0]), **kwargs)
+            marked[id(output)] = output
+            return output
+        if name in plan.int8 or name in plan.early:
+            args = keras.tree.map_structure(on_grid, args)
+        output = layer(*args, **kwargs)
+        return on_grid(output) if plan.gives_grid(name) else output
+
+    return rebuild(flat, make, call)
+
+
 def _fused_activation(layer):
-    return not isinstance(layer, tuple(_QUANTIZED)) or getattr(layer, "activation", keras.activations.linear) in (
+    return not isinstance(layer, PRODUCTS) or getattr(layer, "activation", keras.activations.linear) in (
         _FUSED_ACTIVATIONS
     )
 
 
-def _on_grid(tensor, marked):
+def _is_moved(tensor, marked):
+    """Whether layout operations made a tensor of one that is on a grid."""
     while id(tensor) not in marked:
         operation = producer(tensor)
-        if not _is_layout(operation):
+        if not is_layout(operation):
             return False
         tensor = inputs_of(operation)[0]
     return marked[id(tensor)] is tensor
 
 
-def _is_layout(operation):
-    return isinstance(operation, _LAYOUT_LAYERS) or type(operation).__name__ in _LAYOUT_OPERATIONS
-
-
 def _grid_of(tensor):
-    """The FakeQuant whose grid a tensor of a quantized model is on."""
-    while not isinstance(producer(tensor), FakeQuant):
-        tensor = inputs_of(producer(tensor))[0]
-    return producer(tensor)
+    """The grid that a tensor of a quantized model is on, or None."""
+    operation = producer(tensor)
+    while is_layout(operation) or isinstance(operation, keras.layers.Concatenate):
+        operation = producer(inputs_of(operation)[0])
+    return operation if isinstance(operation, _GRIDS) else None
