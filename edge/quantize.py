@@ -41,12 +41,13 @@ def quantize_aware(
     """A copy of a model that computes with int8's rounding and can be trained on: compile, fit, save, export.
 
     The model is folded first (`keras_vit.fuse`). Then every dense layer, convolution and product of activations gets
-    its kernel on the int8 grid, per output channel, and its inputs and output through a `FakeQuant`. All ranges are
-    symmetric. Without further training this is post-training quantization.
+    its kernel on the int8 grid, per output channel, and its inputs and output through a `FakeQuant`. So do additions,
+    gates, SiLU, concatenations and means whose neighbours are all int8, as between convolutions
+    (`keras_vit.edge.plan`). All ranges are symmetric. Without further training this is post-training quantization.
 
     Args:
         model: A functional model, usually trained in float; it is left as it was.
-        scheme: "hybrid_int8": products in int8; normalization, softmax and activations in float.
+        scheme: "hybrid_int8": products and what lies between them in int8; normalization, softmax, GELU in float.
         calibration_data: Images as a NumPy array (n, height, width, channels) or a tf.data dataset of image batches,
             preprocessed as in training; a few hundred are enough. They set where the ranges start.
         batch_size: Images per calibration step.
