@@ -1,0 +1,58 @@
+"""How much faster than float32 the models for phones are in int8, and whether each file is one piece."""
+
+import os
+import tempfile
+
+import numpy as np
+
+from keras_vit.edge.result import table
+
+PRECISIONS = ("float32", "dynamic_int8", "hybrid_int8")
+TARGETS = {  # p50 of hybrid_int8 over p50 of float32, at most, on one thread. dynamic_int8: never above 1.
+    "mobilevit_s": 0.50,
+    "mobilevit_xxs": 0.60,
+    "mobilevitv2_100": 0.60,
+    "efficientvit_b1": 0.52,
+    "efficientvit_m2": 0.55,
+    "mobile_former_294m": 0.70,
+}
+
+
+def main(names=tuple(TARGETS)) -> None:
+    import keras_vit
+    from keras_vit import edge
+    from tests.benchmarks.weights import randomize
+
+    rows = []
+    for name in names:
+        model = keras_vit.create_model(name)
+        randomize(model)
+        images = np.random.default_rng(0).standard_normal((8, *model.input_shape[1:])).astype(np.float32)
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {precision: os.path.join(folder, f"{precision}.tflite") for precision in PRECISIONS}
+            for precision, path in paths.items():
+                calibration = {"calibration_data": images} if precision == "hybrid_int8" else {}
+                edge.export(model, path, precision=precision, **calibration)
+            p50 = {p: result.p50_ms for p, result in zip(PRECISIONS, edge.benchmark(list(paths.values())), strict=True)}
+            audits = {precision: edge.audit(path) for precision, path in paths.items()}
+        rows.append(
+            (
+                name,
+                f"{p50['float32']:.2f}",
+                f"{p50['dynamic_int8'] / p50['float32']:.3f}",
+                f"{p50['hybrid_int8'] / p50['float32']:.3f}",
+                f"{TARGETS[name]:.2f}",
+                f"{audits['float32'].partitions} and {audits['hybrid_int8'].partitions}",
+                str(sum(finding.severity == "error" for audit in audits.values() for finding in audit.findings)),
+            )
+        )
+    header = (
+        "model",
+        "float32 p50 ms",
+        "dynamic",
+        "hybrid",
+        "target",
+        "partitions, float32 and hybrid",
+        "errors in audits",
+    )
+    print(table(header, rows))
