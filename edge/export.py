@@ -10,6 +10,7 @@ from keras_vit.edge.int8_file import quantize_dynamically, quantize_operations
 from keras_vit.edge.quantize import int8_operations, is_quantized, quantize_aware, without_ranges
 from keras_vit.files import replacing
 from keras_vit.fusion import fuse
+from keras_vit.graph import rebuild
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "hybrid_int8")
 
@@ -58,8 +59,21 @@ def export(
     return path
 
 
+class _GroupedConv2D(keras.layers.Conv2D):
+    """Keras computes a grouped convolution inside a compiled function, in which the layer's name is lost."""
+
+    def convolution_op(self, inputs, kernel):
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+
+
 def _convert(flat: keras.Model, half_weights: bool = False) -> bytes:
     """A float TFLite file. `ExportArchive` freezes the variables, which a concrete function would leave in the file."""
+
+    def make(layer):
+        grouped = type(layer) is keras.layers.Conv2D and layer.groups > 1
+        return (_GroupedConv2D if grouped else type(layer)).from_config(layer.get_config())
+
+    flat = rebuild(flat, make)
     shape = flat.input_shape[1:]
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()

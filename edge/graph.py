@@ -55,13 +55,14 @@ class Graph:
     Attributes:
         operators: of the main graph, in order.
         nested: of the graphs that control flow and composites refer to.
-        inputs: tensors of the main graph.
+        inputs, outputs: tensors of the main graph.
         min_runtime: what the converter wrote down as the oldest runtime, "" when it did not.
     """
 
     operators: tuple[Operator, ...]
     nested: tuple[Operator, ...]
     inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
     min_runtime: str
 
 
@@ -110,11 +111,14 @@ def read_graph(content: bytes) -> Graph:
         tensors = [tensor(i, parts) for i, parts in enumerate(subgraph.tensors)]
         graphs.append([operator(parts, tensors) for parts in subgraph.operators or ()])
         if len(graphs) == 1:
-            inputs = tuple(tensors[i] for i in _indices(subgraph.inputs))
+            inputs, outputs = (
+                tuple(tensors[i] for i in _indices(ends)) for ends in (subgraph.inputs, subgraph.outputs)
+            )
     return Graph(
         operators=tuple(graphs[0]),
         nested=tuple(operator for graph in graphs[1:] for operator in graph),
         inputs=inputs,
+        outputs=outputs,
         min_runtime=_min_runtime(model),
     )
 

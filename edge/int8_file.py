@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_vit.edge.graph import Operator, Tensor, read_graph
+from keras_vit.edge.graph import Graph, Operator, Tensor, read_graph
 from keras_vit.missing import needs
 
 PRODUCT = "PRODUCT"  # Any of these.
@@ -43,16 +43,16 @@ def quantize_operations(float_file: bytes, layers: dict[str, Int8Operation | Non
         float_file: A converted model whose kernels lie on the int8 grid already.
         layers: By name, from `keras_vit.edge.quantize.int8_operations`; None for one that computes in float.
     """
-    operators = read_graph(float_file).operators
+    graph = read_graph(float_file)
     ranges: dict[str, Range] = {}
     int8: dict[str, Operator] = {}  # By name of the output.
-    for op, layer in _operators_by_layer(operators, layers):
+    for op, layer in _operators_by_layer(graph, layers):
         int8[op.outputs[0].name] = op
         _agree(ranges, op.outputs[0].name, layers[layer].output, layer)
         if op.name in _PRODUCTS:
             for tensor, limits in zip(_activations(op), layers[layer].inputs, strict=True):
                 _agree(ranges, tensor.name, limits, layer)
-    moving = _layout_between(operators, int8)
+    moving = _layout_between(graph.operators, int8)
     int8 |= {op.outputs[0].name: op for op in moving}
     for op in moving:
         if op.outputs[0].name in ranges:
@@ -131,29 +131,27 @@ def _agree(ranges, name, limits, layer):
         )
 
 
-def _operators_by_layer(
-    operators: list[Operator], layers: dict[str, Int8Operation | None]
-) -> Iterator[tuple[Operator, str]]:
+def _operators_by_layer(graph: Graph, layers: dict[str, Int8Operation | None]) -> Iterator[tuple[Operator, str]]:
     """Which operator of the file computes each int8 layer: its name stands in the name of the tensor that it gives.
 
-    The graph's output has a name of its own, so a single product without a match is the single layer left.
+    The graph's outputs have names of their own, so a product that gives one belongs to the single layer left.
     """
-    rest, unmatched = {layer for layer, operation in layers.items() if operation is not None}, []
-    for op in operators:
+    outputs = {tensor.name for tensor in graph.outputs}
+    rest, last = {layer for layer, operation in layers.items() if operation is not None}, []
+    for op in graph.operators:
         kind = PRODUCT if op.name in _PRODUCTS else op.name
         named = {_layer_of(piece, layers) for piece in re.split(r"[;/]", op.outputs[0].name)}
         matches = {layer for layer in rest & named if layers[layer].operator == kind}
         if len(matches) == 1:
             rest -= matches
             yield op, matches.pop()
-        elif kind == PRODUCT:
-            unmatched.append(op)
-    if len(unmatched) == len(rest) == 1:
-        yield unmatched[0], rest.pop()
-    elif unmatched or rest:
+        elif kind == PRODUCT and op.outputs[0].name in outputs:
+            last.append(op)
+    if len(last) == len(rest) == 1:
+        yield last[0], rest.pop()
+    elif rest:
         raise RuntimeError(
-            f"{len(unmatched)} products of the file and {len(rest)} layers of the model could not be matched by name, "
-            f"such as {[op.outputs[0].name for op in unmatched][:2]} and {sorted(rest)[:2]}."
+            f"{len(rest)} layers of the model, such as {sorted(rest)[:3]}, could not be found by name in the file."
         )
 
 

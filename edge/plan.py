@@ -29,7 +29,18 @@ _WITH_CLAMP = (
 _CLAMPS = (keras.activations.relu, keras.activations.relu6)
 
 # What only moves numbers: its output is on the int8 grid if its input is.
-_SAME_SIZE = ("Reshape", "Permute", "Flatten", "ZeroPadding2D", "Transpose", "Swapaxes", "Squeeze", "ExpandDims")
+_SAME_SIZE = (
+    "Reshape",
+    "Permute",
+    "Flatten",
+    "ZeroPadding2D",
+    "Transpose",
+    "Swapaxes",
+    "Squeeze",
+    "ExpandDims",
+    "Unfold",
+    "Fold",
+)
 _SMALLER = ("GetItem", "TokenPooling", "Cropping1D", "Cropping2D")
 
 

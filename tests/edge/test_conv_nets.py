@@ -50,6 +50,7 @@ MIDDLES = {
     "residual": residual,
     "residual and relu": lambda x: keras.layers.ReLU()(keras.layers.Add()([x, ConvNorm(8, 3)(x)])),
     "gated": gated,
+    "groups": lambda x: ConvNorm(16, 1, groups=4)(x),
     "concatenated": concatenated,
 }
 
