@@ -9,7 +9,8 @@ from keras_vit import layers
 from keras_vit.fusion import fuse
 from keras_vit.graph import flatten
 from keras_vit.models.info import count_macs, model_info
-from keras_vit.models.registry import create_model, list_models
+from keras_vit.models.preprocess import preprocess_input
+from keras_vit.models.registry import create_model, download_weights, list_models, list_weights
 from keras_vit.models.vit import (
     ViT,
     ViT_B8,
@@ -49,12 +50,15 @@ __all__ = [
     "ViT_g14",
     "count_macs",
     "create_model",
+    "download_weights",
     "flatten",
     "fuse",
     "layers",
     "list_models",
+    "list_weights",
     "load_weights",
     "model_info",
+    "preprocess_input",
 ]
 
 

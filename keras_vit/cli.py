@@ -72,13 +72,14 @@ _MODEL_HELP = "a .keras file, or a name of `keras-vit list` (with random weights
 
 def _list_arguments(parser):
     parser.add_argument("pattern", nargs="?", default="*", help='such as "vit_b*" (default: all)')
+    parser.add_argument("--commercial", action="store_true", help="only those with a licence that plainly allows it")
     _json_flag(parser)
 
 
 def _list(given):
     import keras_vit
 
-    names = keras_vit.list_models(given.pattern)
+    names = keras_vit.list_models(given.pattern, commercial=given.commercial)
     print(json.dumps(names) if given.json else "\n".join(names))
 
 
@@ -100,6 +101,43 @@ def _info(given):
             f"{value:,}" if isinstance(value, int) else " x ".join(map(str, value)) if name == "image_size" else value
         )
         print(f"{name.replace('_', ' '):<{width}}  {shown}")
+
+
+def _weights_arguments(parser):
+    parser.add_argument("model", help="a name of `keras-vit list`")
+    parser.add_argument("--download", metavar="TAG", help="fetch these and print where they are")
+    parser.add_argument("--again", action="store_true", help="fetch them although they are in the cache")
+    _json_flag(parser)
+
+
+def _weights(given):
+    import keras_vit
+
+    if given.download is not None:
+        path = keras_vit.download_weights(given.model, given.download, again=given.again)
+        print(json.dumps({"path": path}) if given.json else path)
+        return
+    records = keras_vit.list_weights(given.model)
+    if given.json:
+        print(json.dumps([record.to_dict() for record in records], indent=2))
+        return
+    if not records:
+        print(f"No weights are published for {given.model}.")
+        return
+    from keras_vit.edge.result import table
+
+    rows = [
+        (
+            record.tag,
+            " x ".join(map(str, record.image_size)),
+            "-" if record.classes is None else str(record.classes),
+            "-" if record.top1 is None else f"{record.top1:.2f}",
+            record.trained_on,
+            record.licence,
+        )
+        for record in records
+    ]
+    print(table(("Tag", "Size", "Classes", "Top-1 %", "Trained on", "Licence"), rows))
 
 
 def _train_arguments(parser):
@@ -207,6 +245,7 @@ def _demo(given):
 _COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "list": ("List the models.", _list_arguments, _list),
     "info": ("Show what a model costs and where it comes from.", _info_arguments, _info),
+    "weights": ("List or fetch a model's published weights.", _weights_arguments, _weights),
     "train": ("Train a model.", _train_arguments, _train),
     "quantize": ("Make a model ready for quantization-aware training.", _quantize_arguments, _quantize),
     "export": ("Write a model as a .tflite file.", _export_arguments, _export),

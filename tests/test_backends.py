@@ -37,11 +37,15 @@ def test_vit_gives_the_same_on_both_backends(tmp_path):
         "assert keras.backend.backend() == 'jax';"
         f"model = keras_vit.ViT_Ti16(classifier_activation=None, weights={str(weights)!r});"
         f"numpy.save({str(tmp_path / 'jax.npy')!r}, keras_vit.fuse(model)(images(224)));"
+        "pixels = numpy.arange(90 * 120 * 3).reshape(90, 120, 3) % 256;"
+        f"numpy.save({str(tmp_path / 'image.npy')!r}, keras_vit.preprocess_input(pixels, model));"
     )
     run("-c", script)
     model = keras_vit.ViT_Ti16(classifier_activation=None, weights=weights)
     assert keras.backend.backend() == "tensorflow"
     assert relative_error(np.load(tmp_path / "jax.npy"), np.asarray(model(images(224)))) < 1e-5
+    image = keras_vit.preprocess_input(np.arange(90 * 120 * 3).reshape(90, 120, 3) % 256, model)
+    np.testing.assert_allclose(np.load(tmp_path / "image.npy"), image, atol=1e-4)
 
 
 def test_import_is_light_and_leaves_the_process_alone():

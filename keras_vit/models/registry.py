@@ -4,12 +4,16 @@ import difflib
 import fnmatch
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 
 from keras_vit.preprocessing import Statistics
+from keras_vit.weights.catalog import PublishedWeights, find_weights, grants_commercial_use, weights_of
+from keras_vit.weights.hub import fetch
+from keras_vit.weights.load import load_weights
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Variant:
         paper: Where it was published, with the table.
         licence: Licence of the reference code.
         statistics: Of the images it was trained on.
+        crop_fraction: Share of the resized image's side that evaluation keeps.
+        interpolation: Of that resizing: "bicubic" or "bilinear".
     """
 
     name: str
@@ -33,6 +39,8 @@ class Variant:
     paper: str
     licence: str
     statistics: Statistics
+    crop_fraction: float = 0.875
+    interpolation: str = "bicubic"
 
 
 _variants: dict[str, Variant] = {}
@@ -60,20 +68,83 @@ def register_variant(
 
     @functools.wraps(builder)
     def build(*args, **kwargs):
-        bound = signature.bind_partial(*args, **kwargs)
-        return builder(**{"name": name, **settings, **bound.arguments})
+        given = signature.bind_partial(*args, **kwargs).arguments
+        weights = given.get("weights")
+        if weights is None or os.path.isfile(weights):
+            return builder(**{"name": name, **settings, **given})
+        return _build_published(builder, settings, find_weights(name, weights), given)
 
     summary = facts.pop("summary")
     build.__name__ = build.__qualname__ = function_name
     build.__signature__ = signature.replace(parameters=parameters)
-    build.__doc__ = f"{summary}\n\n    Takes the arguments of `{builder.__name__}`, which describes them."
+    build.__doc__ = f"""{summary}
+
+    Takes the arguments of `{builder.__name__}`, which describes them. `weights` also takes a tag that
+    `keras_vit.list_weights({name!r})` lists. `input_shape`, `classes` and the statistics of `include_preprocessing`
+    are then the checkpoint's unless given, and so is the model's name, {name!r}, a dot and the tag. Another number of
+    `classes` gets a new classifier."""
     _variants[name] = Variant(name=name, function=build, family=builder.__name__, **facts)
     return build
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models that match a pattern such as "vit_b*", sorted."""
-    return sorted(fnmatch.filter(_variants, pattern))
+def _build_published(builder, settings, record: PublishedWeights, given: dict) -> keras.Model:
+    """The model of a checkpoint. The file is fetched first: without it no model is built."""
+    arguments = {"name": f"{record.model}.{record.tag}", **settings, **given, "weights": None}
+    if given.get("input_shape") is None:
+        arguments["input_shape"] = (*record.image_size, 3)
+    if arguments.get("include_preprocessing") is True:
+        arguments["include_preprocessing"] = record.statistics
+    with_head = arguments.get("include_top", True)
+    if with_head:
+        if record.classes is None and "classes" not in given:
+            raise ValueError(
+                f"The weights {record.tag!r} of {record.model!r} have no classifier: give classes for a new one, or "
+                "include_top=False."
+            )
+        arguments.setdefault("classes", record.classes)
+    path = fetch(record)
+    model = builder(**arguments)
+    load_weights(model, path, head=not with_head or arguments["classes"] == record.classes)
+    return model
+
+
+def list_models(pattern: str = "*", *, commercial: bool = False) -> list[str]:
+    """Names of the models that match a pattern such as "vit_b*", sorted.
+
+    Args:
+        pattern: With the wildcards of a shell.
+        commercial: Whether to leave out a model when neither its reference code nor any of its published weights has a
+            licence that plainly allows commercial use. It is no legal advice.
+    """
+
+    def allowed(name):
+        licences = {_variants[name].licence, *(record.licence for record in weights_of(name))}
+        return any(map(grants_commercial_use, licences))
+
+    return sorted(name for name in fnmatch.filter(_variants, pattern) if allowed(name) or not commercial)
+
+
+def list_weights(name: str) -> list[PublishedWeights]:
+    """The published checkpoints of a model, by its registry name; `weights=` takes their tags."""
+    return weights_of(variant(name).name)
+
+
+def download_weights(name: str, tag: str, *, again: bool = False) -> str:
+    """Fetches a published checkpoint without building its model, as for a machine that will have no network.
+
+    Args:
+        name: Registry name of the model.
+        tag: One that `list_weights` lists.
+        again: Whether to fetch it although it is in the cache, as when that file is corrupt.
+
+    Returns:
+        The path of the file; `keras_vit.weights.hub` says where files lie.
+
+    Raises:
+        ConnectionError: It can't be fetched.
+        ValueError: There is no such model or tag, or what arrived is no safetensors file.
+    """
+    return fetch(find_weights(variant(name).name, tag), again=again)
 
 
 def create_model(name: str, **kwargs) -> keras.Model:

@@ -20,7 +20,7 @@ from keras_vit.layers import (
 )
 from keras_vit.models.build import classifier, image_input, with_weights
 from keras_vit.models.registry import register_variant
-from keras_vit.preprocessing import HALF, normalize
+from keras_vit.preprocessing import HALF, Statistics, normalize
 
 
 def ViT(
@@ -43,7 +43,7 @@ def ViT(
     activation: str = "gelu",
     epsilon: float = 1e-6,
     layer_scale: float | None = None,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
@@ -71,7 +71,8 @@ def ViT(
         activation: Of the MLPs: "gelu" (exact) or "gelu_tanh", the form of the JAX code.
         epsilon: Of every LayerNorm.
         layer_scale: Initial value of a LayerScale on each branch, or None for none.
-        include_preprocessing: Whether the model takes images in [0, 255] and scales them to [-1, 1] itself.
+        include_preprocessing: Whether the model takes images in [0, 255] and scales them to [-1, 1] itself, or the
+            `Statistics` by which it normalizes them instead.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
         dropout_rate: Dropout after the position embedding, the attention's projection and both layers of each MLP.
         attention_dropout_rate: Dropout of the attention probabilities.
@@ -85,7 +86,7 @@ def ViT(
     images = image_input(input_shape, (224, 224), input_tensor)
     x = images
     if include_preprocessing:
-        x = normalize(x, HALF)
+        x = normalize(x, HALF if include_preprocessing is True else include_preprocessing)
     x = PatchEmbedding(width, patch_size, dtype=dtype, name="patch_embedding")(x)
     x = ClassToken(dtype=dtype, name="class_token")(x)
     x = PositionEmbedding(dtype=dtype, name="position_embedding")(x)

@@ -176,5 +176,7 @@ class TestBadInput:
             tiny(include_top=False, pooling="mean")
 
     def test_weights_that_are_no_file(self):
-        with pytest.raises(ValueError, match="'imagenet' is not a file"):
+        with pytest.raises(ValueError, match="'imagenet' is neither a file nor weights of 'vit_ti16'"):
             keras_vit.ViT_Ti16(weights="imagenet")
+        with pytest.raises(ValueError, match="'imagenet' is not a file"):
+            tiny(weights="imagenet")

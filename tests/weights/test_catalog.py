@@ -1,0 +1,111 @@
+"""The list of published weights: that it fits the models, and what may be done with them."""
+
+import json
+
+import keras
+import pytest
+
+import keras_vit
+from keras_vit.cli import main
+from keras_vit.models import registry
+from keras_vit.weights.catalog import CATALOG, grants_commercial_use
+
+# Models for which nobody published weights of that size, or (Mobile-Former) none with a licence and without a pickle.
+UNPUBLISHED = ("vit_g14", "vit_gg14", "vit_xs16", "vit_xs28", "vit_b28", "efficientvit_l0", "mobile_former_")
+
+
+def test_records_and_models_know_each_other():
+    """A family that is not registered at all is let pass; of one that is, every record needs its model."""
+    models = set(keras_vit.list_models())
+    families = {name.split("_")[0] for name in models}
+    recorded = {record.model for record in CATALOG}
+    assert {name for name in recorded if name.split("_")[0] in families} <= models
+    assert {name for name in models if not name.startswith(UNPUBLISHED)} <= recorded
+    for name in models:
+        assert [record.tag for record in keras_vit.list_weights(name)] == [r.tag for r in CATALOG if r.model == name]
+
+
+def test_tags_and_files_are_unique():
+    assert len({(record.model, record.tag) for record in CATALOG}) == len(CATALOG)
+    assert len({record.repository for record in CATALOG}) == len(CATALOG)
+
+
+def test_records_are_plausible():
+    for record in CATALOG:
+        assert record.repository.startswith("timm/") and record.repository.count("/") == 1, record
+        assert record.tag.removesuffix("_384") in record.repository, record
+        assert record.image_size[0] == record.image_size[1] and record.image_size[0] % 32 == 0, record
+        assert 0.85 < record.crop_fraction <= 1 and record.interpolation in ("bicubic", "bilinear"), record
+        assert record.classes in (None, 1000, 21843), record
+        assert record.top1 is None or (record.classes == 1000 and 60 < record.top1 < 90), record
+        scale, offset = record.statistics.scale_and_offset(3)
+        for s, o in zip(scale, offset, strict=True):
+            assert -3 <= o <= 0 < 255 * s + o <= 3, record  # What black and white become.
+
+
+def test_larger_images_are_better():
+    best = {(record.model, record.tag): record.top1 for record in CATALOG}
+    pairs = [
+        (best.get((model, tag.removesuffix("_384"))), top1) for (model, tag), top1 in best.items() if "_384" in tag
+    ]
+    assert sum(small is not None for small, _ in pairs) > 15
+    assert all(small is None or small < large for small, large in pairs)
+
+
+def test_supervised_weights_have_their_models_statistics():
+    for record in CATALOG:
+        if record.model in keras_vit.list_models() and record.classes is not None:
+            assert record.statistics == registry.variant(record.model).statistics, record
+
+
+def test_which_licence_grants_commercial_use():
+    assert all(map(grants_commercial_use, ("Apache-2.0", "MIT", "BSD-3-Clause")))
+    for licence in ("CC-BY-NC-4.0", "Apple sample-code licence", "none", "", "MIT, weights CC-BY-NC-4.0"):
+        assert not grants_commercial_use(licence), licence
+
+
+def test_models_for_commercial_use(monkeypatch):
+    monkeypatch.setattr(registry, "_variants", dict(registry._variants))
+    for name, licence in (("mobilevit_s", "Apple sample-code licence"), ("mobile_former_26m", "none")):
+        registry.register_variant(
+            keras_vit.ViT, "X", name, {}, summary="", image_size=(224, 224), paper="", licence=licence, statistics=None
+        )
+    assert {"vit_b16", "mobilevit_s", "mobile_former_26m"} <= set(keras_vit.list_models())
+    allowed = keras_vit.list_models(commercial=True)
+    assert "vit_b16" in allowed and not {"mobilevit_s", "mobile_former_26m"} & set(allowed)
+    assert keras_vit.list_models("mobile*", commercial=True) == []
+
+
+def test_a_record_prints_and_lists(capsys):
+    record = next(r for r in keras_vit.list_weights("vit_b16") if r.tag == "augreg_in21k_ft_in1k_384")
+    assert str(record).startswith("vit_b16.augreg_in21k_ft_in1k_384: ImageNet-21k, then ImageNet-1k, 384 x 384, ")
+    assert main(["weights", "vit_b16"]) == 0
+    line = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("augreg_in21k_ft_in1k_384 "))
+    assert line.split()[1:6] == ["384", "x", "384", "1000", "86.00"] and line.endswith("Apache-2.0")
+    assert main(["weights", "vit_b16", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    mae = next(fact for fact in facts if fact["tag"] == "mae")
+    assert mae["licence"] == "CC-BY-NC-4.0" and mae["commercial"] is False and mae["classes"] is None
+    assert mae["mean"] == [0.485, 0.456, 0.406]
+    assert main(["weights", "vit_g14"]) == 0
+    assert "No weights are published for vit_g14" in capsys.readouterr().out
+    assert main(["list", "--commercial", "vit_b16"]) == 0
+
+
+def test_an_unknown_model():
+    with pytest.raises(ValueError, match=r"no model named 'vit_b15'\. The nearest are vit_b16"):
+        keras_vit.list_weights("vit_b15")
+    with pytest.raises(ValueError, match="no model named 'vit_b15'"):
+        keras_vit.download_weights("vit_b15", "dino")
+
+
+def test_every_statistics_can_go_into_a_model():
+    for statistics in {record.statistics for record in CATALOG}:
+        model = keras_vit.ViT(
+            input_shape=(16, 16, 3), depth=1, width=12, num_heads=3, include_preprocessing=statistics, classes=2
+        )
+        layer = model.get_layer("preprocessing")
+        white = keras.ops.convert_to_numpy(layer(255 * keras.ops.ones((1, 16, 16, 3))))[0, 0, 0]
+        mean, std = statistics.mean, statistics.std
+        expected = [(1 - m) / s for m, s in (zip(mean, std, strict=True) if isinstance(mean, tuple) else [(mean, std)])]
+        assert white == pytest.approx(expected if len(expected) == 3 else expected * 3, rel=1e-5)
