@@ -26,6 +26,10 @@ class Probe(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], 1, input_shape[2])
 
+    def get_config(self):
+        # Keras can't write down by itself a layer that was given a dtype policy, as the parts of a composite are.
+        return super().get_config()
+
 
 @keras.saving.register_keras_serializable("keras_vit")
 class AttentionPooling(Composite):

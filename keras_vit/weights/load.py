@@ -65,8 +65,8 @@ def load_weights(
             file of the same model.
         head: Whether the classifier is loaded. False keeps the model's own, for other classes; "auto" does so if the
             file has another number of classes or no classifier.
-        position_grid: Rows and columns of patches that the file's position table was made for. Needed where it is not
-            square and not the model's.
+        position_grid: Rows and columns of patches that the file's position table was made for. Needed where they are
+            neither equal nor the model's.
 
     Returns:
         A `LoadReport`.
