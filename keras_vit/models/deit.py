@@ -136,7 +136,7 @@ def average_heads(model: keras.Model, classifier_activation: str | None = "softm
             f"average_heads takes a model with two outputs; {model.name!r} has {len(model.outputs)}. "
             "DeiT(distilled=True, distillation_outputs=True) makes one."
         )
-    return keras.Model(model.inputs, _averaged(model.outputs, classifier_activation), name=model.name)
+    return keras.Model(model.input, _averaged(model.outputs, classifier_activation), name=model.name)
 
 
 def _averaged(heads, activation):
