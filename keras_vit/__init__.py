@@ -8,6 +8,22 @@ import importlib
 from keras_vit import layers
 from keras_vit.fusion import fuse
 from keras_vit.graph import flatten
+from keras_vit.models.deit import (
+    DeiT,
+    DeiT3,
+    DeiT3_B16,
+    DeiT3_H14,
+    DeiT3_L16,
+    DeiT3_M16,
+    DeiT3_S16,
+    DeiT_B16,
+    DeiT_B16_Distilled,
+    DeiT_S16,
+    DeiT_S16_Distilled,
+    DeiT_Ti16,
+    DeiT_Ti16_Distilled,
+    average_heads,
+)
 from keras_vit.models.info import count_macs, model_info
 from keras_vit.models.preprocess import preprocess_input
 from keras_vit.models.registry import create_model, download_weights, list_models, list_weights
@@ -33,6 +49,19 @@ from keras_vit.weights.load import load_weights
 __version__ = "0.1.0"
 
 __all__ = [
+    "DeiT",
+    "DeiT3",
+    "DeiT3_B16",
+    "DeiT3_H14",
+    "DeiT3_L16",
+    "DeiT3_M16",
+    "DeiT3_S16",
+    "DeiT_B16",
+    "DeiT_B16_Distilled",
+    "DeiT_S16",
+    "DeiT_S16_Distilled",
+    "DeiT_Ti16",
+    "DeiT_Ti16_Distilled",
     "ViT",
     "ViT_B8",
     "ViT_B16",
@@ -48,6 +77,7 @@ __all__ = [
     "ViT_XS16",
     "ViT_XS28",
     "ViT_g14",
+    "average_heads",
     "count_macs",
     "create_model",
     "download_weights",

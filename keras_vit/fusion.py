@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_vit.graph import consumers, flatten, inputs_of, is_called_once, producer, rebuild
-from keras_vit.layers import ClassToken, DropPath, LayerNorm, LayerScale, PositionEmbedding, Scale
+from keras_vit.layers import ClassToken, DropPath, LayerNorm, LayerScale, PositionEmbedding, RegisterTokens, Scale
 
 _GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -177,7 +177,8 @@ def _passes_means(operation):
     """Whether inputs of mean zero over the last axis give outputs of mean zero, if its own weights have that too."""
     if type(operation).__name__ == "Reshape":
         return operation.output.shape[-1] == inputs_of(operation)[0].shape[-1]
-    return isinstance(operation, (keras.layers.Add, ClassToken, PositionEmbedding)) and is_called_once(operation)
+    passing = (keras.layers.Add, ClassToken, PositionEmbedding, RegisterTokens)
+    return isinstance(operation, passing) and is_called_once(operation)
 
 
 def _is_linear(layer):

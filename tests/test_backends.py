@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 import keras_vit
+from tests.models.forms import FORMS, form
+from tests.models.forms import images as images_of_forms
 from tests.reference import images, relative_error, timm_file
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,36 @@ def run(*command, **environment):
 
 def test_layers_pass_on_jax():
     assert " passed" in run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/layers")
+
+
+def outputs_on_jax(model, inputs, folder):
+    """What a saved model gives on JAX."""
+    np.save(folder / "inputs.npy", inputs)
+    script = (
+        "import keras, numpy, keras_vit; assert keras.backend.backend() == 'jax';"
+        f"model = keras.models.load_model({str(model)!r});"
+        f"numpy.save({str(folder / 'outputs.npy')!r}, model(numpy.load({str(folder / 'inputs.npy')!r})))"
+    )
+    run("-c", script)
+    return np.load(folder / "outputs.npy")
+
+
+def test_every_form_gives_the_same_on_both_backends(tmp_path):
+    models = {name: form(name) for name in FORMS}
+    inputs = keras.Input((16, 16, 3))
+    together = keras.Model(inputs, {name: model(inputs) for name, model in models.items()})
+    together.save(tmp_path / "forms.keras")
+    script = (
+        "import keras, numpy, keras_vit; from tests.models.forms import images;"
+        "assert keras.backend.backend() == 'jax';"
+        f"outputs = keras.models.load_model({str(tmp_path / 'forms.keras')!r})(images());"
+        f"numpy.savez({str(tmp_path / 'jax.npz')!r}, **outputs);"
+    )
+    run("-c", script)
+    with np.load(tmp_path / "jax.npz") as on_jax:
+        assert set(on_jax) == set(FORMS)
+        for name, model in models.items():
+            np.testing.assert_allclose(on_jax[name], model(images_of_forms()), atol=1e-5, err_msg=name)
 
 
 def test_vit_gives_the_same_on_both_backends(tmp_path):

@@ -1,4 +1,4 @@
-"""Multi-head self-attention (Vaswani et al., arXiv 1706.03762, section 3.2; in ViT, arXiv 2010.11929, appendix A)."""
+"""Multi-head attention (Vaswani et al., arXiv 1706.03762, section 3.2; in ViT, arXiv 2010.11929, appendix A)."""
 
 import keras
 from keras import ops
@@ -9,8 +9,8 @@ from keras_vit.layers.scale import Scale
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class MultiHeadSelfAttention(Composite):
-    """Softmax attention of every token to every other.
+class MultiHeadAttention(Composite):
+    """Softmax attention of every query token to every token.
 
     The batch stays the first axis throughout and no tensor has more than four axes, which is what mobile delegates
     ask for. The softmax computes in float32 at least.
@@ -22,7 +22,8 @@ class MultiHeadSelfAttention(Composite):
         dropout_rate: Dropout after the output projection.
         attention_dropout_rate: Dropout of the attention probabilities.
 
-    Input and output: (batch, tokens, dim), with a fixed number of tokens.
+    Inputs: queries (batch, queries, dim) and tokens (batch, tokens, dim), with fixed numbers of both.
+    Output: (batch, queries, dim).
     """
 
     def __init__(
@@ -57,17 +58,20 @@ class MultiHeadSelfAttention(Composite):
         self.projection = keras.layers.Dense(dim, dtype=dtype, name="projection")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
 
-    def build(self, input_shape):
-        if input_shape[1] is None or input_shape[2] != self.dim:
-            raise ValueError(
-                f"MultiHeadSelfAttention takes (batch, tokens, {self.dim}) with a fixed number of tokens; "
-                f"received the shape {tuple(input_shape)}."
-            )
-        for dense in (self.query, self.key, self.value, self.projection):
-            dense.build(input_shape)
+    def build(self, queries_shape, tokens_shape):
+        for shape in (queries_shape, tokens_shape):
+            if shape[1] is None or shape[2] != self.dim:
+                raise ValueError(
+                    f"{type(self).__name__} takes (batch, tokens, {self.dim}) with a fixed number of tokens; "
+                    f"received the shape {tuple(shape)}."
+                )
+        self.query.build(queries_shape)
+        self.key.build(tokens_shape)
+        self.value.build(tokens_shape)
+        self.projection.build(queries_shape)
 
-    def call(self, tokens):
-        query = self._split_heads(self.scale(self.query(tokens)))
+    def call(self, queries, tokens):
+        query = self._split_heads(self.scale(self.query(queries)))
         key = self._split_heads(self.key(tokens))
         value = self._split_heads(self.value(tokens))
         probabilities = self.attention_dropout(self.softmax(self.scores(query, key)))
@@ -81,8 +85,8 @@ class MultiHeadSelfAttention(Composite):
     def _merge_heads(self, heads):
         return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, heads.shape[2], self.dim))
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
+    def compute_output_shape(self, queries_shape, tokens_shape):
+        return tuple(queries_shape)
 
     def get_config(self):
         return {
@@ -93,3 +97,20 @@ class MultiHeadSelfAttention(Composite):
             "dropout_rate": self.dropout_rate,
             "attention_dropout_rate": self.attention_dropout_rate,
         }
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class MultiHeadSelfAttention(MultiHeadAttention):
+    """Softmax attention of every token to every other; the arguments are those of `MultiHeadAttention`.
+
+    Input and output: (batch, tokens, dim), with a fixed number of tokens.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape, input_shape)
+
+    def call(self, tokens):
+        return super().call(tokens, tokens)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)

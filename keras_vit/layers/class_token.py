@@ -6,13 +6,24 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class ClassToken(keras.layers.Layer):
-    """Puts a learned token in front of a sequence.
+    """Puts a learned token in front of a sequence. DeiT's distillation token is one more of these.
+
+    Args:
+        stddev: Of the normal distribution that the token starts from; 0 in ViT, 0.02 in DeiT.
 
     Input: (batch, tokens, dim). Output: (batch, tokens + 1, dim).
     """
 
+    def __init__(self, stddev: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.stddev = stddev
+
     def build(self, input_shape):
-        self.token = self.add_weight(name="token", shape=(1, 1, input_shape[-1]), initializer="zeros")
+        self.token = self.add_weight(
+            name="token",
+            shape=(1, 1, input_shape[-1]),
+            initializer=keras.initializers.TruncatedNormal(stddev=self.stddev) if self.stddev else "zeros",
+        )
 
     def call(self, tokens):
         token = ops.broadcast_to(ops.cast(self.token, tokens.dtype), (ops.shape(tokens)[0], 1, self.token.shape[-1]))
@@ -20,3 +31,6 @@ class ClassToken(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[1] + 1, input_shape[2])
+
+    def get_config(self):
+        return {**super().get_config(), "stddev": self.stddev}

@@ -6,15 +6,25 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class TokenPooling(keras.layers.Layer):
-    """Takes the first token of a sequence.
+    """Takes one token of a sequence.
 
     It is a slice that keeps the axis and a reshape, since a slice that drops an axis splits the graph on a device.
+
+    Args:
+        index: Which token, from 0.
 
     Input: (batch, tokens, dim). Output: (batch, dim).
     """
 
+    def __init__(self, index: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.index = index
+
     def call(self, tokens):
-        return ops.reshape(tokens[:, :1], (-1, tokens.shape[-1]))
+        return ops.reshape(tokens[:, self.index : self.index + 1], (-1, tokens.shape[-1]))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[2])
+
+    def get_config(self):
+        return {**super().get_config(), "index": self.index}

@@ -1,4 +1,4 @@
-"""Learned position embeddings and their resizing (Dosovitskiy et al., arXiv 2010.11929, sections 3.1 and 3.2)."""
+"""Position embeddings and their resizing (Dosovitskiy et al., arXiv 2010.11929, sections 3.1 and 3.2)."""
 
 import keras
 import numpy as np
@@ -7,28 +7,99 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class PositionEmbedding(keras.layers.Layer):
-    """Adds one learned vector to each token.
+    """Adds one vector to each token.
 
-    Input and output: (batch, tokens, dim); the number of tokens is fixed when the layer is built.
+    Args:
+        grid: Rows and columns of patches. Tokens beyond these, such as a class token, come first in the sequence.
+        kind: "learned"; or a fixed table, see `sincos_positions`: "sincos2d" or "sincos2d_mae". Fixed tables are zero
+            for the tokens that are no patches.
+        resizing: How a learned table that was made for another grid is resized, see `resize_positions`.
+
+    Input and output: (batch, tokens, dim) with a fixed number of tokens, at least rows * columns.
     """
 
+    def __init__(self, grid: tuple[int, int], kind: str = "learned", resizing: str = "linear", **kwargs):
+        super().__init__(**kwargs)
+        if kind != "learned" and kind not in _FREQUENCIES:
+            raise ValueError(f"A position embedding is one of {('learned', *_FREQUENCIES)}; received {kind!r}.")
+        if resizing not in _METHODS:
+            raise ValueError(f"resizing is one of {sorted(_METHODS)}; received {resizing!r}.")
+        self.grid = tuple(grid)
+        self.kind = kind
+        self.resizing = resizing
+
     def build(self, input_shape):
-        if None in input_shape[1:]:
+        tokens, dim = input_shape[1:]
+        rows, columns = self.grid
+        if tokens is None or tokens < rows * columns:
             raise ValueError(
-                "PositionEmbedding has one vector a token, so the number of tokens must be known; "
+                f"PositionEmbedding takes a fixed number of tokens, at least the {rows * columns} of its grid; "
                 f"received the shape {tuple(input_shape)}."
             )
+        self.prefix = tokens - rows * columns
+        if self.kind == "learned":
+            initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+        else:
+            table = self._fixed(self.grid, dim)
+
+            def initializer(shape, dtype=None):
+                return ops.convert_to_tensor(table, dtype)
+
         self.table = self.add_weight(
-            name="table",
-            shape=(1, *input_shape[1:]),
-            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            name="table", shape=(1, tokens, dim), initializer=initializer, trainable=self.kind == "learned"
         )
 
     def call(self, tokens):
         return tokens + ops.cast(self.table, tokens.dtype)
 
+    def resized(self, table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        """This layer's table from one that was made for another grid.
+
+        Raises:
+            ValueError: This layer's table is fixed, and the other one is not the same function of the position.
+        """
+        if self.kind == "learned":
+            return resize_positions(table, grid, self.grid, self.resizing)
+        if not np.allclose(table, self._fixed(grid, table.shape[2]), atol=1e-3):
+            raise ValueError(
+                f"the positions are not those of {self.kind!r}, which this model has fixed; build it with "
+                "position_embedding='learned'"
+            )
+        return self._fixed(self.grid, table.shape[2])
+
+    def _fixed(self, grid, dim):
+        return np.pad(sincos_positions(grid, dim, self.kind), ((0, 0), (self.prefix, 0), (0, 0)))
+
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "grid": self.grid, "kind": self.kind, "resizing": self.resizing}
+
+
+# The steps between the frequencies 1 and 1 / 10000, where `count` is a quarter of the width. big_vision ends at
+# 1 / 10000 itself; MAE's last is one step before it.
+_FREQUENCIES = {"sincos2d": lambda count: count - 1, "sincos2d_mae": lambda count: count}
+
+
+def sincos_positions(grid: tuple[int, int], dim: int, kind: str = "sincos2d") -> np.ndarray:
+    """A fixed table of sines and cosines of the column and the row (Chen et al., arXiv 2104.02057, section 4.3).
+
+    Args:
+        grid: Rows and columns of patches.
+        dim: Width of a token, a multiple of 4 and at least 8.
+        kind: "sincos2d" as in Beyer et al., arXiv 2205.01580, or "sincos2d_mae" as in He et al., arXiv 2111.06377. They
+            differ in the frequencies alone.
+
+    Returns:
+        (1, rows * columns, dim) in float32: sines and cosines of the column, then of the row.
+    """
+    if dim % 4 or dim < 8:
+        raise ValueError(f"Fixed positions need a width that is a multiple of 4 and at least 8; received {dim}.")
+    count = dim // 4
+    frequencies = 10000.0 ** -(np.arange(count) / _FREQUENCIES[kind](count))
+    row, column = np.indices(grid).reshape(2, -1, 1) * frequencies
+    return np.concatenate([np.sin(column), np.cos(column), np.sin(row), np.cos(row)], axis=1)[None].astype("float32")
 
 
 def _corner_aligned_linear(old: int, new: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What every family's builder does the same way: its input, its head, and its weights."""
 
 import os
+import warnings
 
 import keras
 
@@ -34,24 +35,45 @@ def image_input(
     return keras.Input(shape, dtype=dtype, name="image")
 
 
-def classifier(features, classes: int, activation: str | None, dtype=None):
-    """Class scores (batch, classes) from a feature vector (batch, dim)."""
+def logits(features, classes: int, dtype=None, name: str = "head", initializer: str = "glorot_uniform"):
+    """Class scores (batch, classes) without an activation, from a feature vector (batch, dim)."""
     if not isinstance(classes, int) or classes < 1:
         raise ValueError(f"classes is a positive integer; received {classes!r}.")
-    scores = keras.layers.Dense(classes, dtype=dtype, name="head")(features)
+    return keras.layers.Dense(classes, kernel_initializer=initializer, dtype=dtype, name=name)(features)
+
+
+def predictions(scores, activation: str | None):
+    """The activation of class scores, as the model's last layer; none for None."""
     if activation in (None, "linear"):
         return scores
     # Probabilities in float32, whatever the dtype policy: a loss computed from float16 ones underflows.
     return keras.layers.Activation(activation, dtype="float32", name="predictions")(scores)
 
 
+def classifier(features, classes: int, activation: str | None, dtype=None, initializer: str = "glorot_uniform"):
+    """Class scores (batch, classes) from a feature vector (batch, dim)."""
+    return predictions(logits(features, classes, dtype, initializer=initializer), activation)
+
+
+def finished(images, input_tensor, outputs, name: str, weights: str | os.PathLike | None) -> keras.Model:
+    """The model from what `image_input` gave, or from the caller's own inputs, to its outputs, with its weights."""
+    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    return with_weights(keras.Model(inputs, outputs, name=name), weights)
+
+
 def with_weights(model: keras.Model, weights: str | os.PathLike | None) -> keras.Model:
-    """The model, with the weights of a file if one is given."""
+    """The model, with the weights of a file if one is given; a head that the file has no weights for stays as it is."""
     if weights is not None:
         if not os.path.exists(weights):
             raise ValueError(
                 f"weights={weights!r} is not a file. Give None for random weights, or the path of a .safetensors, .npz "
                 "or .weights.h5 file."
             )
-        load_weights(model, weights)
+        report = load_weights(model, weights, head="auto")
+        if report.left_as_it_was:
+            warnings.warn(
+                f"{os.fspath(weights)!r} has no weights for these parts of {model.name!r}, which are as they were "
+                f"initialized: {', '.join(report.left_as_it_was)}.",
+                stacklevel=2,
+            )
     return model

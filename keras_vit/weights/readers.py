@@ -42,7 +42,7 @@ def _read_safetensors(path):
 def _read_npz(path):
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return {name: _from_bfloat16(file[name]) for name in file.files}
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise ValueError(f"{path!r} is truncated or no .npz file: {error}") from error
@@ -52,6 +52,13 @@ def _read_npz(path):
         ) from error
     except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
         raise ValueError(f"{path!r} is truncated or no .npz file: {error}") from error
+
+
+def _from_bfloat16(array):
+    """NumPy has no bfloat16 of its own, so an .npz gives such an array back as two bytes without a meaning."""
+    if array.dtype.kind != "V" or array.dtype.itemsize != 2:
+        return array
+    return (array.view("uint16").astype("uint32") << 16).view("float32")
 
 
 def _pickle_sentence(path):

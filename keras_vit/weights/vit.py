@@ -1,10 +1,14 @@
-"""Where the arrays of a ViT stand in the files that people publish.
+"""Where the arrays of a ViT, DeiT or DeiT III stand in the files that people publish.
 
 Left the leaf layer of `keras_vit.flatten`, right the file's name for it; {i} is the block's number.
 """
 
+import re
+
+import numpy as np
+
 from keras_vit.weights.layouts import FLAX, PYTORCH
-from keras_vit.weights.naming import Naming, third
+from keras_vit.weights.naming import Naming, Part, half, third
 
 TIMM = Naming(
     "timm",
@@ -12,43 +16,98 @@ TIMM = Naming(
     {
         "patch_embedding.projection": "patch_embed.proj",
         "class_token": "cls_token",
+        "distillation_token": "dist_token",
+        "register_tokens": "reg_token",
         "position_embedding": "pos_embed",
         "block_{i}.norm1": "blocks.{i}.norm1",
         "block_{i}.attention.query": third("blocks.{i}.attn.qkv", 0),
         "block_{i}.attention.key": third("blocks.{i}.attn.qkv", 1),
         "block_{i}.attention.value": third("blocks.{i}.attn.qkv", 2),
         "block_{i}.attention.projection": "blocks.{i}.attn.proj",
+        "block_{i}.layer_scale1": Part("blocks.{i}.ls1.gamma", is_array=True),
         "block_{i}.norm2": "blocks.{i}.norm2",
         "block_{i}.mlp.expand": "blocks.{i}.mlp.fc1",
         "block_{i}.mlp.contract": "blocks.{i}.mlp.fc2",
+        "block_{i}.layer_scale2": Part("blocks.{i}.ls2.gamma", is_array=True),
         "norm": "norm",
+        "pooling.probe": "attn_pool.latent",
+        "pooling.attention.query": "attn_pool.q",
+        "pooling.attention.key": half("attn_pool.kv", 0),
+        "pooling.attention.value": half("attn_pool.kv", 1),
+        "pooling.attention.projection": "attn_pool.proj",
+        "pooling.norm": "attn_pool.norm",
+        "pooling.mlp.expand": "attn_pool.mlp.fc1",
+        "pooling.mlp.contract": "attn_pool.mlp.fc2",
+        "fc_norm": "fc_norm",
         "pre_logits": "pre_logits.fc",
         "head": "head",
+        "head_dist": "head_dist",
     },
     may_be_unused=("pre_logits.",),
 )
+
+
+def _one_hugging_face_spelling(arrays):
+    """Without the prefix that a model with a classifier has, and with one name for the class token's head."""
+    return {
+        re.sub(r"^cls_classifier\b", "classifier", re.sub(r"^(vit|deit)\.", "", name)): array
+        for name, array in arrays.items()
+    }
+
 
 HUGGING_FACE = Naming(
     "Hugging Face",
     PYTORCH,
     {
-        "patch_embedding.projection": "vit.embeddings.patch_embeddings.projection",
-        "class_token": "vit.embeddings.cls_token",
-        "position_embedding": "vit.embeddings.position_embeddings",
-        "block_{i}.norm1": "vit.encoder.layer.{i}.layernorm_before",
-        "block_{i}.attention.query": "vit.encoder.layer.{i}.attention.attention.query",
-        "block_{i}.attention.key": "vit.encoder.layer.{i}.attention.attention.key",
-        "block_{i}.attention.value": "vit.encoder.layer.{i}.attention.attention.value",
-        "block_{i}.attention.projection": "vit.encoder.layer.{i}.attention.output.dense",
-        "block_{i}.norm2": "vit.encoder.layer.{i}.layernorm_after",
-        "block_{i}.mlp.expand": "vit.encoder.layer.{i}.intermediate.dense",
-        "block_{i}.mlp.contract": "vit.encoder.layer.{i}.output.dense",
-        "norm": "vit.layernorm",
-        "pre_logits": "vit.pooler.dense",
+        "patch_embedding.projection": "embeddings.patch_embeddings.projection",
+        "class_token": "embeddings.cls_token",
+        "distillation_token": "embeddings.distillation_token",
+        "position_embedding": "embeddings.position_embeddings",
+        "block_{i}.norm1": "encoder.layer.{i}.layernorm_before",
+        "block_{i}.attention.query": "encoder.layer.{i}.attention.attention.query",
+        "block_{i}.attention.key": "encoder.layer.{i}.attention.attention.key",
+        "block_{i}.attention.value": "encoder.layer.{i}.attention.attention.value",
+        "block_{i}.attention.projection": "encoder.layer.{i}.attention.output.dense",
+        "block_{i}.norm2": "encoder.layer.{i}.layernorm_after",
+        "block_{i}.mlp.expand": "encoder.layer.{i}.intermediate.dense",
+        "block_{i}.mlp.contract": "encoder.layer.{i}.output.dense",
+        "norm": "layernorm",
+        "pre_logits": "pooler.dense",
         "head": "classifier",
+        "head_dist": "distillation_classifier",
     },
-    may_be_unused=("vit.pooler.",),
+    may_be_unused=("pooler.",),
+    respell=_one_hugging_face_spelling,
 )
+
+# From older spellings to big_vision's, in this order. The first release numbered a block's modules together; later ones
+# number each kind by itself.
+_GOOGLE_SPELLINGS = (
+    (r"^Transformer/(posembed_input/)?pos_embedding$", "pos_embedding"),
+    (r"^(probe$|(MultiHeadDotProductAttention_0|LayerNorm_0|MlpBlock_0)/)", r"MAPHead_0/\1"),
+    (r"(/encoderblock(_\d+)?/)MultiHeadDotProductAttention_1/", r"\1MultiHeadDotProductAttention_0/"),
+    (r"(/encoderblock(_\d+)?/)LayerNorm_2/", r"\1LayerNorm_1/"),
+    (r"(/encoderblock(_\d+)?/)MlpBlock_3/", r"\1MlpBlock_0/"),
+)
+# Where a model stands in a file with more in it: an image and text model, a trained one, one with its optimizer.
+_GOOGLE_PREFIXES = ("params/img/", "params/", "opt/target/")
+_SCANNED = "Transformer/encoderblock/"
+
+
+def _one_google_spelling(arrays):
+    prefix = next((prefix for prefix in _GOOGLE_PREFIXES if any(name.startswith(prefix) for name in arrays)), "")
+    respelled = {}
+    for name, array in arrays.items():
+        name = name.removeprefix(prefix)
+        for pattern, spelling in _GOOGLE_SPELLINGS:
+            name = re.sub(pattern, spelling, name)
+        if name.startswith(_SCANNED):  # The blocks are stacked along the first axis.
+            for index, layer in enumerate(np.atleast_1d(array)):
+                respelled[f"Transformer/encoderblock_{index}/{name.removeprefix(_SCANNED)}"] = layer
+        else:
+            respelled[name] = array
+    return respelled
+
 
 GOOGLE = Naming(
     "Google",
@@ -56,20 +115,29 @@ GOOGLE = Naming(
     {
         "patch_embedding.projection": "embedding",
         "class_token": "cls",
-        "position_embedding": "Transformer/posembed_input/pos_embedding",
+        "position_embedding": "pos_embedding",
         "block_{i}.norm1": "Transformer/encoderblock_{i}/LayerNorm_0",
-        "block_{i}.attention.query": "Transformer/encoderblock_{i}/MultiHeadDotProductAttention_1/query",
-        "block_{i}.attention.key": "Transformer/encoderblock_{i}/MultiHeadDotProductAttention_1/key",
-        "block_{i}.attention.value": "Transformer/encoderblock_{i}/MultiHeadDotProductAttention_1/value",
-        "block_{i}.attention.projection": "Transformer/encoderblock_{i}/MultiHeadDotProductAttention_1/out",
-        "block_{i}.norm2": "Transformer/encoderblock_{i}/LayerNorm_2",
-        "block_{i}.mlp.expand": "Transformer/encoderblock_{i}/MlpBlock_3/Dense_0",
-        "block_{i}.mlp.contract": "Transformer/encoderblock_{i}/MlpBlock_3/Dense_1",
+        "block_{i}.attention.query": "Transformer/encoderblock_{i}/MultiHeadDotProductAttention_0/query",
+        "block_{i}.attention.key": "Transformer/encoderblock_{i}/MultiHeadDotProductAttention_0/key",
+        "block_{i}.attention.value": "Transformer/encoderblock_{i}/MultiHeadDotProductAttention_0/value",
+        "block_{i}.attention.projection": "Transformer/encoderblock_{i}/MultiHeadDotProductAttention_0/out",
+        "block_{i}.norm2": "Transformer/encoderblock_{i}/LayerNorm_1",
+        "block_{i}.mlp.expand": "Transformer/encoderblock_{i}/MlpBlock_0/Dense_0",
+        "block_{i}.mlp.contract": "Transformer/encoderblock_{i}/MlpBlock_0/Dense_1",
         "norm": "Transformer/encoder_norm",
+        "pooling.probe": "MAPHead_0/probe",
+        "pooling.attention.query": "MAPHead_0/MultiHeadDotProductAttention_0/query",
+        "pooling.attention.key": "MAPHead_0/MultiHeadDotProductAttention_0/key",
+        "pooling.attention.value": "MAPHead_0/MultiHeadDotProductAttention_0/value",
+        "pooling.attention.projection": "MAPHead_0/MultiHeadDotProductAttention_0/out",
+        "pooling.norm": "MAPHead_0/LayerNorm_0",
+        "pooling.mlp.expand": "MAPHead_0/MlpBlock_0/Dense_0",
+        "pooling.mlp.contract": "MAPHead_0/MlpBlock_0/Dense_1",
         "pre_logits": "pre_logits",
         "head": "head",
     },
-    may_be_unused=("pre_logits/",),
+    may_be_unused=("pre_logits/", "opt/", "params/", "extra/"),
+    respell=_one_google_spelling,
 )
 
 NAMINGS = (TIMM, HUGGING_FACE, GOOGLE)

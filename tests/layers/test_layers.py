@@ -15,15 +15,19 @@ IMAGES = rng.normal(size=(2, 8, 12, 3)).astype("float32")
 # Every public layer with the input it takes.
 CASES = [
     (layers.PatchEmbedding, {"dim": 7, "patch_size": (4, 3)}, IMAGES),
-    (layers.ClassToken, {}, TOKENS),
-    (layers.PositionEmbedding, {}, TOKENS),
+    (layers.ClassToken, {"stddev": 0.02}, TOKENS),
+    (layers.RegisterTokens, {"count": 3, "after": 1}, TOKENS),
+    (layers.PositionEmbedding, {"grid": (2, 2), "resizing": "cubic"}, TOKENS),
+    (layers.PositionEmbedding, {"grid": (2, 2), "kind": "sincos2d"}, TOKENS),
     (layers.LayerNorm, {"epsilon": 1e-3, "affine": False}, TOKENS),
     (layers.MultiHeadSelfAttention, {"dim": 12, "num_heads": 3, "qkv_bias": False}, TOKENS),
     (layers.MLP, {"dim": 12, "hidden_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (layers.LayerScale, {"init": 0.5}, TOKENS),
     (layers.Scale, {"factor": 0.25}, TOKENS),
     (layers.DropPath, {"rate": 0.5, "seed": 3}, TOKENS),
-    (layers.TokenPooling, {}, TOKENS),
+    (layers.TokenPooling, {"index": 1}, TOKENS),
+    (layers.Probe, {}, TOKENS),
+    (layers.AttentionPooling, {"dim": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (
         layers.TransformerBlock,
         {"dim": 12, "num_heads": 2, "mlp_dim": 24, "layer_scale": 0.1, "drop_path_rate": 0.2},
@@ -47,6 +51,14 @@ def weights(layer):
     return {variable.path.split("/", 1)[-1]: numpy(variable) for variable in layer.weights}
 
 
+def part(w, prefix):
+    return {name.removeprefix(f"{prefix}/"): value for name, value in w.items() if name.startswith(f"{prefix}/")}
+
+
+def mlp(x, w):
+    return gelu(x @ w["expand/kernel"] + w["expand/bias"]) @ w["contract/kernel"] + w["contract/bias"]
+
+
 def norm(x, epsilon=1e-6):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + epsilon)
 
@@ -55,10 +67,12 @@ def gelu(x):
     return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
-def attention(x, w, heads):
+def attention(x, w, heads, queries=None):
     head_dim = x.shape[-1] // heads
-    outputs = np.zeros_like(x)
-    q, k, v = (x @ w[f"{name}/kernel"] + w.get(f"{name}/bias", 0) for name in ("query", "key", "value"))
+    queries = x if queries is None else queries
+    outputs = np.zeros_like(queries)
+    q = queries @ w["query/kernel"] + w.get("query/bias", 0)
+    k, v = (x @ w[f"{name}/kernel"] + w.get(f"{name}/bias", 0) for name in ("key", "value"))
     for head in range(heads):
         part = slice(head * head_dim, (head + 1) * head_dim)
         scores = np.einsum("bnd,bmd->bnm", q[..., part], k[..., part]) / math.sqrt(head_dim)
@@ -113,9 +127,61 @@ def test_class_token_comes_first():
     np.testing.assert_array_equal(outputs[:, 0], np.repeat(weights(layer)["token"][:, 0], 2, axis=0))
 
 
-def test_position_embedding():
-    layer = randomized(layers.PositionEmbedding(), TOKENS)
-    np.testing.assert_allclose(numpy(layer(TOKENS)), TOKENS + weights(layer)["table"], atol=1e-6)
+@pytest.mark.parametrize("after", [0, 1])
+def test_registers_stand_behind_the_class_token(after):
+    layer = randomized(layers.RegisterTokens(3, after), TOKENS)
+    outputs = numpy(layer(TOKENS))
+    np.testing.assert_array_equal(outputs[:, :after], TOKENS[:, :after])
+    np.testing.assert_array_equal(outputs[:, after : after + 3], np.repeat(weights(layer)["tokens"], 2, axis=0))
+    np.testing.assert_array_equal(outputs[:, after + 3 :], TOKENS[:, after:])
+
+
+def test_registers_start_unequal():
+    layer = layers.RegisterTokens(2)
+    layer(TOKENS)
+    assert not np.array_equal(numpy(layer.tokens)[0, 0], numpy(layer.tokens)[0, 1])
+
+
+def test_token_pooling():
+    np.testing.assert_array_equal(numpy(layers.TokenPooling(2)(TOKENS)), TOKENS[:, 2])
+
+
+class TestPositionEmbedding:
+    def test_adds_its_table(self):
+        layer = randomized(layers.PositionEmbedding((2, 2)), TOKENS)
+        np.testing.assert_allclose(numpy(layer(TOKENS)), TOKENS + weights(layer)["table"], atol=1e-6)
+
+    @pytest.mark.parametrize(("kind", "last_step"), [("sincos2d", 2), ("sincos2d_mae", 3)])
+    def test_fixed_tables_from_the_formula(self, kind, last_step):
+        rows, columns, dim = 2, 3, 12
+        table = layers.sincos_positions((rows, columns), dim, kind)
+        for row in range(rows):
+            for column in range(columns):
+                for i in range(3):
+                    frequency = 1 / 10000 ** (i / last_step)
+                    expected = [f(at * frequency) for at in (column, row) for f in (math.sin, math.cos)]
+                    found = table[0, row * columns + column, i::3]
+                    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+    def test_a_fixed_table_leaves_the_class_token_alone_and_is_not_trained(self):
+        layer = layers.PositionEmbedding((2, 2), "sincos2d")
+        outputs = numpy(layer(TOKENS))
+        np.testing.assert_array_equal(outputs[:, 0], TOKENS[:, 0])
+        expected = TOKENS[:, 1:] + layers.sincos_positions((2, 2), 12)
+        np.testing.assert_allclose(outputs[:, 1:], expected, atol=1e-6)
+        assert not layer.trainable_weights
+
+    def test_refuses_fewer_tokens_than_patches(self):
+        with pytest.raises(ValueError, match="at least the 6 of its grid"):
+            layers.PositionEmbedding((2, 3))(TOKENS)
+
+    def test_refuses_an_unknown_kind(self):
+        with pytest.raises(ValueError, match="received 'rotary'"):
+            layers.PositionEmbedding((2, 2), "rotary")
+
+    def test_refuses_a_width_without_room_for_the_four_waves(self):
+        with pytest.raises(ValueError, match="multiple of 4 and at least 8; received 4"):
+            layers.sincos_positions((2, 2), 4)
 
 
 def test_layer_norm():
@@ -139,23 +205,25 @@ def test_attention():
 
 def test_mlp():
     layer = randomized(layers.MLP(12, 20), TOKENS)
-    w = weights(layer)
-    hidden = gelu(TOKENS @ w["expand/kernel"] + w["expand/bias"])
-    np.testing.assert_allclose(numpy(layer(TOKENS)), hidden @ w["contract/kernel"] + w["contract/bias"], atol=1e-4)
+    np.testing.assert_allclose(numpy(layer(TOKENS)), mlp(TOKENS, weights(layer)), atol=1e-4)
 
 
 def test_transformer_block():
     layer = randomized(layers.TransformerBlock(12, 2, 24, layer_scale=0.1), TOKENS)
     w = weights(layer)
-
-    def part(prefix):
-        return {name.removeprefix(f"{prefix}/"): value for name, value in w.items() if name.startswith(f"{prefix}/")}
-
     x = norm(TOKENS) * w["norm1/gamma"] + w["norm1/beta"]
-    x = TOKENS + attention(x, part("attention"), 2) * w["layer_scale1/gamma"]
-    y = norm(x) * w["norm2/gamma"] + w["norm2/beta"]
-    y = gelu(y @ w["mlp/expand/kernel"] + w["mlp/expand/bias"]) @ w["mlp/contract/kernel"] + w["mlp/contract/bias"]
+    x = TOKENS + attention(x, part(w, "attention"), 2) * w["layer_scale1/gamma"]
+    y = mlp(norm(x) * w["norm2/gamma"] + w["norm2/beta"], part(w, "mlp"))
     np.testing.assert_allclose(numpy(layer(TOKENS)), x + y * w["layer_scale2/gamma"], atol=2e-4)
+
+
+def test_attention_pooling():
+    layer = randomized(layers.AttentionPooling(12, 2, 24), TOKENS)
+    w = weights(layer)
+    probe = np.repeat(w["probe/probe"], 2, axis=0)
+    x = attention(TOKENS, part(w, "attention"), 2, queries=probe)[:, 0]
+    y = mlp(norm(x) * w["norm/gamma"] + w["norm/beta"], part(w, "mlp"))
+    np.testing.assert_allclose(numpy(layer(TOKENS)), x + y, atol=2e-4)
 
 
 @pytest.mark.parametrize("transpose_b", [False, True])
@@ -190,30 +258,41 @@ class TestDropPath:
             layers.DropPath(1.0)
 
 
+def four_taps(values, new):
+    """Keys' cubic convolution with a = -0.75 along the first axis, half-pixel centres, the edges repeated."""
+    a, old = -0.75, len(values)
+    resized = []
+    for index in range(new):
+        at = (index + 0.5) * old / new - 0.5
+        base = math.floor(at)
+        total = 0
+        for tap in range(base - 1, base + 3):
+            d = abs(at - tap)
+            weight = (a + 2) * d**3 - (a + 3) * d**2 + 1 if d <= 1 else a * (d**3 - 5 * d**2 + 8 * d - 4)
+            total = total + weight * values[min(max(tap, 0), old - 1)]
+        resized.append(total)
+    return np.stack(resized)
+
+
 class TestResizePositions:
     table = rng.normal(size=(1, 1 + 12, 5))
 
-    def test_linear_is_scipys_zoom(self):
+    @pytest.mark.parametrize(
+        ("old", "new"), [((3, 4), (7, 6)), ((14, 14), (24, 24)), ((14, 14), (15, 20)), ((24, 24), (14, 14))]
+    )
+    @pytest.mark.parametrize("method", ["linear", "cubic"])
+    def test_against_the_definition(self, method, old, new):
         from scipy.ndimage import zoom
 
-        resized = layers.resize_positions(self.table, (3, 4), (7, 6))
-        expected = zoom(self.table[0, 1:].reshape(3, 4, 5), (7 / 3, 6 / 4, 1), order=1)
-        np.testing.assert_allclose(resized[0, 1:].reshape(7, 6, 5), expected, atol=1e-12)
-        np.testing.assert_array_equal(resized[:, 0], self.table[:, 0])
-
-    def test_cubic_reproduces_a_constant(self):
-        ones = layers.resize_positions(np.ones((1, 9, 2)), (3, 3), (5, 4), "cubic")
-        np.testing.assert_allclose(ones, 1, atol=1e-12)
-
-    def test_cubic_taps(self):
-        # At a quarter between two samples, a = -0.75: the four taps from Keys' formula.
-        impulse = np.zeros((1, 8, 1))
-        impulse[0, 3] = 1
-        resized = layers.resize_positions(impulse, (1, 8), (1, 16), "cubic")[0, :, 0]
-        a = -0.75
-        near = lambda d: (a + 2) * d**3 - (a + 3) * d**2 + 1  # noqa: E731
-        far = lambda d: a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a  # noqa: E731
-        np.testing.assert_allclose(resized[6:10], [near(0.25), near(0.25), near(0.75), far(1.25)], atol=1e-12)
+        table = rng.normal(size=(1, 1 + old[0] * old[1], 5))
+        resized = layers.resize_positions(table, old, new, method)
+        patches = table[0, 1:].reshape(*old, 5)
+        if method == "linear":
+            expected = zoom(patches, (new[0] / old[0], new[1] / old[1], 1), order=1)
+        else:
+            expected = four_taps(four_taps(patches, new[0]).swapaxes(0, 1), new[1]).swapaxes(0, 1)
+        np.testing.assert_allclose(resized[0, 1:].reshape(*new, 5), expected, atol=1e-12)
+        np.testing.assert_array_equal(resized[:, 0], table[:, 0])
 
     def test_refuses_a_grid_that_does_not_fit(self):
         with pytest.raises(ValueError, match="13 rows does not hold a grid of 4 x 4"):

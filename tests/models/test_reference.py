@@ -8,27 +8,46 @@ from tests.reference import fixture, google_weights, images, relative_error, tim
 
 TOLERANCE = 1e-4
 MODELS = [
-    ("vit_ti16", "vit_tiny_patch16_224"),
-    ("vit_s16", "vit_small_patch16_224"),
-    ("vit_s32", "vit_small_patch32_224"),
-    ("vit_b32", "vit_base_patch32_224"),
-    ("vit_b16", "vit_base_patch16_224"),
-    ("vit_b8", "vit_base_patch8_224"),
-    ("vit_l16", "vit_large_patch16_224"),
+    ("vit_ti16", "vit_tiny_patch16_224", {}),
+    ("vit_s16", "vit_small_patch16_224", {}),
+    ("vit_s32", "vit_small_patch32_224", {}),
+    ("vit_b32", "vit_base_patch32_224", {}),
+    ("vit_b16", "vit_base_patch16_224", {}),
+    ("vit_b8", "vit_base_patch8_224", {}),
+    ("vit_b16", "vit_base_patch16_384", {}),
+    # timm gives this one 16 heads.
+    ("vit_b16", "vit_base_patch16_gap_224", {"class_token": False, "pooling": "avg", "num_heads": 16}),
+    (
+        "vit_b16",
+        "vit_base_patch16_siglip_224",
+        {"class_token": False, "pooling": "map", "include_top": False},
+    ),
+    ("deit_ti16", "deit_tiny_patch16_224", {}),
+    ("deit_ti16_distilled", "deit_tiny_distilled_patch16_224", {}),
+    ("deit_s16", "deit_small_patch16_224", {}),
+    ("deit3_s16", "deit3_small_patch16_224", {}),
 ]
+SLOW_MODELS = [
+    ("vit_l16", "vit_large_patch16_224", {}),
+    ("vit_h14", "vit_huge_patch14_224", {"include_top": False, "pooling": "token"}),
+    ("deit_b16_distilled", "deit_base_distilled_patch16_384", {}),
+    ("deit3_b16", "deit3_base_patch16_384", {}),
+    ("deit3_l16", "deit3_large_patch16_224", {}),
+]
+MODELS += [pytest.param(*model, marks=pytest.mark.slow) for model in SLOW_MODELS]
 
 
 def logits(model, size=224):
     return np.concatenate([np.asarray(model(image[None], training=False)) for image in images(size)])
 
 
-@pytest.mark.parametrize(("name", "reference"), MODELS)
-def test_outputs_equal_the_reference(name, reference, tmp_path):
+@pytest.mark.parametrize(("name", "reference", "settings"), MODELS)
+def test_outputs_equal_the_reference(name, reference, settings, tmp_path):
     expected = fixture(reference)
     size = int(expected["image_size"])
-    model = keras_vit.create_model(name, classifier_activation=None, input_shape=(size, size, 3))
+    model = keras_vit.create_model(name, classifier_activation=None, input_shape=(size, size, 3), **settings)
     report = keras_vit.load_weights(model, timm_file(reference, tmp_path))
-    assert report.project == "timm" and not report.unused and not report.resized
+    assert report.project == "timm" and not report.unused and not report.resized and not report.adapted
     assert model.count_params() == int(expected["params"])
     assert relative_error(logits(model, size), expected["logits"]) < TOLERANCE
 

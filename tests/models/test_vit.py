@@ -6,22 +6,46 @@ import pytest
 
 import keras_vit
 
-# Parameters with a class token and 1000 classes: SPEC tables of timm's and the papers' sizes.
-PARAMETERS = {
-    "vit_ti16": 5_717_416,
-    "vit_s32": 22_878_952,
-    "vit_s16": 22_050_664,
-    "vit_b32": 88_224_232,
-    "vit_b28": 87_682_792,
-    "vit_b16": 86_567_656,
-    "vit_b8": 86_576_872,
-    "vit_l32": 306_535_400,
-    "vit_l16": 304_326_632,
-    "vit_h14": 632_045_800,
-    "vit_g14": 1_012_611_432,
-    "vit_gg14": 1_844_440_680,
-    "vit_xs28": 5_615_336,
-    "vit_xs16": 5_243_624,
+# By name and image size: parameters with a class token and 1000 classes, and multiply-accumulates, as in timm where it
+# has the size and else in "Scaling Vision Transformers", table 2, which counts two operations for each of them.
+COSTS = {
+    ("vit_ti16", 224): (5_717_416, 1_253_683_200),
+    ("vit_ti16", 384): (5_790_376, 4_682_219_520),
+    ("vit_s32", 224): (22_878_952, 1_142_909_952),
+    ("vit_s32", 384): (22_915_432, 3_442_900_992),
+    ("vit_s16", 224): (22_050_664, 4_598_882_304),
+    ("vit_s16", 384): (22_196_584, 15_490_351_104),
+    ("vit_b32", 224): (88_224_232, 4_409_186_304),
+    ("vit_b32", 384): (88_297_192, 13_043_564_544),
+    ("vit_b28", 224): (87_682_792, 11.3e9 / 2),
+    ("vit_b16", 224): (86_567_656, 17_563_828_224),
+    ("vit_b16", 384): (86_859_496, 55_484_350_464),
+    ("vit_b8", 224): (86_576_872, 78_148_337_664),
+    ("vit_l32", 224): (306_535_400, 15_376_515_072),
+    ("vit_l32", 384): (306_632_680, 45_275_963_392),
+    ("vit_l16", 224): (304_326_632, 61_554_712_576),
+    ("vit_l16", 384): (304_715_752, 191_066_300_416),
+    ("vit_h14", 224): (632_045_800, 167_293_829_120),
+    ("vit_g14", 224): (1_012_611_432, 267_031_491_584),
+    ("vit_gg14", 224): (1_844_440_680, 483_747_550_208),
+    ("vit_xs28", 224): (5_615_336, 0.7e9 / 2),
+    ("vit_xs16", 224): (5_243_624, 2.2e9 / 2),
+}
+# The table's own columns: GFLOPs at 224 and 384 (364 and 378 where the patch does not divide it), two for each
+# multiply-accumulate, rounded to a tenth, of a backbone with attention pooling and without a classifier; and what that
+# has in parameters with a classifier of 1000 classes.
+SCALING = {
+    "vit_xs28": (0.7, 2.0, 6_404_328),
+    "vit_xs16": (2.2, 7.8, 6_032_616),
+    "vit_s32": (2.3, 6.9, 24_652_264),
+    "vit_ti16": (2.5, 9.5, 6_161_704),
+    "vit_b32": (8.7, 26.0, 95_309_800),
+    "vit_s16": (9.2, 31.2, 23_823_976),
+    "vit_b28": (11.3, 30.5, 94_768_360),
+    "vit_b16": (35.1, 111.3, 93_653_224),
+    "vit_l16": (122.9, 382.8, 316_919_784),
+    "vit_g14": (533.1, 1596.4, 1_037_857_384),
+    "vit_gg14": (965.3, 2859.9, 1_882_797_416),
 }
 TINY = dict(input_shape=(16, 16, 1), patch_size=4, width=24, depth=2, num_heads=3, classes=5)
 
@@ -30,20 +54,41 @@ def tiny(**settings):
     return keras_vit.ViT(**{**TINY, **settings})
 
 
-@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
-def test_parameter_counts(name, parameters):
-    assert keras_vit.model_info(name)["parameters"] == parameters
+@pytest.mark.parametrize(("name", "size"), COSTS)
+def test_parameters_and_macs(name, size):
+    info = keras_vit.model_info(name, input_shape=(size, size, 3))
+    parameters, macs = COSTS[name, size]
+    assert info["parameters"] == parameters and info["image_size"] == (size, size)
+    # A figure with one decimal of 10^9 operations may be off by 0.05 of them.
+    assert info["macs"] == pytest.approx(macs, rel=0.01, abs=0 if isinstance(macs, int) else 0.05e9 / 2)
 
 
-def test_every_variant_has_a_count():
-    assert keras_vit.list_models("vit_*") == sorted(PARAMETERS)
+def test_every_variant_has_its_costs():
+    assert keras_vit.list_models("vit_*") == sorted({name for name, _ in COSTS})
+
+
+@pytest.mark.parametrize("name", SCALING)
+def test_scaling_vision_transformers(name):
+    small, large, parameters = SCALING[name]
+    settings = dict(class_token=False, pooling="map")
+    assert keras_vit.model_info(name, **settings)["parameters"] == parameters
+    patch = int(name.lstrip("vit_xsbglh"))
+    for size, gflops in ((224, small), (384 // patch * patch, large)):
+        info = keras_vit.model_info(name, input_shape=(size, size, 3), include_top=False, **settings)
+        assert 2e-9 * info["macs"] == pytest.approx(gflops, rel=0.01, abs=0.05)
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "parameters"),
-    [("vit_b16", 1000, 87_158_248), ("vit_l16", 21_843, 326_740_307), ("vit_h14", 21_843, 660_385_363)],
+    [
+        ("vit_b16", 1000, 87_158_248),
+        ("vit_b32", 21_843, 104_843_091),
+        ("vit_l16", 21_843, 326_740_307),
+        ("vit_l32", 1000, 307_585_000),
+        ("vit_h14", 21_843, 660_385_363),
+    ],
 )
-def test_parameter_counts_with_a_representation_layer(name, classes, parameters):
+def test_parameters_with_a_representation_layer(name, classes, parameters):
     width = {"b": 768, "l": 1024, "h": 1280}[name[4]]
     info = keras_vit.model_info(name, classes=classes, representation_size=width)
     assert info["parameters"] == parameters
@@ -51,19 +96,7 @@ def test_parameter_counts_with_a_representation_layer(name, classes, parameters)
 
 def test_counting_agrees_with_a_built_model():
     model = keras_vit.ViT_Ti16()
-    assert model.count_params() == PARAMETERS["vit_ti16"]
-
-
-def test_macs_from_the_formula():
-    # One block of n tokens of width d: 4 n d^2 for the projections, 2 n^2 d for the products, 2 n d m for the MLP.
-    n, d, m, patch = 197, 192, 768, 16 * 16 * 3
-    expected = 196 * patch * d + 12 * (4 * n * d * d + 2 * n * n * d + 2 * n * d * m) + d * 1000
-    assert keras_vit.model_info("vit_ti16")["macs"] == expected
-
-
-def test_model_info_at_another_size():
-    info = keras_vit.model_info("vit_b16", input_shape=(384, 384, 3))
-    assert info["image_size"] == (384, 384) and info["parameters"] == 86_859_496
+    assert model.count_params() == COSTS["vit_ti16", 224][0]
 
 
 def test_arguments_are_those_of_keras_applications_in_order():
@@ -96,6 +129,47 @@ def test_average_pooling_leaves_the_class_token_out():
     pooled.set_weights(tokens.get_weights())
     image = np.random.default_rng(0).random((2, 16, 16, 1), "float32")
     np.testing.assert_allclose(pooled(image), np.asarray(tokens(image))[:, 1:].mean(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("norm_after_pooling", [False, True])
+@pytest.mark.parametrize(("pooling", "rows"), [("token", slice(0, 1)), ("avg", slice(3, None))])
+def test_poolings_with_registers(pooling, rows, norm_after_pooling):
+    settings = dict(num_registers=2, include_top=False)
+    tokens, pooled = tiny(**settings), tiny(**settings, pooling=pooling, norm_after_pooling=norm_after_pooling)
+    pooled.set_weights(tokens.get_weights())
+    image = np.random.default_rng(0).random((2, 16, 16, 1), "float32")
+    expected = np.asarray(tokens(image))
+    assert expected.shape == (2, 19, 24)
+    if norm_after_pooling:
+        before = keras.Model(tokens.input, tokens.get_layer("block_1").output)
+        mean = np.asarray(before(image))[:, rows].mean(1)
+        expected = (mean - mean.mean(1, keepdims=True)) / np.sqrt(mean.var(1, keepdims=True) + 1e-6)
+    else:
+        expected = expected[:, rows].mean(1)
+    np.testing.assert_allclose(pooled(image), expected, atol=1e-4)
+
+
+def test_the_top_takes_any_pooling():
+    image = np.random.default_rng(0).random((2, 16, 16, 1), "float32")
+    for pooling in ("token", "avg", "map"):
+        features, scores = tiny(include_top=False, pooling=pooling), tiny(pooling=pooling, classifier_activation=None)
+        scores.set_weights(features.get_weights() + scores.get_layer("head").get_weights())
+        kernel, bias = scores.get_layer("head").get_weights()
+        np.testing.assert_allclose(scores(image), np.asarray(features(image)) @ kernel + bias, atol=1e-5)
+
+
+def test_registers_have_no_position():
+    rows = {
+        (on, registers): tiny(position_on_class_token=on, num_registers=registers).get_layer("position_embedding")
+        for on in (True, False)
+        for registers in (0, 3)
+    }
+    assert [layer.table.shape[1] for layer in rows.values()] == [17, 17, 16, 16]
+
+
+def test_a_head_that_starts_from_zeros():
+    head = tiny(head_initializer="zeros").get_layer("head")
+    assert not np.any(head.kernel) and np.any(tiny().get_layer("head").kernel)
 
 
 def test_input_tensor():
@@ -171,9 +245,21 @@ class TestBadInput:
         with pytest.raises(ValueError, match="5 heads do not divide 24"):
             tiny(num_heads=5)
 
+    def test_the_class_token_of_a_model_without_one(self):
+        with pytest.raises(ValueError, match="Without a class token, pooling is 'avg' or 'map'"):
+            tiny(class_token=False)
+
+    def test_a_norm_after_no_pooling(self):
+        with pytest.raises(ValueError, match="norm_after_pooling needs a pooling"):
+            tiny(include_top=False, norm_after_pooling=True)
+
+    def test_an_unknown_kind_of_positions(self):
+        with pytest.raises(ValueError, match="received 'rotary'"):
+            tiny(position_embedding="rotary")
+
     def test_pooling(self):
-        with pytest.raises(ValueError, match="received 'mean'"):
-            tiny(include_top=False, pooling="mean")
+        with pytest.raises(ValueError, match="'map'; received 'mean'"):
+            tiny(pooling="mean")
 
     def test_weights_that_are_no_file(self):
         with pytest.raises(ValueError, match="'imagenet' is neither a file nor weights of 'vit_ti16'"):

@@ -74,12 +74,143 @@ def test_another_number_of_classes(tmp_path):
     np.testing.assert_array_equal(target.get_layer("norm").gamma, arrays(classes=9)["norm.weight"])
 
 
-def test_another_image_size_resizes_the_positions(tmp_path):
-    target = model(input_shape=(24, 32, 3))
-    report = keras_vit.load_weights(target, write(tmp_path, arrays()))
-    assert report.resized == ["position_embedding/table"]
-    expected = keras_vit.layers.resize_positions(arrays()["pos_embed"], (4, 4), (6, 8))
-    np.testing.assert_allclose(target.get_layer("position_embedding").table, expected, atol=1e-6)
+def test_another_number_of_classes_in_a_model_function(tmp_path):
+    path = write(tmp_path, arrays(classes=9))
+    with pytest.warns(UserWarning, match=r"no weights for these parts of 'vit'.*head/kernel, head/bias"):
+        built = model(weights=path)
+    np.testing.assert_array_equal(built.get_layer("norm").gamma, arrays(classes=9)["norm.weight"])
+    assert built.output_shape == (None, 5)
+
+
+def test_a_head_that_may_differ_is_loaded_where_it_fits(tmp_path):
+    assert "head/kernel" in keras_vit.load_weights(model(), write(tmp_path, arrays()), head="auto").loaded
+    headless = {name: array for name, array in arrays().items() if not name.startswith("head")}
+    path = write(tmp_path, headless, "headless.safetensors")
+    assert keras_vit.load_weights(model(), path, head="auto").left_as_it_was == ["head/kernel", "head/bias"]
+    refuses(path, ValueError, r"head\.weight is missing from the file")
+
+
+def test_an_unknown_wish_for_the_head(tmp_path):
+    refuses(write(tmp_path, arrays()), ValueError, "received 'new'", head="new")
+
+
+class TestAnotherImageSize:
+    def loaded(self, tmp_path, target, content, **settings):
+        return keras_vit.load_weights(target, write(tmp_path, content), **settings)
+
+    @pytest.mark.parametrize(("builder", "method"), [(keras_vit.ViT, "linear"), (keras_vit.DeiT, "cubic")])
+    @pytest.mark.parametrize("shape", [(24, 32, 3), (8, 8, 3), (32, 8, 3)])
+    def test_each_family_has_the_method_of_its_authors(self, builder, method, shape, tmp_path):
+        # 32 x 8 has as many patches as 16 x 16, in another grid.
+        target = builder(classes=5, **{**SETTINGS, "input_shape": shape})
+        report = self.loaded(tmp_path, target, arrays())
+        assert report.resized == ["position_embedding/table"] and not report.adapted
+        grid = (shape[0] // 4, shape[1] // 4)
+        expected = keras_vit.layers.resize_positions(arrays()["pos_embed"], (4, 4), grid, method)
+        np.testing.assert_allclose(target.get_layer("position_embedding").table, expected, atol=1e-6)
+
+    def test_from_a_grid_that_is_not_square(self, tmp_path):
+        content = arrays()
+        content["pos_embed"] = content["pos_embed"][:, :13]  # 2 x 6 and the class token
+        refuses(write(tmp_path, content), ValueError, r"13 rows.*position_grid=\(rows, columns\)")
+        refuses(write(tmp_path, content), ValueError, "is not a grid of 4 x 5", position_grid=(4, 5))
+        target = model()
+        assert self.loaded(tmp_path, target, content, position_grid=(2, 6)).resized
+        expected = keras_vit.layers.resize_positions(content["pos_embed"], (2, 6), (4, 4))
+        np.testing.assert_allclose(target.get_layer("position_embedding").table, expected, atol=1e-6)
+
+    def test_the_models_own_grid_needs_no_name(self, tmp_path):
+        content = arrays()
+        content["pos_embed"] = content["pos_embed"][:, :16]
+        target = model(input_shape=(12, 20, 3))
+        assert not self.loaded(tmp_path, target, content).resized
+        np.testing.assert_array_equal(target.get_layer("position_embedding").table, content["pos_embed"])
+
+
+class TestFixedPositions:
+    def test_a_file_without_a_table(self, tmp_path):
+        content = {name: array for name, array in arrays().items() if name != "pos_embed"}
+        report = keras_vit.load_weights(model(position_embedding="sincos2d"), write(tmp_path, content))
+        assert report.left_as_it_was == ["position_embedding/table"]
+
+    @pytest.mark.parametrize("shape", [(16, 16, 3), (24, 32, 3)])
+    def test_a_file_with_the_same_function_of_the_position(self, shape, tmp_path):
+        # MAE's files have the table for its image size, with zeros for the class token.
+        content = arrays()
+        content["pos_embed"] = np.pad(
+            keras_vit.layers.sincos_positions((4, 4), 24, "sincos2d_mae"), ((0, 0), (1, 0), (0, 0))
+        )
+        target = model(position_embedding="sincos2d_mae", input_shape=shape)
+        keras_vit.load_weights(target, write(tmp_path, content))
+        expected = keras_vit.layers.sincos_positions((shape[0] // 4, shape[1] // 4), 24, "sincos2d_mae")
+        np.testing.assert_array_equal(target.get_layer("position_embedding").table, expected)
+        np.testing.assert_array_equal(target.get_layer("class_token").token, content["cls_token"])
+
+    def test_a_file_with_other_positions_is_refused(self, tmp_path):
+        refuses(
+            write(tmp_path, arrays()), ValueError, "position_embedding='learned'", model(position_embedding="sincos2d")
+        )
+
+
+class TestTheClassTokensPosition:
+    """A class token and its position always come as a sum, so one with and one without can stand for each other."""
+
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+
+    def test_of_a_file_goes_into_the_token_of_a_model_without(self, tmp_path):
+        path = write(tmp_path, arrays())
+        with_, without = model(), model(position_on_class_token=False)
+        keras_vit.load_weights(with_, path)
+        report = keras_vit.load_weights(without, path)
+        assert report.adapted == ["position_embedding/table", "class_token/token"]
+        np.testing.assert_allclose(without(self.images), with_(self.images), atol=1e-5)
+
+    def test_is_zero_where_a_file_has_none(self, tmp_path):
+        content = arrays()
+        content["pos_embed"] = content["pos_embed"][:, 1:]
+        path = write(tmp_path, content)
+        with_, without = model(), model(position_on_class_token=False)
+        assert keras_vit.load_weights(with_, path).adapted == ["position_embedding/table"]
+        assert not keras_vit.load_weights(without, path).adapted
+        np.testing.assert_allclose(with_(self.images), without(self.images), atol=1e-5)
+
+    def test_and_another_image_size_at_once(self, tmp_path):
+        path = write(tmp_path, arrays())
+        with_, without = (model(position_on_class_token=on, input_shape=(24, 20, 3)) for on in (True, False))
+        keras_vit.load_weights(with_, path)
+        assert keras_vit.load_weights(without, path).resized == ["position_embedding/table"]
+        images = np.random.default_rng(0).normal(size=(2, 24, 20, 3)).astype("float32")
+        np.testing.assert_allclose(without(images), with_(images), atol=1e-5)
+
+
+class TestAnotherNumberOfImageChannels:
+    def models(self, tmp_path, channels):
+        path = write(tmp_path, arrays())
+        colour, other = model(), model(input_shape=(16, 16, channels))
+        assert not keras_vit.load_weights(colour, path).adapted
+        assert keras_vit.load_weights(other, path).adapted == ["patch_embedding.projection/kernel"]
+        return colour, other
+
+    def test_one_channel_stands_for_all_three(self, tmp_path):
+        colour, grey = self.models(tmp_path, 1)
+        images = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype("float32")
+        np.testing.assert_allclose(grey(images), colour(np.repeat(images, 3, axis=3)), atol=1e-4)
+
+    def test_six_channels_share_the_three(self, tmp_path):
+        colour, six = self.models(tmp_path, 6)
+        images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+        np.testing.assert_allclose(six(np.concatenate([images, images], axis=3)), colour(images), atol=1e-4)
+
+    def test_four_channels_begin_again_with_the_first(self, tmp_path):
+        _, four = self.models(tmp_path, 4)
+        kernel = arrays()["patch_embed.proj.weight"].transpose(2, 3, 1, 0)
+        expected = np.concatenate([kernel, kernel[:, :, :1]], axis=2) * 3 / 4
+        np.testing.assert_allclose(four.get_layer("patch_embedding").projection.kernel, expected, atol=1e-6)
+
+    def test_other_kernels_are_not_adapted(self, tmp_path):
+        content = arrays()
+        content["patch_embed.proj.weight"] = np.zeros((24, 2, 4, 4), "float32")
+        refuses(write(tmp_path, content), ValueError, r"\(4, 4, 2, 24\) in the file and \(4, 4, 3, 24\) in the model")
 
 
 def test_a_model_without_the_top_leaves_the_head(tmp_path):
@@ -129,6 +260,11 @@ def test_a_truncated_file(kind, keep, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: keep if isinstance(keep, int) else int(len(content) * keep)])
     refuses(path, ValueError, "is truncated or")
+
+
+def test_a_keras_weights_file_is_loaded_whole(tmp_path):
+    model().save_weights(tmp_path / "model.weights.h5")
+    refuses(tmp_path / "model.weights.h5", ValueError, "loaded whole", head=False)
 
 
 def test_a_keras_weights_file(tmp_path):
