@@ -45,9 +45,9 @@ def outputs_on_jax(model, inputs, folder):
 
 
 def test_every_form_gives_the_same_on_both_backends(tmp_path):
-    models = {name: form(name) for name in FORMS}
+    models = {which: form(which, name=f"form_{index}") for index, which in enumerate(FORMS)}
     inputs = keras.Input((16, 16, 3))
-    together = keras.Model(inputs, {name: model(inputs) for name, model in models.items()})
+    together = keras.Model(inputs, {which: model(inputs) for which, model in models.items()})
     together.save(tmp_path / "forms.keras")
     script = (
         "import keras, numpy, keras_vit; from tests.models.forms import images;"
@@ -58,8 +58,8 @@ def test_every_form_gives_the_same_on_both_backends(tmp_path):
     run("-c", script)
     with np.load(tmp_path / "jax.npz") as on_jax:
         assert set(on_jax) == set(FORMS)
-        for name, model in models.items():
-            np.testing.assert_allclose(on_jax[name], model(images_of_forms()), atol=1e-5, err_msg=name)
+        for which, model in models.items():
+            np.testing.assert_allclose(on_jax[which], model(images_of_forms()), atol=1e-5, err_msg=which)
 
 
 def test_vit_gives_the_same_on_both_backends(tmp_path):

@@ -27,9 +27,9 @@ def images(count: int = 4) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((count, 16, 16, 3)).astype("float32")
 
 
-def form(name: str, **settings) -> keras.Model:
+def form(which: str, /, **settings) -> keras.Model:
     """The form with random weights, none of them so small that a branch would not matter."""
-    builder, given = FORMS[name]
+    builder, given = FORMS[which]
     model = builder(**{**TINY, **given, **settings})
     random = np.random.default_rng(0)
     for variable in model.trainable_weights:
