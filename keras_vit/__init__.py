@@ -9,6 +9,17 @@ from keras_vit import layers
 from keras_vit.fusion import fuse
 from keras_vit.graph import flatten
 from keras_vit.models.info import count_macs, model_info
+from keras_vit.models.mobilevit import MobileViT, MobileViT_S, MobileViT_XS, MobileViT_XXS
+from keras_vit.models.mobilevit_v2 import (
+    MobileViTV2,
+    MobileViTV2_050,
+    MobileViTV2_075,
+    MobileViTV2_100,
+    MobileViTV2_125,
+    MobileViTV2_150,
+    MobileViTV2_175,
+    MobileViTV2_200,
+)
 from keras_vit.models.registry import create_model, list_models
 from keras_vit.models.vit import (
     ViT,
@@ -32,6 +43,18 @@ from keras_vit.weights.load import load_weights
 __version__ = "0.1.0"
 
 __all__ = [
+    "MobileViT",
+    "MobileViTV2",
+    "MobileViTV2_050",
+    "MobileViTV2_075",
+    "MobileViTV2_100",
+    "MobileViTV2_125",
+    "MobileViTV2_150",
+    "MobileViTV2_175",
+    "MobileViTV2_200",
+    "MobileViT_S",
+    "MobileViT_XS",
+    "MobileViT_XXS",
     "ViT",
     "ViT_B8",
     "ViT_B16",

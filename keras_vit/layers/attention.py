@@ -10,7 +10,7 @@ from keras_vit.layers.scale import Scale
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MultiHeadSelfAttention(Composite):
-    """Softmax attention of every token to every other.
+    """Softmax attention of every token to every other, or to every other of its group.
 
     The batch stays the first axis throughout and no tensor has more than four axes, which is what mobile delegates
     ask for. The softmax computes in float32 at least.
@@ -21,6 +21,8 @@ class MultiHeadSelfAttention(Composite):
         qkv_bias: Whether query, key and value have a bias.
         dropout_rate: Dropout after the output projection.
         attention_dropout_rate: Dropout of the attention probabilities.
+        groups: Into how many sequences of equal length, one after the other, the tokens fall that do not see each
+            other. On the way to the heads a group is a factor of the heads' axis.
 
     Input and output: (batch, tokens, dim), with a fixed number of tokens.
     """
@@ -32,6 +34,7 @@ class MultiHeadSelfAttention(Composite):
         qkv_bias: bool = True,
         dropout_rate: float = 0.0,
         attention_dropout_rate: float = 0.0,
+        groups: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -42,6 +45,7 @@ class MultiHeadSelfAttention(Composite):
         self.qkv_bias = qkv_bias
         self.dropout_rate = dropout_rate
         self.attention_dropout_rate = attention_dropout_rate
+        self.groups = groups
 
         dtype = self.dtype_policy
         self.query = keras.layers.Dense(dim, use_bias=qkv_bias, dtype=dtype, name="query")
@@ -63,6 +67,8 @@ class MultiHeadSelfAttention(Composite):
                 f"MultiHeadSelfAttention takes (batch, tokens, {self.dim}) with a fixed number of tokens; "
                 f"received the shape {tuple(input_shape)}."
             )
+        if input_shape[1] % self.groups:
+            raise ValueError(f"{input_shape[1]} tokens cannot be cut into {self.groups} groups of equal length.")
         for dense in (self.query, self.key, self.value, self.projection):
             dense.build(input_shape)
 
@@ -76,10 +82,14 @@ class MultiHeadSelfAttention(Composite):
 
     def _split_heads(self, tokens):
         split = ops.reshape(tokens, (-1, tokens.shape[1], self.num_heads, self.dim // self.num_heads))
-        return ops.transpose(split, (0, 2, 1, 3))
+        heads = ops.transpose(split, (0, 2, 1, 3))
+        length = tokens.shape[1] // self.groups
+        return ops.reshape(heads, (-1, self.num_heads * self.groups, length, heads.shape[3]))
 
     def _merge_heads(self, heads):
-        return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, heads.shape[2], self.dim))
+        tokens = heads.shape[2] * self.groups
+        split = ops.reshape(heads, (-1, self.num_heads, tokens, heads.shape[3]))
+        return ops.reshape(ops.transpose(split, (0, 2, 1, 3)), (-1, tokens, self.dim))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -92,4 +102,5 @@ class MultiHeadSelfAttention(Composite):
             "qkv_bias": self.qkv_bias,
             "dropout_rate": self.dropout_rate,
             "attention_dropout_rate": self.attention_dropout_rate,
+            "groups": self.groups,
         }

@@ -1,0 +1,59 @@
+"""From a feature map to the sequences that MobileViT attends within, and back (arXiv 2110.02178, figure 1b)."""
+
+import keras
+from keras import ops
+
+PATCH_AREA = 4  # Patches are 2 x 2 in every published MobileViT.
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Unfold(keras.layers.Layer):
+    """A map as four sequences, one after the other: the pixels in the same place of each patch of 2 x 2.
+
+    First the pixels of even columns and even rows, then even columns and odd rows, then the same of odd columns. Two
+    transposes of rank 4 get there and leave the batch alone: one sorts the rows, one the columns.
+
+    Input: (batch, height, width, dim), even height and width. Output: (batch, height * width, dim).
+    """
+
+    def call(self, maps):
+        _, height, width, dim = maps.shape
+        rows = ops.reshape(maps, (-1, height // 2, 2, width * dim))
+        rows = ops.transpose(rows, (0, 2, 1, 3))
+        columns = ops.reshape(rows, (-1, height * width // 2, 2, dim))
+        columns = ops.transpose(columns, (0, 2, 1, 3))
+        return ops.reshape(columns, (-1, height * width, dim))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, dim = input_shape
+        return (batch, height * width, dim)
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Fold(keras.layers.Layer):
+    """What undoes `Unfold`.
+
+    Args:
+        height, width: Of the map, both even.
+
+    Input: (batch, height * width, dim). Output: (batch, height, width, dim).
+    """
+
+    def __init__(self, height: int, width: int, **kwargs):
+        super().__init__(**kwargs)
+        self.height = height
+        self.width = width
+
+    def call(self, tokens):
+        dim = tokens.shape[-1]
+        columns = ops.reshape(tokens, (-1, 2, self.height * self.width // 2, dim))
+        columns = ops.transpose(columns, (0, 2, 1, 3))
+        rows = ops.reshape(columns, (-1, 2, self.height // 2, self.width * dim))
+        rows = ops.transpose(rows, (0, 2, 1, 3))
+        return ops.reshape(rows, (-1, self.height, self.width, dim))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.height, self.width, input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "height": self.height, "width": self.width}
