@@ -60,6 +60,9 @@ class ResizeToEven(keras.layers.Layer):
         batch, height, width, channels = input_shape
         return (batch, next_even(height), next_even(width), channels)
 
+    def get_config(self):  # Keras cannot do without it for a layer that was given a dtype policy.
+        return super().get_config()
+
 
 def next_even(size: int) -> int:
     """The size itself or one more."""

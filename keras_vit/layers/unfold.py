@@ -28,6 +28,9 @@ class Unfold(keras.layers.Layer):
         batch, height, width, dim = input_shape
         return (batch, height * width, dim)
 
+    def get_config(self):  # Keras cannot do without it for a layer that was given a dtype policy.
+        return super().get_config()
+
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Fold(keras.layers.Layer):
