@@ -102,7 +102,7 @@ def MobileViT(
 
 
 def stages(x, channels, residuals, expansion, dims, depths, block, drop_path_rate, dtype):
-    """The five stages of both versions: inverted residuals and, at the end of the last three, a block with transformers.
+    """The five stages of both versions: inverted residuals, and a block with transformers at the end of the last three.
 
     Args:
         x: The map after the first convolution.
