@@ -18,7 +18,7 @@ from keras_vit.layers.pooling import TokenPooling
 from keras_vit.layers.position_embedding import PositionEmbedding, resize_positions
 from keras_vit.layers.resize import Resize, ResizeToEven
 from keras_vit.layers.scale import LayerScale, Scale
-from keras_vit.layers.separable_attention import SeparableSelfAttention
+from keras_vit.layers.separable_attention import SeparableSelfAttention, WeightedSum
 from keras_vit.layers.separable_transformer_block import SeparableTransformerBlock
 from keras_vit.layers.transformer_block import TransformerBlock
 from keras_vit.layers.unfold import Fold, Unfold
@@ -48,6 +48,7 @@ __all__ = [
     "TokenPooling",
     "TransformerBlock",
     "Unfold",
+    "WeightedSum",
     "gelu_tanh",
     "resize_positions",
 ]

@@ -21,8 +21,8 @@ class MultiHeadSelfAttention(Composite):
         qkv_bias: Whether query, key and value have a bias.
         dropout_rate: Dropout after the output projection.
         attention_dropout_rate: Dropout of the attention probabilities.
-        groups: Into how many sequences of equal length, one after the other, the tokens fall that do not see each
-            other. On the way to the heads a group is a factor of the heads' axis.
+        groups: Into how many groups the tokens fall that do not see each other: the first token is of the first group,
+            the second of the second, and so on in turn.
 
     Input and output: (batch, tokens, dim), with a fixed number of tokens.
     """
@@ -68,7 +68,7 @@ class MultiHeadSelfAttention(Composite):
                 f"received the shape {tuple(input_shape)}."
             )
         if input_shape[1] % self.groups:
-            raise ValueError(f"{input_shape[1]} tokens cannot be cut into {self.groups} groups of equal length.")
+            raise ValueError(f"{input_shape[1]} tokens do not fall into {self.groups} groups of the same size.")
         for dense in (self.query, self.key, self.value, self.projection):
             dense.build(input_shape)
 
@@ -81,15 +81,12 @@ class MultiHeadSelfAttention(Composite):
         return self.dropout(self.projection(context))
 
     def _split_heads(self, tokens):
-        split = ops.reshape(tokens, (-1, tokens.shape[1], self.num_heads, self.dim // self.num_heads))
-        heads = ops.transpose(split, (0, 2, 1, 3))
-        length = tokens.shape[1] // self.groups
-        return ops.reshape(heads, (-1, self.num_heads * self.groups, length, heads.shape[3]))
+        # Each group of tokens has heads of its own.
+        shape = (-1, tokens.shape[1] // self.groups, self.groups * self.num_heads, self.dim // self.num_heads)
+        return ops.transpose(ops.reshape(tokens, shape), (0, 2, 1, 3))
 
     def _merge_heads(self, heads):
-        tokens = heads.shape[2] * self.groups
-        split = ops.reshape(heads, (-1, self.num_heads, tokens, heads.shape[3]))
-        return ops.reshape(ops.transpose(split, (0, 2, 1, 3)), (-1, tokens, self.dim))
+        return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, heads.shape[2] * self.groups, self.dim))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

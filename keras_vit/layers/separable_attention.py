@@ -4,7 +4,28 @@ import keras
 from keras import ops
 
 from keras_vit.layers.composite import Composite
-from keras_vit.layers.matmul import MatMul
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class WeightedSum(keras.layers.Layer):
+    """The sum of tokens, each multiplied by its weight. Computes in float32 at least, whatever the dtype policy.
+
+    It is no `MatMul`: a softmax over hundreds of tokens has weights too small for the steps of int8, and a product with
+    a single row is no faster.
+
+    Inputs: tokens (batch, n, groups, dim) and weights (batch, n, groups, 1). Output: (batch, 1, groups, dim).
+    """
+
+    def call(self, tokens, weights):
+        dtype = keras.backend.result_type(tokens.dtype, "float32")
+        weighted = ops.cast(tokens, dtype) * ops.cast(weights, dtype)
+        return ops.cast(ops.sum(weighted, axis=1, keepdims=True), tokens.dtype)
+
+    def compute_output_shape(self, tokens_shape, weights_shape):
+        return (tokens_shape[0], 1, *tokens_shape[2:])
+
+    def get_config(self):  # Keras cannot do without it for a layer that was given a dtype policy.
+        return super().get_config()
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -19,8 +40,7 @@ class SeparableSelfAttention(Composite):
         dim: Width of a token.
         dropout_rate: Dropout after the output projection.
         attention_dropout_rate: Dropout of the softmax's output.
-        groups: Into how many sequences of equal length, one after the other, the tokens fall that do not see each
-            other.
+        groups: As in `MultiHeadSelfAttention`: groups of tokens, taken in turn, that do not see each other.
 
     Input and output: (batch, tokens, dim), with a fixed number of tokens.
     """
@@ -47,7 +67,7 @@ class SeparableSelfAttention(Composite):
             "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
         )
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
-        self.context = MatMul(dtype=dtype, name="context")
+        self.context = WeightedSum(dtype=dtype, name="context")
         self.multiply = keras.layers.Multiply(dtype=dtype, name="multiply")
         self.projection = keras.layers.Dense(dim, dtype=dtype, name="projection")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
@@ -63,10 +83,12 @@ class SeparableSelfAttention(Composite):
 
     def call(self, tokens):
         length = tokens.shape[1] // self.groups
-        scores = ops.reshape(self.query(tokens), (-1, self.groups, 1, length))
-        key = ops.reshape(self.key(tokens), (-1, self.groups, length, self.dim))
-        value = ops.reshape(self.value(tokens), (-1, self.groups, length, self.dim))
-        context = self.context(self.attention_dropout(self.softmax(scores)), key)
+        scores = ops.transpose(ops.reshape(self.query(tokens), (-1, length, self.groups)), (0, 2, 1))
+        weights = ops.transpose(self.attention_dropout(self.softmax(scores)), (0, 2, 1))
+        key, value = (
+            ops.reshape(layer(tokens), (-1, length, self.groups, self.dim)) for layer in (self.key, self.value)
+        )
+        context = self.context(key, ops.reshape(weights, (-1, length, self.groups, 1)))
         outputs = ops.reshape(self.multiply([value, context]), (-1, tokens.shape[1], self.dim))
         return self.dropout(self.projection(outputs))
 

@@ -1,4 +1,4 @@
-"""From a feature map to the sequences that MobileViT attends within, and back (arXiv 2110.02178, figure 1b)."""
+"""From a feature map to the tokens that MobileViT attends to, and back (arXiv 2110.02178, figure 1b)."""
 
 import keras
 from keras import ops
@@ -8,10 +8,10 @@ PATCH_AREA = 4  # Patches are 2 x 2 in every published MobileViT.
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Unfold(keras.layers.Layer):
-    """A map as four sequences, one after the other: the pixels in the same place of each patch of 2 x 2.
+    """The pixels of a map, one patch of 2 x 2 after the other.
 
-    First the pixels of even columns and even rows, then even columns and odd rows, then the same of odd columns. Two
-    transposes of rank 4 get there and leave the batch alone: one sorts the rows, one the columns.
+    Two transposes of rank 4 get there and leave the batch alone. The first puts all even rows before the odd ones,
+    the second brings the two halves of each patch together.
 
     Input: (batch, height, width, dim), even height and width. Output: (batch, height * width, dim).
     """
@@ -20,9 +20,9 @@ class Unfold(keras.layers.Layer):
         _, height, width, dim = maps.shape
         rows = ops.reshape(maps, (-1, height // 2, 2, width * dim))
         rows = ops.transpose(rows, (0, 2, 1, 3))
-        columns = ops.reshape(rows, (-1, height * width // 2, 2, dim))
-        columns = ops.transpose(columns, (0, 2, 1, 3))
-        return ops.reshape(columns, (-1, height * width, dim))
+        patches = ops.reshape(rows, (-1, 2, height * width // 4, 2 * dim))
+        patches = ops.transpose(patches, (0, 2, 1, 3))
+        return ops.reshape(patches, (-1, height * width, dim))
 
     def compute_output_shape(self, input_shape):
         batch, height, width, dim = input_shape
@@ -49,9 +49,9 @@ class Fold(keras.layers.Layer):
 
     def call(self, tokens):
         dim = tokens.shape[-1]
-        columns = ops.reshape(tokens, (-1, 2, self.height * self.width // 2, dim))
-        columns = ops.transpose(columns, (0, 2, 1, 3))
-        rows = ops.reshape(columns, (-1, 2, self.height // 2, self.width * dim))
+        patches = ops.reshape(tokens, (-1, self.height * self.width // 4, 2, 2 * dim))
+        patches = ops.transpose(patches, (0, 2, 1, 3))
+        rows = ops.reshape(patches, (-1, 2, self.height // 2, self.width * dim))
         rows = ops.transpose(rows, (0, 2, 1, 3))
         return ops.reshape(rows, (-1, self.height, self.width, dim))
 
