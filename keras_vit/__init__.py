@@ -25,6 +25,17 @@ from keras_vit.models.deit import (
     average_heads,
 )
 from keras_vit.models.info import count_macs, model_info
+from keras_vit.models.mobilevit import MobileViT, MobileViT_S, MobileViT_XS, MobileViT_XXS
+from keras_vit.models.mobilevit_v2 import (
+    MobileViTV2,
+    MobileViTV2_050,
+    MobileViTV2_075,
+    MobileViTV2_100,
+    MobileViTV2_125,
+    MobileViTV2_150,
+    MobileViTV2_175,
+    MobileViTV2_200,
+)
 from keras_vit.models.preprocess import preprocess_input
 from keras_vit.models.registry import create_model, download_weights, list_models, list_weights
 from keras_vit.models.vit import (
@@ -62,6 +73,18 @@ __all__ = [
     "DeiT_S16_Distilled",
     "DeiT_Ti16",
     "DeiT_Ti16_Distilled",
+    "MobileViT",
+    "MobileViTV2",
+    "MobileViTV2_050",
+    "MobileViTV2_075",
+    "MobileViTV2_100",
+    "MobileViTV2_125",
+    "MobileViTV2_150",
+    "MobileViTV2_175",
+    "MobileViTV2_200",
+    "MobileViT_S",
+    "MobileViT_XS",
+    "MobileViT_XXS",
     "ViT",
     "ViT_B8",
     "ViT_B16",

@@ -4,11 +4,24 @@ import keras
 import numpy as np
 
 from keras_vit.graph import consumers, flatten, inputs_of, is_called_once, producer, rebuild
-from keras_vit.layers import ClassToken, DropPath, LayerNorm, LayerScale, PositionEmbedding, RegisterTokens, Scale
+from keras_vit.layers import (
+    ClassToken,
+    DropPath,
+    GroupNorm,
+    LayerNorm,
+    LayerScale,
+    PositionEmbedding,
+    RegisterTokens,
+    Resize,
+    Scale,
+    Unfold,
+)
 
 _GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 _FACTORS = (Scale, LayerScale, keras.layers.BatchNormalization)
+_AFFINE_NORMS = (LayerNorm, GroupNorm)
+_PASSING_MEANS = (keras.layers.Add, ClassToken, PositionEmbedding, RegisterTokens, Resize, Unfold)
 
 
 def fuse(model: keras.Model) -> keras.Model:
@@ -17,7 +30,7 @@ def fuse(model: keras.Model) -> keras.Model:
     - A constant or learned factor after a dense layer or convolution (the attention's 1 / sqrt(d), LayerScale) goes
       into that layer's weights, and so does a batch normalization. One that stands before linear layers goes into
       those, unless a convolution pads its input: the zeros are not normalized.
-    - The scale and shift of a LayerNorm that feeds only linear layers go into theirs.
+    - The scale and shift of a LayerNorm or GroupNorm that feeds only linear layers go into theirs.
     - A LayerNorm takes the mean off its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms look at it, those layers are made to give outputs of mean zero, and the
       norm need not. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
@@ -72,14 +85,14 @@ def _fold_back(flat, weights, changes):
 
 
 def _fold_ahead(flat, weights, changes):
-    """Folds batch norms, and the scale and shift of layer norms, into the linear layers behind them.
+    """Folds batch norms, and the scale and shift of other norms, into the linear layers behind them.
 
     Returns the names of the layers that go.
     """
     gone = set()
     uses = consumers(flat)
     for layer in flat.layers:
-        if isinstance(layer, LayerNorm):
+        if isinstance(layer, _AFFINE_NORMS):
             foldable = layer.affine
         else:
             foldable = isinstance(layer, keras.layers.BatchNormalization) and _is_over_channels(layer)
@@ -97,7 +110,7 @@ def _fold_ahead(flat, weights, changes):
             held["bias"] = held.get("bias", 0) + (held["kernel"] * shifts).sum(axes)
             held["kernel"] = held["kernel"] * scales
             changes.setdefault(linear.name, {})["use_bias"] = True
-        if isinstance(layer, LayerNorm):
+        if isinstance(layer, _AFFINE_NORMS):
             weights[layer.name] = {}
             changes.setdefault(layer.name, {})["affine"] = False
         else:
@@ -177,8 +190,7 @@ def _passes_means(operation):
     """Whether inputs of mean zero over the last axis give outputs of mean zero, if its own weights have that too."""
     if type(operation).__name__ == "Reshape":
         return operation.output.shape[-1] == inputs_of(operation)[0].shape[-1]
-    passing = (keras.layers.Add, ClassToken, PositionEmbedding, RegisterTokens)
-    return isinstance(operation, passing) and is_called_once(operation)
+    return isinstance(operation, _PASSING_MEANS) and is_called_once(operation)
 
 
 def _is_linear(layer):

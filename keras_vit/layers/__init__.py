@@ -7,15 +7,23 @@ from keras_vit.layers.class_token import ClassToken
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.drop_path import DropPath
+from keras_vit.layers.group_norm import GroupNorm
+from keras_vit.layers.inverted_residual import InvertedResidual
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.matmul import MatMul
 from keras_vit.layers.mlp import MLP
+from keras_vit.layers.mobilevit_block import MobileViTBlock
+from keras_vit.layers.mobilevit_v2_block import MobileViTV2Block
 from keras_vit.layers.patch_embedding import PatchEmbedding
 from keras_vit.layers.pooling import TokenPooling
 from keras_vit.layers.position_embedding import PositionEmbedding, resize_positions, sincos_positions
 from keras_vit.layers.register_tokens import RegisterTokens
+from keras_vit.layers.resize import Resize, ResizeToEven
 from keras_vit.layers.scale import LayerScale, Scale
+from keras_vit.layers.separable_attention import SeparableSelfAttention, WeightedSum
+from keras_vit.layers.separable_transformer_block import SeparableTransformerBlock
 from keras_vit.layers.transformer_block import TransformerBlock
+from keras_vit.layers.unfold import Fold, Unfold
 
 __all__ = [
     "MLP",
@@ -24,18 +32,29 @@ __all__ = [
     "Composite",
     "ConvNorm",
     "DropPath",
+    "Fold",
+    "GroupNorm",
+    "InvertedResidual",
     "LayerNorm",
     "LayerScale",
     "MatMul",
+    "MobileViTBlock",
+    "MobileViTV2Block",
     "MultiHeadAttention",
     "MultiHeadSelfAttention",
     "PatchEmbedding",
     "PositionEmbedding",
     "Probe",
     "RegisterTokens",
+    "Resize",
+    "ResizeToEven",
     "Scale",
+    "SeparableSelfAttention",
+    "SeparableTransformerBlock",
     "TokenPooling",
     "TransformerBlock",
+    "Unfold",
+    "WeightedSum",
     "gelu_tanh",
     "resize_positions",
     "sincos_positions",

@@ -10,7 +10,7 @@ from keras_vit.layers.scale import Scale
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MultiHeadAttention(Composite):
-    """Softmax attention of every query token to every token.
+    """Softmax attention of every query token to every token, or to every one of its group.
 
     The batch stays the first axis throughout and no tensor has more than four axes, which is what mobile delegates
     ask for. The softmax computes in float32 at least.
@@ -21,6 +21,8 @@ class MultiHeadAttention(Composite):
         qkv_bias: Whether query, key and value have a bias.
         dropout_rate: Dropout after the output projection.
         attention_dropout_rate: Dropout of the attention probabilities.
+        groups: Into how many groups the tokens fall that do not see each other: the first token is of the first group,
+            the second of the second, and so on in turn.
 
     Inputs: queries (batch, queries, dim) and tokens (batch, tokens, dim), with fixed numbers of both.
     Output: (batch, queries, dim).
@@ -33,6 +35,7 @@ class MultiHeadAttention(Composite):
         qkv_bias: bool = True,
         dropout_rate: float = 0.0,
         attention_dropout_rate: float = 0.0,
+        groups: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -43,6 +46,7 @@ class MultiHeadAttention(Composite):
         self.qkv_bias = qkv_bias
         self.dropout_rate = dropout_rate
         self.attention_dropout_rate = attention_dropout_rate
+        self.groups = groups
 
         dtype = self.dtype_policy
         self.query = keras.layers.Dense(dim, use_bias=qkv_bias, dtype=dtype, name="query")
@@ -65,6 +69,8 @@ class MultiHeadAttention(Composite):
                     f"{type(self).__name__} takes (batch, tokens, {self.dim}) with a fixed number of tokens; "
                     f"received the shape {tuple(shape)}."
                 )
+            if shape[1] % self.groups:
+                raise ValueError(f"{shape[1]} tokens do not fall into {self.groups} groups of the same size.")
         self.query.build(queries_shape)
         self.key.build(tokens_shape)
         self.value.build(tokens_shape)
@@ -79,11 +85,12 @@ class MultiHeadAttention(Composite):
         return self.dropout(self.projection(context))
 
     def _split_heads(self, tokens):
-        split = ops.reshape(tokens, (-1, tokens.shape[1], self.num_heads, self.dim // self.num_heads))
-        return ops.transpose(split, (0, 2, 1, 3))
+        # Each group of tokens has heads of its own.
+        shape = (-1, tokens.shape[1] // self.groups, self.groups * self.num_heads, self.dim // self.num_heads)
+        return ops.transpose(ops.reshape(tokens, shape), (0, 2, 1, 3))
 
     def _merge_heads(self, heads):
-        return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, heads.shape[2], self.dim))
+        return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, heads.shape[2] * self.groups, self.dim))
 
     def compute_output_shape(self, queries_shape, tokens_shape):
         return tuple(queries_shape)
@@ -96,6 +103,7 @@ class MultiHeadAttention(Composite):
             "qkv_bias": self.qkv_bias,
             "dropout_rate": self.dropout_rate,
             "attention_dropout_rate": self.attention_dropout_rate,
+            "groups": self.groups,
         }
 
 

@@ -33,6 +33,21 @@ CASES = [
         {"dim": 12, "num_heads": 2, "mlp_dim": 24, "layer_scale": 0.1, "drop_path_rate": 0.2},
         TOKENS,
     ),
+    (layers.InvertedResidual, {"input_channels": 3, "filters": 3, "expansion": 2, "drop_path_rate": 0.2}, IMAGES),
+    (layers.InvertedResidual, {"input_channels": 3, "filters": 5, "strides": 2}, IMAGES),
+    (layers.Unfold, {}, IMAGES),
+    (layers.Fold, {"height": 2, "width": 4}, np.repeat(TOKENS, 8, axis=1)[:, :8]),
+    (layers.Resize, {"height": 5, "width": 13}, IMAGES),
+    (layers.ResizeToEven, {}, IMAGES[:, 1:, 3:]),
+    (layers.GroupNorm, {"epsilon": 1e-3}, TOKENS),
+    (layers.SeparableSelfAttention, {"dim": 12}, TOKENS),
+    (layers.SeparableTransformerBlock, {"dim": 12, "mlp_dim": 24, "drop_path_rate": 0.2}, TOKENS),
+    (
+        layers.MobileViTBlock,
+        {"size": (8, 12), "channels": 3, "dim": 8, "depth": 1, "num_heads": 2, "mlp_dim": 16, "drop_path_rate": 0.2},
+        IMAGES,
+    ),
+    (layers.MobileViTV2Block, {"size": (8, 11), "channels": 3, "dim": 8, "depth": 1, "mlp_dim": 16}, IMAGES[:, :, 1:]),
 ]
 
 
@@ -203,6 +218,15 @@ def test_attention():
     np.testing.assert_allclose(numpy(layer(TOKENS)), attention(TOKENS, weights(layer), 3), atol=1e-4)
 
 
+def test_attention_within_groups():
+    tokens = np.concatenate([TOKENS, TOKENS[:, :1]], axis=1)
+    layer = randomized(layers.MultiHeadSelfAttention(12, 3, groups=2), tokens)
+    expected = np.zeros_like(tokens)
+    for group in range(2):
+        expected[:, group::2] = attention(tokens[:, group::2], weights(layer), 3)
+    np.testing.assert_allclose(numpy(layer(tokens)), expected, atol=1e-4)
+
+
 def test_mlp():
     layer = randomized(layers.MLP(12, 20), TOKENS)
     np.testing.assert_allclose(numpy(layer(TOKENS)), mlp(TOKENS, weights(layer)), atol=1e-4)
@@ -306,6 +330,11 @@ class TestResizePositions:
 def test_attention_needs_a_fixed_number_of_tokens():
     with pytest.raises(ValueError, match="fixed number of tokens"):
         layers.MultiHeadSelfAttention(12, 3)(keras.Input((None, 12)))
+
+
+def test_tokens_that_do_not_fall_into_groups():
+    with pytest.raises(ValueError, match="5 tokens do not fall into 4 groups"):
+        layers.MultiHeadSelfAttention(12, 3, groups=4)(TOKENS)
 
 
 def test_patch_size_must_be_positive():
