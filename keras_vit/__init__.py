@@ -9,6 +9,16 @@ from keras_vit import layers
 from keras_vit.fusion import fuse
 from keras_vit.graph import flatten
 from keras_vit.models.info import count_macs, model_info
+from keras_vit.models.mobile_former import (
+    MobileFormer,
+    MobileFormer_26M,
+    MobileFormer_52M,
+    MobileFormer_96M,
+    MobileFormer_151M,
+    MobileFormer_214M,
+    MobileFormer_294M,
+    MobileFormer_508M,
+)
 from keras_vit.models.registry import create_model, list_models
 from keras_vit.models.vit import (
     ViT,
@@ -32,6 +42,14 @@ from keras_vit.weights.load import load_weights
 __version__ = "0.1.0"
 
 __all__ = [
+    "MobileFormer",
+    "MobileFormer_26M",
+    "MobileFormer_52M",
+    "MobileFormer_96M",
+    "MobileFormer_151M",
+    "MobileFormer_214M",
+    "MobileFormer_294M",
+    "MobileFormer_508M",
     "ViT",
     "ViT_B8",
     "ViT_B16",
