@@ -4,19 +4,19 @@ import keras
 import numpy as np
 
 from keras_vit.graph import consumers, flatten, inputs_of, is_called_once, producer, rebuild
-from keras_vit.layers import ClassToken, DropPath, LayerNorm, LayerScale, PositionEmbedding, Scale
+from keras_vit.layers import ClassToken, DropPath, LayerNorm, LayerScale, PositionEmbedding, Scale, Shift
 
 _GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-_FACTORS = (Scale, LayerScale, keras.layers.BatchNormalization)
+_FACTORS = (Scale, LayerScale, Shift, keras.layers.BatchNormalization)
 
 
 def fuse(model: keras.Model) -> keras.Model:
     """Folds a trained model for inference; its outputs stay equal to rounding.
 
     - A constant or learned factor after a dense layer or convolution (the attention's 1 / sqrt(d), LayerScale) goes
-      into that layer's weights, and so does a batch normalization. One that stands before linear layers goes into
-      those, unless a convolution pads its input: the zeros are not normalized.
+      into that layer's weights, and so do a constant that is added and a batch normalization. A batch normalization
+      before linear layers goes into those, unless a convolution pads its input: the zeros are not normalized.
     - The scale and shift of a LayerNorm that feeds only linear layers go into theirs.
     - A LayerNorm takes the mean off its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms look at it, those layers are made to give outputs of mean zero, and the
@@ -60,7 +60,8 @@ def _fold_back(flat, weights, changes):
         alone = len(uses[before.name]) == 1
         before = gone.get(before.name, before)
         if alone and _is_linear(before) and _is_over_channels(layer):
-            scale, shift = _scale_and_shift(layer, weights[layer.name])
+            channels = inputs_of(layer)[0].shape[-1]
+            scale, shift = (np.broadcast_to(v, channels) for v in _scale_and_shift(layer, weights[layer.name]))
             held = weights[before.name]
             per_output = np.reshape(scale, held["kernel"].shape[-2:]) if _is_depthwise(before) else scale
             held["kernel"] = held["kernel"] * per_output
@@ -109,6 +110,8 @@ def _scale_and_shift(layer, held):
     """What a factor or a norm multiplies each channel by at the end, and then adds to it."""
     if isinstance(layer, Scale):
         return np.float32(layer.factor), np.float32(0)
+    if isinstance(layer, Shift):
+        return np.float32(1), np.float32(layer.offset)
     if isinstance(layer, keras.layers.BatchNormalization):
         scale = held.get("gamma", 1) / np.sqrt(held["moving_variance"] + layer.epsilon)
         return scale, held.get("beta", 0) - held["moving_mean"] * scale

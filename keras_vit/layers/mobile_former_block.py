@@ -57,7 +57,7 @@ class MobileFormerBlock(Composite):
         rest = {"drop_path_rate": drop_path_rate, "dtype": self.dtype_policy}
         self.mobile_to_former = MobileToFormer(input_channels, dim, epsilon=epsilon, name="mobile_to_former", **rest)
         self.former = Former(dim, epsilon=epsilon, name="former", **rest)
-        self.token = TokenPooling(dtype=self.dtype_policy, name="token")
+        self.token = TokenPooling(dtype=self.dtype_policy.name, name="token")
         if strides == 1:
             self.mobile = MobileBottleneck(
                 input_channels, expanded, channels, dim, groups=groups, name="mobile", **rest
