@@ -4,7 +4,16 @@ import keras
 import numpy as np
 
 from keras_vit.graph import consumers, flatten, inputs_of, is_called_once, producer, rebuild
-from keras_vit.layers import ClassToken, DropPath, LayerNorm, LayerScale, PositionEmbedding, Scale, Shift
+from keras_vit.layers import (
+    ClassToken,
+    DropPath,
+    LayerNorm,
+    LayerScale,
+    LearnedTokens,
+    PositionEmbedding,
+    Scale,
+    Shift,
+)
 
 _GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -21,6 +30,7 @@ def fuse(model: keras.Model) -> keras.Model:
     - A LayerNorm takes the mean off its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms look at it, those layers are made to give outputs of mean zero, and the
       norm need not. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
+    - A dense layer that sees nothing but learned tokens gives learned tokens.
     - Dropout and stochastic depth, which do nothing in inference, are taken out.
     - Mixed precision becomes that of the weights, float32.
 
@@ -36,8 +46,11 @@ def fuse(model: keras.Model) -> keras.Model:
     flat = _without(flat, _fold_back(flat, weights, changes))
     flat = _without(flat, _fold_ahead(flat, weights, changes))
     _fold_means(flat, weights, changes)
+    constant = _fold_tokens(flat, weights)
 
     def make(layer):
+        if layer.name in constant:
+            return LearnedTokens(*layer.output.shape[1:], dtype=layer.variable_dtype, name=layer.name)
         return type(layer).from_config(
             {**layer.get_config(), "dtype": layer.variable_dtype, **changes.get(layer.name, {})}
         )
@@ -151,6 +164,20 @@ def _fold_means(flat, weights, changes):
                 weights[operation.name][name] = array - array.mean(axis=-1, keepdims=True)
             centred.add(operation.name)
         changes.setdefault(norm.name, {})["subtract_mean"] = False
+
+
+def _fold_tokens(flat, weights):
+    """Projects learned tokens once and for all; returns the names of the dense layers that are tokens now."""
+    constant = set()
+    for dense in flat.layers:
+        if isinstance(dense, keras.layers.Dense) and _is_linear(dense):
+            tokens = producer(inputs_of(dense)[0])
+            if isinstance(tokens, LearnedTokens):
+                held = weights[dense.name]
+                projected = weights[tokens.name]["tokens"] @ held["kernel"] + held.get("bias", 0)
+                weights[dense.name] = {"tokens": projected}
+                constant.add(dense.name)
+    return constant
 
 
 def _stream(start, uses):

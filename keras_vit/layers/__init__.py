@@ -22,6 +22,7 @@ from keras_vit.layers.patch_embedding import PatchEmbedding
 from keras_vit.layers.pooling import TokenPooling
 from keras_vit.layers.position_embedding import PositionEmbedding, resize_positions
 from keras_vit.layers.scale import LayerScale, Scale, Shift
+from keras_vit.layers.softmax import RowSoftmax
 from keras_vit.layers.transformer_block import TransformerBlock
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "MultiHeadSelfAttention",
     "PatchEmbedding",
     "PositionEmbedding",
+    "RowSoftmax",
     "Scale",
     "Shift",
     "TokenPooling",

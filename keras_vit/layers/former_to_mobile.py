@@ -9,6 +9,7 @@ from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.linear import linear
 from keras_vit.layers.matmul import MatMul
 from keras_vit.layers.scale import Scale
+from keras_vit.layers.softmax import RowSoftmax
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -40,9 +41,7 @@ class FormerToMobile(Composite):
         self.scale = Scale((channels // num_heads) ** -0.5, dtype=dtype, name="scale")
         self.value = linear(channels, dtype, "value")
         self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
-        self.softmax = keras.layers.Activation(
-            "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
-        )
+        self.softmax = RowSoftmax(dtype=dtype.name, name="softmax")
         self.context = MatMul(dtype=dtype, name="context")
         self.drop_path = DropPath(drop_path_rate, dtype=dtype, name="drop_path")
         self.add = keras.layers.Add(dtype=dtype, name="add")
@@ -56,7 +55,9 @@ class FormerToMobile(Composite):
         query = split_heads(ops.reshape(features, (-1, height * width, channels)), self.num_heads)
         key = split_heads(self.scale(self.key(tokens)), self.num_heads)
         value = split_heads(self.value(tokens), self.num_heads)
-        context = merge_heads(self.context(self.softmax(self.scores(query, key)), value))
+        # (batch, heads, tokens, positions): the long axis last, which is faster; see RowSoftmax.
+        probabilities = self.softmax(self.scores(key, query))
+        context = merge_heads(self.context(ops.transpose(probabilities, (0, 1, 3, 2)), value))
         return self.add([features, self.drop_path(ops.reshape(context, (-1, height, width, channels)))])
 
     def compute_output_shape(self, features_shape, tokens_shape):
