@@ -138,4 +138,4 @@ def _layout_between(products: list[Operator], operators: Iterable[Operator]) -> 
 
 
 def _activations(op: Operator) -> list[Tensor]:
-    return [tensor for tensor in op.inputs if not tensor.constant]
+    return list(op.inputs[: 2 if op.name == "BATCH_MATMUL" else 1])

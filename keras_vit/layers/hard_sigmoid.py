@@ -27,6 +27,10 @@ class HardSigmoid(Composite):
         self.relu6 = keras.layers.Activation("relu6", dtype=dtype, name="relu6")
         self.scale = Scale(limit / 6, dtype=dtype, name="scale")
 
+    def build(self, input_shape):
+        for part in self.parts().values():
+            part.build(input_shape)
+
     def call(self, inputs):
         return self.scale(self.relu6(self.shift(inputs)))
 
