@@ -177,4 +177,4 @@ def _layout_between(operators: list[Operator], int8: dict[str, Operator]) -> lis
 
 
 def _activations(op: Operator) -> list[Tensor]:
-    return [tensor for tensor in op.inputs if not tensor.constant]
+    return list(op.inputs[: 2 if op.name == "BATCH_MATMUL" else 1])

@@ -25,6 +25,16 @@ from keras_vit.models.deit import (
     average_heads,
 )
 from keras_vit.models.info import count_macs, model_info
+from keras_vit.models.mobile_former import (
+    MobileFormer,
+    MobileFormer_26M,
+    MobileFormer_52M,
+    MobileFormer_96M,
+    MobileFormer_151M,
+    MobileFormer_214M,
+    MobileFormer_294M,
+    MobileFormer_508M,
+)
 from keras_vit.models.mobilevit import MobileViT, MobileViT_S, MobileViT_XS, MobileViT_XXS
 from keras_vit.models.mobilevit_v2 import (
     MobileViTV2,
@@ -73,6 +83,14 @@ __all__ = [
     "DeiT_S16_Distilled",
     "DeiT_Ti16",
     "DeiT_Ti16_Distilled",
+    "MobileFormer",
+    "MobileFormer_26M",
+    "MobileFormer_52M",
+    "MobileFormer_96M",
+    "MobileFormer_151M",
+    "MobileFormer_214M",
+    "MobileFormer_294M",
+    "MobileFormer_508M",
     "MobileViT",
     "MobileViTV2",
     "MobileViTV2_050",

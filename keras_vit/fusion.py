@@ -10,16 +10,18 @@ from keras_vit.layers import (
     GroupNorm,
     LayerNorm,
     LayerScale,
+    LearnedTokens,
     PositionEmbedding,
     RegisterTokens,
     Resize,
     Scale,
+    Shift,
     Unfold,
 )
 
 _GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-_FACTORS = (Scale, LayerScale, keras.layers.BatchNormalization)
+_FACTORS = (Scale, LayerScale, Shift, keras.layers.BatchNormalization)
 _AFFINE_NORMS = (LayerNorm, GroupNorm)
 _PASSING_MEANS = (keras.layers.Add, ClassToken, PositionEmbedding, RegisterTokens, Resize, Unfold)
 
@@ -28,12 +30,13 @@ def fuse(model: keras.Model) -> keras.Model:
     """Folds a trained model for inference; its outputs stay equal to rounding.
 
     - A constant or learned factor after a dense layer or convolution (the attention's 1 / sqrt(d), LayerScale) goes
-      into that layer's weights, and so does a batch normalization. One that stands before linear layers goes into
-      those, unless a convolution pads its input: the zeros are not normalized.
+      into that layer's weights, and so do a constant that is added and a batch normalization. A batch normalization
+      before linear layers goes into those, unless a convolution pads its input: the zeros are not normalized.
     - The scale and shift of a LayerNorm or GroupNorm that feeds only linear layers go into theirs.
     - A LayerNorm takes the mean off its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms look at it, those layers are made to give outputs of mean zero, and the
       norm need not. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
+    - A dense layer that sees nothing but learned tokens gives learned tokens.
     - Dropout and stochastic depth, which do nothing in inference, are taken out.
     - Mixed precision becomes that of the weights, float32.
 
@@ -49,8 +52,11 @@ def fuse(model: keras.Model) -> keras.Model:
     flat = _without(flat, _fold_back(flat, weights, changes))
     flat = _without(flat, _fold_ahead(flat, weights, changes))
     _fold_means(flat, weights, changes)
+    constant = _fold_tokens(flat, weights)
 
     def make(layer):
+        if layer.name in constant:
+            return LearnedTokens(*layer.output.shape[1:], dtype=layer.variable_dtype, name=layer.name)
         return type(layer).from_config(
             {**layer.get_config(), "dtype": layer.variable_dtype, **changes.get(layer.name, {})}
         )
@@ -73,7 +79,8 @@ def _fold_back(flat, weights, changes):
         alone = len(uses[before.name]) == 1
         before = gone.get(before.name, before)
         if alone and _is_linear(before) and _is_over_channels(layer):
-            scale, shift = _scale_and_shift(layer, weights[layer.name])
+            channels = inputs_of(layer)[0].shape[-1]
+            scale, shift = (np.broadcast_to(v, channels) for v in _scale_and_shift(layer, weights[layer.name]))
             held = weights[before.name]
             per_output = np.reshape(scale, held["kernel"].shape[-2:]) if _is_depthwise(before) else scale
             held["kernel"] = held["kernel"] * per_output
@@ -122,6 +129,8 @@ def _scale_and_shift(layer, held):
     """What a factor or a norm multiplies each channel by at the end, and then adds to it."""
     if isinstance(layer, Scale):
         return np.float32(layer.factor), np.float32(0)
+    if isinstance(layer, Shift):
+        return np.float32(1), np.float32(layer.offset)
     if isinstance(layer, keras.layers.BatchNormalization):
         scale = held.get("gamma", 1) / np.sqrt(held["moving_variance"] + layer.epsilon)
         return scale, held.get("beta", 0) - held["moving_mean"] * scale
@@ -161,6 +170,20 @@ def _fold_means(flat, weights, changes):
                 weights[operation.name][name] = array - array.mean(axis=-1, keepdims=True)
             centred.add(operation.name)
         changes.setdefault(norm.name, {})["subtract_mean"] = False
+
+
+def _fold_tokens(flat, weights):
+    """Projects learned tokens once and for all; returns the names of the dense layers that are tokens now."""
+    constant = set()
+    for dense in flat.layers:
+        if isinstance(dense, keras.layers.Dense) and _is_linear(dense):
+            tokens = producer(inputs_of(dense)[0])
+            if isinstance(tokens, LearnedTokens):
+                held = weights[dense.name]
+                projected = weights[tokens.name]["tokens"] @ held["kernel"] + held.get("bias", 0)
+                weights[dense.name] = {"tokens": projected}
+                constant.add(dense.name)
+    return constant
 
 
 def _stream(start, uses):

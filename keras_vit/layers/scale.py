@@ -1,4 +1,4 @@
-"""Multiplication by a constant and by a learned vector."""
+"""Multiplication by a constant and by a learned vector, and addition of a constant."""
 
 import keras
 from keras import ops
@@ -20,6 +20,24 @@ class Scale(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Shift(keras.layers.Layer):
+    """Adds a constant. Input and output: any shape."""
+
+    def __init__(self, offset: float, **kwargs):
+        super().__init__(**kwargs)
+        self.offset = offset
+
+    def call(self, inputs):
+        return inputs + ops.cast(self.offset, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "offset": self.offset}
 
 
 @keras.saving.register_keras_serializable("keras_vit")

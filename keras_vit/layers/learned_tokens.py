@@ -1,0 +1,36 @@
+"""Learned tokens that stand for the whole image (Chen et al., arXiv 2108.05895, section 3)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class LearnedTokens(keras.layers.Layer):
+    """The same learned tokens for every image of a batch.
+
+    Args:
+        num_tokens: How many.
+        dim: Width of a token.
+
+    Input: (batch, ...); only the size of the batch is looked at. Output: (batch, num_tokens, dim).
+    """
+
+    def __init__(self, num_tokens: int, dim: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_tokens = num_tokens
+        self.dim = dim
+
+    def build(self, input_shape):
+        self.tokens = self.add_weight(
+            name="tokens", shape=(self.num_tokens, self.dim), initializer=keras.initializers.RandomNormal(stddev=1.0)
+        )
+
+    def call(self, inputs):
+        tokens = ops.cast(self.tokens, self.compute_dtype)
+        return ops.broadcast_to(tokens, (ops.shape(inputs)[0], self.num_tokens, self.dim))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.num_tokens, self.dim)
+
+    def get_config(self):
+        return {**super().get_config(), "num_tokens": self.num_tokens, "dim": self.dim}

@@ -1,0 +1,24 @@
+"""Softmax over an axis that is not the last."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class RowSoftmax(keras.layers.Layer):
+    """Softmax over the second to last axis, each column for itself; computes in float32 at least.
+
+    A device takes a softmax over the last axis as one operation, row by row. Where the rows are many and short, as when
+    every position of a map looks at a few tokens, that is several times slower than these steps with the positions
+    side by side.
+
+    Input and output: (..., rows, columns).
+    """
+
+    def call(self, inputs):
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        exponentials = ops.exp(x - ops.max(x, axis=-2, keepdims=True))
+        return ops.cast(exponentials / ops.sum(exponentials, axis=-2, keepdims=True), inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
