@@ -8,6 +8,17 @@ import importlib
 from keras_vit import layers
 from keras_vit.fusion import fuse
 from keras_vit.graph import flatten
+from keras_vit.models.efficientvit import (
+    EfficientViT,
+    EfficientViT_B0,
+    EfficientViT_B1,
+    EfficientViT_B2,
+    EfficientViT_B3,
+    EfficientViT_L0,
+    EfficientViT_L1,
+    EfficientViT_L2,
+    EfficientViT_L3,
+)
 from keras_vit.models.info import count_macs, model_info
 from keras_vit.models.registry import create_model, list_models
 from keras_vit.models.vit import (
@@ -32,6 +43,15 @@ from keras_vit.weights.load import load_weights
 __version__ = "0.1.0"
 
 __all__ = [
+    "EfficientViT",
+    "EfficientViT_B0",
+    "EfficientViT_B1",
+    "EfficientViT_B2",
+    "EfficientViT_B3",
+    "EfficientViT_L0",
+    "EfficientViT_L1",
+    "EfficientViT_L2",
+    "EfficientViT_L3",
     "ViT",
     "ViT_B8",
     "ViT_B16",
