@@ -19,6 +19,15 @@ from keras_vit.models.efficientvit import (
     EfficientViT_L2,
     EfficientViT_L3,
 )
+from keras_vit.models.efficientvit_msra import (
+    EfficientViT_M0,
+    EfficientViT_M1,
+    EfficientViT_M2,
+    EfficientViT_M3,
+    EfficientViT_M4,
+    EfficientViT_M5,
+    EfficientViT_MSRA,
+)
 from keras_vit.models.info import count_macs, model_info
 from keras_vit.models.registry import create_model, list_models
 from keras_vit.models.vit import (
@@ -52,6 +61,13 @@ __all__ = [
     "EfficientViT_L1",
     "EfficientViT_L2",
     "EfficientViT_L3",
+    "EfficientViT_M0",
+    "EfficientViT_M1",
+    "EfficientViT_M2",
+    "EfficientViT_M3",
+    "EfficientViT_M4",
+    "EfficientViT_M5",
+    "EfficientViT_MSRA",
     "ViT",
     "ViT_B8",
     "ViT_B16",

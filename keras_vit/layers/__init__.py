@@ -2,6 +2,8 @@
 
 from keras_vit.layers.activations import gelu_tanh
 from keras_vit.layers.attention import MultiHeadSelfAttention
+from keras_vit.layers.attention_bias import AttentionBias
+from keras_vit.layers.cascaded_attention import CascadedGroupAttention
 from keras_vit.layers.class_token import ClassToken
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.conv_branch import (
@@ -23,12 +25,16 @@ from keras_vit.layers.multi_scale_attention import MultiScaleAttention
 from keras_vit.layers.patch_embedding import PatchEmbedding
 from keras_vit.layers.pooling import TokenPooling
 from keras_vit.layers.position_embedding import PositionEmbedding, resize_positions
+from keras_vit.layers.sandwich import PatchMerging, SandwichBlock, SandwichDownsample
 from keras_vit.layers.scale import LayerScale, Scale
+from keras_vit.layers.squeeze_excite import SqueezeExcite
 from keras_vit.layers.transformer_block import TransformerBlock
 
 __all__ = [
     "MLP",
+    "AttentionBias",
     "BasicConv",
+    "CascadedGroupAttention",
     "ClassToken",
     "Composite",
     "ConvMLP",
@@ -46,8 +52,12 @@ __all__ = [
     "MultiHeadSelfAttention",
     "MultiScaleAttention",
     "PatchEmbedding",
+    "PatchMerging",
     "PositionEmbedding",
+    "SandwichBlock",
+    "SandwichDownsample",
     "Scale",
+    "SqueezeExcite",
     "TokenPooling",
     "TransformerBlock",
     "gelu_tanh",

@@ -9,12 +9,12 @@ import numpy as np
 
 from keras_vit.graph import leaves
 from keras_vit.layers import PositionEmbedding, resize_positions
-from keras_vit.weights import efficientvit, vit
+from keras_vit.weights import efficientvit, efficientvit_msra, vit
 from keras_vit.weights.naming import Naming
 from keras_vit.weights.readers import read_arrays
 
 # The first family whose tables know every leaf of the model is the model's.
-_FAMILIES = {"ViT": vit.NAMINGS, "EfficientViT": efficientvit.NAMINGS}
+_FAMILIES = {"ViT": vit.NAMINGS, "EfficientViT": efficientvit.NAMINGS, "EfficientViT_MSRA": efficientvit_msra.NAMINGS}
 _HEAD = "head"
 
 
