@@ -60,7 +60,8 @@ def _fold_back(flat, weights, changes):
         alone = len(uses[before.name]) == 1
         before = gone.get(before.name, before)
         if alone and _is_linear(before) and _is_over_channels(layer):
-            scale, shift = _scale_and_shift(layer, weights[layer.name])
+            channels = inputs_of(layer)[0].shape[-1]
+            scale, shift = (np.broadcast_to(v, channels) for v in _scale_and_shift(layer, weights[layer.name]))
             held = weights[before.name]
             per_output = np.reshape(scale, held["kernel"].shape[-2:]) if _is_depthwise(before) else scale
             held["kernel"] = held["kernel"] * per_output
