@@ -75,19 +75,19 @@ class CascadedHead(Composite):
         self.bias.build((input_shape[0], self.settings["windows"], pixels, pixels))
 
     def call(self, inputs):
-        query = self._tokens(self.scale(self._look_nearby(self.query(inputs))))
+        query = self._tokens(self._look_nearby(self.query(inputs)))
         scores = self.bias(self.scores(query, self._tokens(self.key(inputs))))
         context = self.context(self.softmax(scores), self._tokens(self.value(inputs)))
         return ops.reshape(context, (-1, *inputs.shape[1:]))
 
     def _look_nearby(self, query):
         if self.settings["windows"] == 1:
-            return self.nearby(query)
+            return self.scale(self.nearby(query))
         _, rows, columns, channels = query.shape
         windows, height = self.settings["windows"], self.settings["window"][0]
         apart = self.pad(ops.reshape(query, (-1, windows, height, columns * channels)))
         padded = apart.shape[2]
-        near = self.nearby(ops.reshape(apart, (-1, windows * padded, columns, channels)))
+        near = self.scale(self.nearby(ops.reshape(apart, (-1, windows * padded, columns, channels))))
         near = self.crop(ops.reshape(near, (-1, windows, padded, columns * channels)))
         return ops.reshape(near, (-1, rows, columns, channels))
 

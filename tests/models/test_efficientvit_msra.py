@@ -53,7 +53,9 @@ def test_published_counts(name, published):
 
 @pytest.mark.parametrize("name", slow_unless(PUBLISHED, ("efficientvit_m0",)))
 def test_published_counts_of_the_folded_model(name):
-    assert keras_vit.fuse(keras_vit.create_model(name)).count_params() == PUBLISHED[name][1]
+    model = keras_vit.create_model(name)
+    randomize(model)  # A norm that shifts by zero needs no bias.
+    assert keras_vit.fuse(model).count_params() == PUBLISHED[name][1]
 
 
 class TestReference:
@@ -115,7 +117,7 @@ def test_pooling_preprocessing_and_input_tensor():
     normal = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert relative_error(outputs(own, pixels), outputs(plain, normal.astype("float32"))) < 1e-5
     image = keras.Input(SHAPE)
-    assert tiny(input_tensor=image * 2.0).input is image
+    assert tiny(input_tensor=image * 2.0).inputs[0] is image
 
 
 def test_other_image_sizes():
