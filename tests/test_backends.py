@@ -7,8 +7,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 import keras_vit
+from tests.benchmarks.weights import randomize
 from tests.models.forms import FORMS, form
 from tests.models.forms import images as images_of_forms
 from tests.reference import images, relative_error, timm_file
@@ -78,6 +80,25 @@ def test_vit_gives_the_same_on_both_backends(tmp_path):
     assert relative_error(np.load(tmp_path / "jax.npy"), np.asarray(model(images(224)))) < 1e-5
     image = keras_vit.preprocess_input(np.arange(90 * 120 * 3).reshape(90, 120, 3) % 256, model)
     np.testing.assert_allclose(np.load(tmp_path / "image.npy"), image, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["EfficientViT", "EfficientViT_MSRA"])
+def test_efficientvit_gives_the_same_on_both_backends(family, tmp_path):
+    tiny = {
+        "EfficientViT": dict(widths=(4, 8, 8, 16, 16), depths=(1, 1, 1, 1, 1), head_dim=8, head_widths=(20, 12)),
+        "EfficientViT_MSRA": dict(widths=(16, 16, 24), depths=(1, 1, 1), num_heads=(2, 2, 3)),
+    }
+    model = getattr(keras_vit, family)(**tiny[family], input_shape=(128, 128, 3), classifier_activation=None)
+    randomize(model)
+    model.save(tmp_path / "model.keras")
+    script = (
+        "import keras, numpy, keras_vit; from tests.reference import images;"
+        "assert keras.backend.backend() == 'jax';"
+        f"model = keras.models.load_model({str(tmp_path / 'model.keras')!r});"
+        f"numpy.save({str(tmp_path / 'jax.npy')!r}, keras_vit.fuse(model)(images(128)));"
+    )
+    run("-c", script)
+    assert relative_error(np.load(tmp_path / "jax.npy"), np.asarray(model(images(128)))) < 1e-5
 
 
 def test_import_is_light_and_leaves_the_process_alone():

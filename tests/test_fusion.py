@@ -158,6 +158,10 @@ class TestBatchNorm:
     def test_after_a_dense_layer_and_a_factor(self):
         self.check(keras.layers.Dense(5), keras_vit.layers.LayerScale(0.3), keras.layers.BatchNormalization())
 
+    def test_with_a_constant_after_a_depthwise_convolution(self):
+        convolution = keras_vit.layers.ConvNorm(6, 3, depthwise=True, input_channels=6)
+        self.check(convolution, keras_vit.layers.Scale(0.25))
+
     def test_before_a_dense_layer(self):
         self.check(keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Dense(5, use_bias=False))
 

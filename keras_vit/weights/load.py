@@ -9,13 +9,15 @@ import numpy as np
 
 from keras_vit.graph import leaves
 from keras_vit.layers import PositionEmbedding
-from keras_vit.weights import mobile_former, mobilevit, vit
+from keras_vit.weights import efficientvit, efficientvit_msra, mobile_former, mobilevit, vit
 from keras_vit.weights.naming import Naming
 from keras_vit.weights.readers import read_arrays
 
 # The first family whose tables know every leaf of the model is the model's.
 _FAMILIES = {
     "ViT": vit.NAMINGS,
+    "EfficientViT": efficientvit.NAMINGS,
+    "EfficientViT_MSRA": efficientvit_msra.NAMINGS,
     "MobileFormer": mobile_former.NAMINGS,
     "MobileViT": mobilevit.NAMINGS,
     "MobileViTV2": mobilevit.NAMINGS_V2,

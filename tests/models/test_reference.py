@@ -28,6 +28,9 @@ MODELS = [
     ("deit3_s16", "deit3_small_patch16_224", {}),
     ("mobile_former_26m", "mobile_former_26m", {}),
     ("mobile_former_294m", "mobile_former_294m", {}),
+    ("efficientvit_b0", "efficientvit_b0", {}),
+    ("efficientvit_b1", "efficientvit_b1", {}),
+    ("efficientvit_l1", "efficientvit_l1", {}),
 ]
 SLOW_MODELS = [
     ("vit_l16", "vit_large_patch16_224", {}),
@@ -36,6 +39,7 @@ SLOW_MODELS = [
     ("deit3_b16", "deit3_base_patch16_384", {}),
     ("deit3_l16", "deit3_large_patch16_224", {}),
     *((name, name, {}) for name in (f"mobile_former_{size}m" for size in (52, 96, 151, 214, 508))),
+    *((name, name, {}) for name in (f"efficientvit_{size}" for size in ("b2", "b3", "l2", "l3"))),
 ]
 MODELS += [pytest.param(*model, marks=pytest.mark.slow) for model in SLOW_MODELS]
 

@@ -1,0 +1,57 @@
+"""ReLU linear attention (Katharopoulos et al., arXiv 2006.16236, section 3.2; with ReLU in arXiv 2205.14756)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class LinearAttention(keras.layers.Layer):
+    """Attention whose weights are relu(query) . relu(key) over their sum, at a cost linear in the tokens.
+
+    It has no weights and computes in float32 at least, whatever the dtype policy: its sums run over all tokens and its
+    divisor can be small, so that float16 overflows and int8 divides by zero. That is why it is one layer.
+
+    Tokens are the last axis: the products then need no transposed copy but the one of the keys, which is free.
+
+    Args:
+        epsilon: Added to the divisor.
+
+    Input: (batch, heads, 3 * dim, tokens), for each head its query, key and value.
+    Output: (batch, heads, dim, tokens).
+    """
+
+    def __init__(self, epsilon: float = 1e-15, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        if len(input_shape) != 4 or None in input_shape[1:] or input_shape[2] % 3:
+            raise ValueError(
+                "LinearAttention takes (batch, heads, 3 * dim, tokens), fixed but for the batch; "
+                f"received the shape {tuple(input_shape)}."
+            )
+
+    def call(self, inputs):
+        dim, tokens = inputs.shape[2] // 3, inputs.shape[3]
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        query, key, value = ops.relu(x[:, :, :dim]), ops.relu(x[:, :, dim : 2 * dim]), x[:, :, 2 * dim :]
+        if tokens <= dim:  # Weights of each token for each other are the smaller matrix.
+            weights = ops.matmul(ops.swapaxes(key, -1, -2), query)
+            sums = ops.sum(weights, axis=2, keepdims=True)
+            outputs = ops.matmul(value, weights / (sums + self.epsilon))
+        else:
+            memory = ops.matmul(value, ops.swapaxes(key, -1, -2))
+            keys = ops.reshape(ops.sum(key, axis=3), (-1, inputs.shape[1], 1, dim))
+            outputs = ops.matmul(memory, query) / (ops.matmul(keys, query) + self.epsilon)
+        return ops.cast(outputs, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:2], input_shape[2] // 3, input_shape[3])
+
+    def macs(self, input_shape: tuple) -> int:
+        """Multiply-accumulates of its products for one image."""
+        heads, dim, tokens = input_shape[1], input_shape[2] // 3, input_shape[3]
+        return 2 * heads * dim * tokens * min(dim, tokens) + (heads * dim * tokens if dim < tokens else 0)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}

@@ -1,0 +1,47 @@
+"""Where the arrays of MIT's EfficientViT stand in the files that people publish.
+
+Left the leaf layer of `keras_vit.flatten`, right the file's name for it; {i} is the stage's number, {j} the block's.
+"""
+
+from keras_vit.weights.layouts import PYTORCH
+from keras_vit.weights.naming import Naming
+
+# From the name of a convolution in a branch to timm's; each has a convolution and mostly a normalization.
+_BRANCH = {
+    "expand": "inverted_conv",
+    "depthwise": "depth_conv",
+    "spatial": "spatial_conv",
+    "conv1": "conv1",
+    "conv2": "conv2",
+    "project": "point_conv",
+}
+
+
+def _convolutions(ours: str, timm: str, names: dict[str, str] = _BRANCH) -> dict[str, str]:
+    return {f"{ours}.{a}.{part}": f"{timm}.{b}.{part}" for a, b in names.items() for part in ("conv", "norm")}
+
+
+_CONTEXT = "stages.{i}.blocks.{j}.context_module.main"
+
+TIMM = Naming(
+    "timm",
+    PYTORCH,
+    {
+        "stem.conv": "stem.in_conv.conv",
+        "stem.norm": "stem.in_conv.norm",
+        **_convolutions("stem_block_{j}", "stem.res{j}.main"),
+        **_convolutions("stage_{i}_block_{j}", "stages.{i}.blocks.{j}.main"),
+        "stage_{i}_block_{j}.context.nearby.conv": f"{_CONTEXT}.aggreg.0.0",
+        "stage_{i}_block_{j}.context.mix.conv": f"{_CONTEXT}.aggreg.0.1",
+        **_convolutions("stage_{i}_block_{j}.context", _CONTEXT, {"qkv": "qkv", "project": "proj"}),
+        **_convolutions("stage_{i}_block_{j}.local", "stages.{i}.blocks.{j}.local_module.main"),
+        "head_conv.conv": "head.in_conv.conv",
+        "head_conv.norm": "head.in_conv.norm",
+        "pre_logits": "head.classifier.0",
+        "pre_logits_norm": "head.classifier.1",
+        "head": "head.classifier.4",
+    },
+    may_be_unused=("head.",),
+)
+
+NAMINGS = (TIMM,)
