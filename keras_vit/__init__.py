@@ -6,6 +6,8 @@
 import importlib
 
 from keras_vit import layers
+from keras_vit.attention import attention_distance, attention_maps, attention_rollout, position_similarity
+from keras_vit.features import feature_extractor
 from keras_vit.fusion import fuse
 from keras_vit.graph import flatten
 from keras_vit.models.info import count_macs, model_info
@@ -47,14 +49,19 @@ __all__ = [
     "ViT_XS16",
     "ViT_XS28",
     "ViT_g14",
+    "attention_distance",
+    "attention_maps",
+    "attention_rollout",
     "count_macs",
     "create_model",
+    "feature_extractor",
     "flatten",
     "fuse",
     "layers",
     "list_models",
     "load_weights",
     "model_info",
+    "position_similarity",
 ]
 
 

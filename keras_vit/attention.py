@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import keras
 import numpy as np
 
-from keras_vit.features import PatchGrid, patch_grid
+from keras_vit.features import NoSuchPart, PatchGrid, patch_grid
 from keras_vit.graph import flatten, inputs_of, leaves, producer
 from keras_vit.layers import MatMul, PositionEmbedding
 
@@ -23,7 +23,8 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
         block has several attentions, the names say which.
 
     Raises:
-        ValueError: The model has no attention with a softmax, or takes images of another shape.
+        NoSuchPart: The model has no attention with a softmax.
+        ValueError: It takes images of another shape.
     """
     flat = flatten(model)
     expected = tuple(flat.inputs[0].shape[1:])
@@ -34,7 +35,7 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
         )
     softmaxes = [layer for layer in flat.layers if _is_softmax(layer) and _comes_from_a_product(layer)]
     if not softmaxes:
-        raise ValueError(f"The model {model.name!r} has no attention with a softmax, so there are no maps of it.")
+        raise NoSuchPart(f"The model {model.name!r} has no attention with a softmax, so there are no maps of it.")
     names = _shortest_names([layer.name for layer in softmaxes])
     probabilities = keras.Model(flat.input, [layer.output for layer in softmaxes]).predict(
         np.asarray(images), batch_size=batch_size, verbose=0
@@ -84,10 +85,10 @@ def attention_rollout(model: keras.Model, images: np.ndarray, *, batch_size: int
         batch_size: Images computed at once.
 
     Returns:
-        (images, rows, columns): what flows to the class token, the first, or if there is none the mean of the patches.
+        (images, rows, columns): the share of each patch, see `gathered`. With a class token, it has a share as well.
 
     Raises:
-        ValueError: The model has no attention with a softmax, no `PatchEmbedding`, or no single sequence of tokens.
+        NoSuchPart: The model has no attention with a softmax, no `PatchEmbedding`, or no single sequence of tokens.
     """
     grid = patch_grid(model)
     return rollout(attention_maps(model, images, batch_size=batch_size).values(), grid)
@@ -115,14 +116,27 @@ def rollout(attention: Iterable[np.ndarray], grid: PatchGrid) -> np.ndarray:
             mean = 0.5 * mean + 0.5 * np.eye(keys)
             mean /= mean.sum(axis=-1, keepdims=True)
         if flow is not None and flow.shape[1] != keys:
-            raise ValueError(
+            raise NoSuchPart(
                 f"Rollout follows one sequence of tokens through the blocks; a block with {keys} keys comes after one "
                 f"with {flow.shape[1]} tokens."
             )
         flow = mean if flow is None else mean @ flow
-    prefix = grid.prefix(flow.shape[2])
-    to_output = flow[:, 0] if prefix else flow.mean(axis=1)
-    return to_output[:, prefix:].reshape(-1, grid.rows, grid.columns)
+    return gathered(flow, grid)
+
+
+def gathered(attention: np.ndarray, grid: PatchGrid) -> np.ndarray:
+    """What the class token takes from each patch, or if no token stands before the patches, the mean of all queries.
+
+    Args:
+        attention: (..., queries, keys).
+        grid: The patches, which are the last keys.
+
+    Returns:
+        (..., rows, columns)
+    """
+    prefix = grid.prefix(attention.shape[-1])
+    taken = attention[..., 0, :] if prefix else attention.mean(axis=-2)
+    return taken[..., prefix:].reshape(*attention.shape[:-2], grid.rows, grid.columns)
 
 
 def attention_distance(model: keras.Model, images: np.ndarray, *, batch_size: int = 8) -> dict[str, np.ndarray]:
@@ -137,7 +151,7 @@ def attention_distance(model: keras.Model, images: np.ndarray, *, batch_size: in
         By name of the block: (heads,), in pixels, the mean over images and patches.
 
     Raises:
-        ValueError: The model has no attention with a softmax or no `PatchEmbedding`.
+        NoSuchPart: The model has no attention with a softmax or no `PatchEmbedding`.
     """
     grid = patch_grid(model)
     return mean_distances(attention_maps(model, images, batch_size=batch_size), grid)
@@ -178,12 +192,12 @@ def position_similarity(model: keras.Model) -> np.ndarray:
         (rows, columns, rows, columns), in [-1, 1]: of the patch at the first two to that at the last two.
 
     Raises:
-        ValueError: The model has no table of positions or no `PatchEmbedding`.
+        NoSuchPart: The model has no table of positions or no `PatchEmbedding`.
     """
     grid = patch_grid(model)
     tables = [layer.table for _, layer in leaves(model) if isinstance(layer, PositionEmbedding)]
     if not tables:
-        raise ValueError(f"The model {model.name!r} has no PositionEmbedding, so there are no positions to compare.")
+        raise NoSuchPart(f"The model {model.name!r} has no PositionEmbedding, so there are no positions to compare.")
     table = keras.ops.convert_to_numpy(tables[0])[0].astype("float64")
     patches = table[grid.prefix(len(table)) :]
     patches /= np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), np.finfo("float64").tiny)

@@ -10,6 +10,10 @@ from keras_vit.graph import as_functional, node_of
 from keras_vit.layers import Composite, PatchEmbedding
 
 
+class NoSuchPart(ValueError):
+    """A model has no part of the kind that was asked for, such as a convolutional one no grid of patches."""
+
+
 @dataclass(frozen=True)
 class PatchGrid:
     """How a model cuts its images.
@@ -30,7 +34,7 @@ class PatchGrid:
         """How many of so many tokens stand in front of the patches: class token, registers and the like."""
         prefix = tokens - self.rows * self.columns
         if prefix < 0:
-            raise ValueError(f"{tokens} tokens are fewer than the {self.rows} x {self.columns} patches of the image.")
+            raise NoSuchPart(f"{tokens} tokens are fewer than the {self.rows} x {self.columns} patches of the image.")
         return prefix
 
 
@@ -38,7 +42,7 @@ def patch_grid(model: keras.Model) -> PatchGrid:
     """The patches of a model that makes a token of each.
 
     Raises:
-        ValueError: The model has no `PatchEmbedding`.
+        NoSuchPart: The model has no `PatchEmbedding`.
     """
     model = as_functional(model)
     for layer in model.layers:
@@ -46,7 +50,7 @@ def patch_grid(model: keras.Model) -> PatchGrid:
             rows, columns = layer.grid(node_of(model, layer).input_tensors[0].shape)
             height, width = model.inputs[0].shape[1:3]
             return PatchGrid(rows, columns, height // rows, width // columns)
-    raise ValueError(
+    raise NoSuchPart(
         f"The model {model.name!r} has no PatchEmbedding among its layers, so it has no grid of patches to speak of."
     )
 
@@ -79,7 +83,8 @@ def feature_extractor(
         training one trains the other.
 
     Raises:
-        ValueError: There is no such block, its output is neither a sequence nor a map, or it has no place on the grid.
+        NoSuchPart: The model has no blocks, or a sequence of tokens and no `PatchEmbedding`.
+        ValueError: There is no such block, or its output is neither a sequence nor a map.
     """
     if layout not in _LAYOUTS:
         raise ValueError(f"layout is one of {sorted(_LAYOUTS)}; received {layout!r}.")
@@ -95,7 +100,7 @@ def feature_extractor(
 def _chosen(model, blocks):
     known = blocks_of(model)
     if not known and (blocks is None or isinstance(blocks, int)):
-        raise ValueError(
+        raise NoSuchPart(
             f"The model {model.name!r} has no composite blocks (flattening and fusing open them); name its layers."
         )
     if blocks is None:
