@@ -29,6 +29,7 @@ from keras_vit.models.vit import (
     ViT_XS16,
     ViT_XS28,
 )
+from keras_vit.rebuild import new_head, resize_model
 from keras_vit.weights.load import load_weights
 
 __version__ = "0.1.0"
@@ -61,7 +62,9 @@ __all__ = [
     "list_models",
     "load_weights",
     "model_info",
+    "new_head",
     "position_similarity",
+    "resize_model",
 ]
 
 

@@ -140,7 +140,13 @@ def _pyramid(model):
             else:
                 continue
             last[round(height / rows)] = tensor
-    return {f"stride_{stride}": last[stride] for stride in sorted(last) if stride > 1}
+    pyramid = {f"stride_{stride}": last[stride] for stride in sorted(last) if stride > 1}
+    if not pyramid:
+        raise NoSuchPart(
+            f"The model {model.name!r} has no composite layers that give a smaller map (flattening and fusing open "
+            "them), so there is no pyramid to be seen."
+        )
+    return pyramid
 
 
 def _as_map(model, name, tensor):

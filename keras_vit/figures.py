@@ -62,7 +62,7 @@ def distance_figure(distances: Mapping[str, np.ndarray]):
         axes.scatter([depth] * len(heads), heads, s=24, color="tab:blue", alpha=0.7)
     axes.set_xlabel("block")
     axes.set_ylabel("mean attention distance, pixels")
-    axes.set_ylim(0, 1.1 * max(heads.max() for heads in distances.values()))
+    axes.set_ylim(0, 1.1 * max(1, *(heads.max() for heads in distances.values())))
     axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     return figure

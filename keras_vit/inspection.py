@@ -88,8 +88,8 @@ class _Sight:
         return self._attention
 
     def features(self, blocks) -> dict[str, np.ndarray]:
-        maps = feature_extractor(self.model, blocks).predict(self.images, verbose=0)
-        return {name: array[0].astype("float32") for name, array in maps.items()}
+        maps = feature_extractor(self.model, blocks)(self.images, training=False)
+        return {name: keras.ops.convert_to_numpy(keras.ops.cast(map[0], "float32")) for name, map in maps.items()}
 
 
 def _attention(sight):
@@ -199,12 +199,12 @@ def _as_input(model, picture, like):
 
 def _answers(model, images, count=5):
     """The highest of a model's class scores, as highlights; none if it gives something else."""
-    scores = model.predict(images, verbose=0)
-    scores = next(iter(keras.tree.flatten(scores)))
-    if scores.ndim != 2:
+    scores, *_ = keras.tree.flatten(model(images, training=False))
+    if len(scores.shape) != 2:
         return []
+    scores = keras.ops.convert_to_numpy(keras.ops.cast(scores, "float32"))
     are_probabilities = np.all(scores >= 0) and np.isclose(scores.sum(), 1, atol=1e-2)
-    best = np.argsort(-scores[0].astype("float64"))[:count]
+    best = np.argsort(-scores[0])[:count]
     return [(f"{100 * scores[0, i]:.1f} %" if are_probabilities else f"{scores[0, i]:.2f}", f"class {i}") for i in best]
 
 

@@ -9,8 +9,17 @@ from keras import ops
 class PositionEmbedding(keras.layers.Layer):
     """Adds one learned vector to each token.
 
+    Args:
+        grid: Rows and columns of patches. Tokens beyond these, such as a class token, come first in the sequence.
+        resizing: How the table is resized to another grid, see `resize_positions`.
+
     Input and output: (batch, tokens, dim); the number of tokens is fixed when the layer is built.
     """
+
+    def __init__(self, grid: tuple[int, int], resizing: str = "linear", **kwargs):
+        super().__init__(**kwargs)
+        self.grid = tuple(grid)
+        self.resizing = resizing
 
     def build(self, input_shape):
         if None in input_shape[1:]:
@@ -29,6 +38,18 @@ class PositionEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "grid": self.grid, "resizing": self.resizing}
+
+    def config_at(self, old_image: tuple[int, int], new_image: tuple[int, int]) -> dict:
+        """The configuration for another size of the image, see `keras_vit.rebuild`."""
+        grid = [side * new // old for side, old, new in zip(self.grid, old_image, new_image, strict=True)]
+        return {**self.get_config(), "grid": grid}
+
+    def weights_from(self, old: "PositionEmbedding") -> dict[str, np.ndarray]:
+        """The table of the same layer at another size of the image, resized to this one's."""
+        return {"table": resize_positions(ops.convert_to_numpy(old.table), old.grid, self.grid, self.resizing)}
 
 
 def _corner_aligned_linear(old: int, new: int) -> np.ndarray:

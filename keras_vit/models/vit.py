@@ -86,9 +86,11 @@ def ViT(
     x = images
     if include_preprocessing:
         x = normalize(x, HALF)
-    x = PatchEmbedding(width, patch_size, dtype=dtype, name="patch_embedding")(x)
+    patches = PatchEmbedding(width, patch_size, dtype=dtype, name="patch_embedding")
+    grid = patches.grid(x.shape)
+    x = patches(x)
     x = ClassToken(dtype=dtype, name="class_token")(x)
-    x = PositionEmbedding(dtype=dtype, name="position_embedding")(x)
+    x = PositionEmbedding(grid, dtype=dtype, name="position_embedding")(x)
     x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
     for index, drop_path in enumerate(np.linspace(0.0, drop_path_rate, depth)):
         x = TransformerBlock(

@@ -114,7 +114,7 @@ def test_class_token_comes_first():
 
 
 def test_position_embedding():
-    layer = randomized(layers.PositionEmbedding(), TOKENS)
+    layer = randomized(layers.PositionEmbedding((2, 2)), TOKENS)
     np.testing.assert_allclose(numpy(layer(TOKENS)), TOKENS + weights(layer)["table"], atol=1e-6)
 
 
