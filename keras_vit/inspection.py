@@ -57,15 +57,18 @@ def inspect_image(
     )
     add_facts(add_section(main, "Model"), _facts(model))
     sight = _Sight(model, picture, images)
+    absent = {}
     for heading, text, draw in _SECTIONS:
-        section = add_section(main, heading)
         try:
             figure = draw(sight)
-        except NoSuchPart as absent:
-            add(section, "p", absent)
+        except NoSuchPart as reason:
+            absent[heading] = reason
             continue
+        section = add_section(main, heading)
         add(section, "p", text)
         add(add(section, "figure"), "img", src=png_address(_png(figure)), alt=heading)
+    if absent:
+        add_facts(add_section(main, "Not shown"), absent)
     write_page(output, page)
     return output
 

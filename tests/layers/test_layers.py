@@ -16,7 +16,7 @@ IMAGES = rng.normal(size=(2, 8, 12, 3)).astype("float32")
 CASES = [
     (layers.PatchEmbedding, {"dim": 7, "patch_size": (4, 3)}, IMAGES),
     (layers.ClassToken, {}, TOKENS),
-    (layers.PositionEmbedding, {}, TOKENS),
+    (layers.PositionEmbedding, {"grid": (2, 2)}, TOKENS),
     (layers.LayerNorm, {"epsilon": 1e-3, "affine": False}, TOKENS),
     (layers.MultiHeadSelfAttention, {"dim": 12, "num_heads": 3, "qkv_bias": False}, TOKENS),
     (layers.MLP, {"dim": 12, "hidden_dim": 20, "activation": "gelu_tanh"}, TOKENS),
