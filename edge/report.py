@@ -1,24 +1,21 @@
 """What a run found, for people: an aligned table for the terminal and one self-contained HTML page.
 
-The page asks for nothing from outside (its content security policy forbids it), runs no script, follows the
-reader's light or dark colours, and fits a phone and a sheet of paper. It is built as an element tree, so the
-serializer escapes every text and closes every tag.
+The page is of `keras_vit.page`'s kind.
 """
 
 from __future__ import annotations
 
-import base64
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from xml.etree.ElementTree import Element, SubElement, tostring
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from keras_vit.files import replacing
+from keras_vit.page import add, add_facts, add_section, new_page, png_address, write_page
 
 EN_DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 
@@ -145,83 +142,47 @@ def write_report(
     Raises:
         ValueError: a picture or its attention has another shape or range than Picture says.
     """
-    page = Element("html", lang="en")
-    head = _add(page, "head")
-    _add(head, "meta", charset="utf-8")
-    _add(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    _add(head, "meta", http_equiv="Content-Security-Policy", content=policy)
-    _add(head, "link", rel="icon", href="data:,")  # without it a browser asks the server for one
-    _add(head, "title", title)
-    _add(head, "style", STYLE)
-    main = _add(_add(page, "body"), "main")
-    _add(main, "h1", title)
-    _add(main, "p", summary)
-    cards = _add(main, "div", class_="highlights")
-    for figure, meaning in highlights:
-        card = _add(cards, "p")
-        _add(card, "strong", figure)
-        _add(card, "span", meaning)
+    page, main = new_page(title, summary, highlights, _STYLE)
     for heading, content, build in (
         ("Results", files, _results),
         ("Latency", [row for row in files if len(row.samples_ms)], _latency),
         ("Learning", {name: epochs for name, epochs in curves.items() if epochs}, _learning),
         ("Test images", pictures, _pictures),
-        ("Measured on", environment, _environment),
+        ("Measured on", environment, add_facts),
     ):
         if content:
-            section = _add(main, "section")
-            _add(section, "h2", heading)
-            build(section, content)
-    with replacing(path) as partial:
-        partial.write_bytes(b"<!doctype html>\n" + tostring(page, encoding="utf-8", method="html"))
-
-
-def _add(parent: Element, tag: str, text: object = None, **attributes: object) -> Element:
-    """Appends an element; `class_` and `text_anchor` become `class` and `text-anchor`."""
-    child = SubElement(parent, tag)
-    child.text = None if text is None else str(text)
-    for name, value in attributes.items():
-        written = f"{value:.6g}" if isinstance(value, float) else str(value)
-        child.set(name.rstrip("_").replace("_", "-"), written)
-    return child
+            build(add_section(main, heading), content)
+    write_page(path, page)
 
 
 def _results(section: Element, rows: Sequence[FileResult]) -> None:
-    element = _add(section, "table")
-    heading = _add(_add(element, "thead"), "tr")
+    element = add(section, "table")
+    heading = add(add(element, "thead"), "tr")
     for column in COLUMNS:
-        cell = _add(heading, "th", column.heading, scope="col", title=column.meaning)
-        _add(cell, "small", column.unit)
+        cell = add(heading, "th", column.heading, scope="col", title=column.meaning)
+        add(cell, "small", column.unit)
     for _, group in groupby(rows, attrgetter("model")):
-        body = _add(element, "tbody")
+        body = add(element, "tbody")
         for row in group:
-            line = _add(body, "tr")
+            line = add(body, "tr")
             for column in COLUMNS:
                 # On a phone a row is a list of facts, and each carries its heading along.
-                _add(line, "td", column.text(row), data_heading=f"{column.heading} {column.unit}".strip())
-    notes = _add(section, "dl", class_="notes")
+                add(line, "td", column.text(row), data_heading=f"{column.heading} {column.unit}".strip())
+    notes = add(section, "dl", class_="notes")
     for column in NUMBER_COLUMNS:
-        _add(notes, "dt", column.heading)
-        _add(notes, "dd", column.meaning)
-
-
-def _environment(section: Element, facts: Mapping[str, object]) -> None:
-    element = _add(section, "dl")
-    for name, value in facts.items():
-        _add(element, "dt", name)
-        _add(element, "dd", value)
+        add(notes, "dt", column.heading)
+        add(notes, "dd", column.meaning)
 
 
 WIDTH, LEFT, RIGHT = 460, 44, 390  # of every chart, in SVG units; a latency plot has labels right of its axis
 
 
 def _chart(parent: Element, caption: str, description: str, height: float) -> Element:
-    figure = _add(parent, "figure")
-    _add(figure, "figcaption", caption)
-    svg = _add(figure, "svg", viewBox=f"0 0 {WIDTH} {height:g}", role="img")
-    _add(svg, "title", caption)
-    _add(svg, "desc", description)
+    figure = add(parent, "figure")
+    add(figure, "figcaption", caption)
+    svg = add(figure, "svg", viewBox=f"0 0 {WIDTH} {height:g}", role="img")
+    add(svg, "title", caption)
+    add(svg, "desc", description)
     return svg
 
 
@@ -239,15 +200,15 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 def _x_axis(svg: Element, x: Callable, ticks: Sequence[float], top: float, bottom: float, label: str) -> None:
     for tick in ticks:
-        _add(svg, "line", class_="grid", x1=x(tick), x2=x(tick), y1=top, y2=bottom)
-        _add(svg, "text", f"{tick:g}", x=x(tick), y=bottom + 15, text_anchor="middle")
-    _add(svg, "text", label, x=(x(ticks[0]) + x(ticks[-1])) / 2, y=bottom + 31, text_anchor="middle")
+        add(svg, "line", class_="grid", x1=x(tick), x2=x(tick), y1=top, y2=bottom)
+        add(svg, "text", f"{tick:g}", x=x(tick), y=bottom + 15, text_anchor="middle")
+    add(svg, "text", label, x=(x(ticks[0]) + x(ticks[-1])) / 2, y=bottom + 31, text_anchor="middle")
 
 
 def _latency(section: Element, rows: Sequence[FileResult]) -> None:
     text = "Every dot is one run. A solid line marks p50, a dashed one p90; "
-    _add(section, "p", text + "a number with ▸ counts runs too slow for the axis.")
-    charts = _add(section, "div", class_="charts")
+    add(section, "p", text + "a number with ▸ counts runs too slow for the axis.")
+    charts = add(section, "div", class_="charts")
     for model, group in groupby(rows, attrgetter("model")):
         _latency_chart(charts, model, list(group))
 
@@ -260,23 +221,23 @@ def _latency_chart(parent: Element, model: str, rows: Sequence[FileResult]) -> N
     svg = _chart(parent, model, "; ".join(facts), len(rows) * pitch + 44)
     _x_axis(svg, x, ticks, 4, len(rows) * pitch + 4, "ms for one image")
     for row, top in zip(rows, range(0, len(rows) * pitch, pitch), strict=True):
-        _add(svg, "text", row.file, class_="name", x=LEFT + 4, y=top + 17)
+        add(svg, "text", row.file, class_="name", x=LEFT + 4, y=top + 17)
         for i, sample in enumerate(row.samples_ms):
             if sample <= end:  # multiples of the golden ratio spread evenly, and the same way in every run
                 y = top + 52 + 18 * (i * 0.618034 % 1 - 0.5)
-                _add(svg, "circle", class_="dot", cx=x(sample), cy=y, r=2.5)
+                add(svg, "circle", class_="dot", cx=x(sample), cy=y, r=2.5)
         beyond = sum(sample > end for sample in row.samples_ms)
         if beyond:
-            _add(svg, "text", f"{beyond} ▸", x=RIGHT + 6, y=top + 56)
+            add(svg, "text", f"{beyond} ▸", x=RIGHT + 6, y=top + 56)
         # One label reaches left, the other right: they can't meet.
         for name, value, anchor, shift in (("p50", row.p50_ms, "end", -4), ("p90", row.p90_ms, "start", 4)):
-            _add(svg, "line", class_=f"mark {name}", x1=x(value), x2=x(value), y1=top + 24, y2=top + 64)
+            add(svg, "line", class_=f"mark {name}", x1=x(value), x2=x(value), y1=top + 24, y2=top + 64)
             text = f"{name} {_significant(value)}"
-            _add(svg, "text", text, class_="value", x=x(value) + shift, y=top + 34, text_anchor=anchor)
+            add(svg, "text", text, class_="value", x=x(value) + shift, y=top + 34, text_anchor=anchor)
 
 
 def _learning(section: Element, phases: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    charts = _add(section, "div", class_="charts")
+    charts = add(section, "div", class_="charts")
     _curve_chart(charts, "Loss", phases, "loss", "{:.4g}".format)
     _curve_chart(charts, "Accuracy, %", phases, "accuracy", lambda fraction: f"{100 * fraction:.4g}")
 
@@ -292,48 +253,48 @@ def _curve_chart(parent: Element, caption: str, phases: Mapping, key: str, form:
     whole = [tick for tick in _ticks(0, len(epochs)) if tick == round(tick) and tick <= len(epochs)]
     _x_axis(svg, x, whole, top, bottom, "epoch")
     for tick in ticks:
-        _add(svg, "line", class_="grid", x1=LEFT, x2=right, y1=y(tick), y2=y(tick))
-        _add(svg, "text", form(tick), x=LEFT - 6, y=y(tick) + 4, text_anchor="end")
+        add(svg, "line", class_="grid", x1=LEFT, x2=right, y1=y(tick), y2=y(tick))
+        add(svg, "text", form(tick), x=LEFT - 6, y=y(tick) + 4, text_anchor="end")
     for kind, left in zip(kinds, (LEFT, LEFT + 110), strict=True):
         _curve(svg, kind, [(left, 10), (left + 26, 10)])
-        _add(svg, "text", kind, x=left + 34, y=14)
+        add(svg, "text", kind, x=left + 34, y=14)
     before = 0
     for name, phase in phases.items():
         for kind, metric in kinds.items():
             _curve(svg, kind, [(x(i), y(epoch[metric])) for i, epoch in enumerate(phase, before + 1)])
         if before:
-            _add(svg, "line", class_="mark start", x1=x(before), x2=x(before), y1=top, y2=bottom)
-            _add(svg, "line", class_="mark start", x1=LEFT, x2=LEFT + 26, y1=30, y2=30)
-            _add(svg, "text", f"{name}, from epoch {before + 1}", x=LEFT + 34, y=34)
+            add(svg, "line", class_="mark start", x1=x(before), x2=x(before), y1=top, y2=bottom)
+            add(svg, "line", class_="mark start", x1=LEFT, x2=LEFT + 26, y1=30, y2=30)
+            add(svg, "text", f"{name}, from epoch {before + 1}", x=LEFT + 34, y=34)
         before += len(phase)
 
 
 def _curve(svg: Element, kind: str, points: Sequence[tuple[float, float]]) -> None:
-    _add(svg, "polyline", class_=f"curve {kind}", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
+    add(svg, "polyline", class_=f"curve {kind}", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
     for x, y in points:
         if kind == "training":
-            _add(svg, "rect", class_=kind, x=x - 2, y=y - 2, width=4, height=4)
+            add(svg, "rect", class_=kind, x=x - 2, y=y - 2, width=4, height=4)
         else:
-            _add(svg, "circle", class_=kind, cx=x, cy=y, r=2.2)
+            add(svg, "circle", class_=kind, cx=x, cy=y, r=2.2)
 
 
 def _pictures(section: Element, pictures: Sequence[Picture]) -> None:
     text = "Beside each image: where the class token looks. More colour is more attention; "
-    _add(section, "p", text + "each map is scaled to its own largest value.")
-    cards = _add(section, "div", class_="pictures")
+    add(section, "p", text + "each map is scaled to its own largest value.")
+    cards = add(section, "div", class_="pictures")
     for picture in pictures:
-        figure = _add(cards, "figure")
-        images = _add(figure, "div")
+        figure = add(cards, "figure")
+        images = add(figure, "div")
         pixels = _pixels(picture.image)
         overlays = {name: _overlay(pixels, attention) for name, attention in picture.attention.items()}
         for name, array in {"image": pixels, **overlays}.items():
-            frame = _add(images, "span")
-            _add(frame, "img", src=_png(array), alt=f"{name} of {picture.label}")
-            _add(frame, "small", name)
-        caption = _add(figure, "figcaption", f"true class: {picture.label}")
+            frame = add(images, "span")
+            add(frame, "img", src=_png(array), alt=f"{name} of {picture.label}")
+            add(frame, "small", name)
+        caption = add(figure, "figcaption", f"true class: {picture.label}")
         for who, (label, probability) in picture.predictions.items():
             mark = "✓" if label == picture.label else "✗"
-            _add(caption, "span", f"{mark} {who}: {label} ({100 * probability:.1f} %)")
+            add(caption, "span", f"{mark} {who}: {label} ({100 * probability:.1f} %)")
 
 
 def _enlarge(array: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -367,37 +328,20 @@ def _png(pixels: np.ndarray) -> str:
     import tensorflow as tf
 
     png = tf.io.encode_png(np.round(255 * pixels).astype("uint8")).numpy()
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    return png_address(png)
 
 
-STYLE = """
-:root { color-scheme: light; --ground: #fff; --card: #f5f6f8; --ink: #1c2430; --soft: #5b6675;
-  --line: #d5dae1; --first: #1f6feb; --second: #c2570c; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { color-scheme: dark; --ground: #12161c; --card: #1b212a; --ink: #e4e9f0; --soft: #9aa6b5;
-    --line: #333d4a; --first: #6cabff; --second: #f39a4d; } }
-* { box-sizing: border-box; margin: 0; }
-body { background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 1040px; margin: auto; padding: 24px 16px 48px; overflow-wrap: anywhere; }
-h1 { margin-bottom: 8px; font-size: 1.75em; line-height: 1.2; }
-h2 { margin: 36px 0 8px; font-size: 1.25em; }
-section > p, .notes, small, figcaption span { color: var(--soft); font-size: 0.875em; }
-h2, section > p { break-after: avoid; }
-.highlights, .charts, .pictures, .pictures div, dl { display: grid; gap: 16px; }
-.highlights { grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); margin-top: 20px; }
-.highlights p, .pictures figure { padding: 12px 16px; background: var(--card); border: 1px solid var(--line);
-  border-radius: 8px; }
-.highlights strong { display: block; font-size: 1.6em; line-height: 1.3; }
-figure, tr, .highlights p { break-inside: avoid; }
+_STYLE = """
+.notes, figcaption span { color: var(--soft); font-size: 0.875em; }
+.charts, .pictures, .pictures div { display: grid; gap: 16px; }
+.pictures figure { padding: 12px 16px; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.94em; }
 th, td { padding: 6px 8px; text-align: right; vertical-align: top; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
 th, td:nth-child(n+3) { white-space: nowrap; }
 th small { display: block; font-weight: normal; }
 thead, tbody { border-bottom: 1px solid var(--line); }
-dl { grid-template-columns: max-content 1fr; gap: 2px 12px; }
 .notes { grid-template-columns: max-content 1fr max-content 1fr; margin-top: 12px; }
-dt { font-weight: 600; }
 .charts { grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); margin-top: 12px; }
 .charts figcaption { font-weight: 600; }
 svg { display: block; width: 100%; }
@@ -423,5 +367,5 @@ figcaption span { display: block; }
   td::before { content: attr(data-heading); color: var(--soft); }
   td:nth-child(n) { text-align: right; }
   tr + tr { border-top: 1px dashed var(--line); } }
-@media print { body { font-size: 12px; } th, td { padding: 4px; } }
+@media print { th, td { padding: 4px; } }
 """

@@ -6,6 +6,8 @@
 import importlib
 
 from keras_vit import layers
+from keras_vit.attention import attention_distance, attention_maps, attention_rollout, position_similarity
+from keras_vit.features import feature_extractor
 from keras_vit.fusion import fuse
 from keras_vit.graph import flatten
 from keras_vit.models.deit import (
@@ -85,6 +87,7 @@ from keras_vit.models.vit import (
     ViT_XS16,
     ViT_XS28,
 )
+from keras_vit.rebuild import new_head, resize_model
 from keras_vit.weights.load import load_weights
 
 __version__ = "0.1.0"
@@ -154,10 +157,14 @@ __all__ = [
     "ViT_XS16",
     "ViT_XS28",
     "ViT_g14",
+    "attention_distance",
+    "attention_maps",
+    "attention_rollout",
     "average_heads",
     "count_macs",
     "create_model",
     "download_weights",
+    "feature_extractor",
     "flatten",
     "fuse",
     "layers",
@@ -165,7 +172,10 @@ __all__ = [
     "list_weights",
     "load_weights",
     "model_info",
+    "new_head",
+    "position_similarity",
     "preprocess_input",
+    "resize_model",
 ]
 
 

@@ -140,6 +140,29 @@ def _weights(given):
     print(table(("Tag", "Size", "Classes", "Top-1 %", "Trained on", "Licence"), rows))
 
 
+def _inspect_arguments(parser):
+    parser.add_argument("model", help=_MODEL_HELP)
+    parser.add_argument("--image", required=True, metavar="FILE", help="a picture: JPEG, PNG or what else pillow reads")
+    parser.add_argument("--output", default="inspect.html", metavar="FILE", help="default: inspect.html")
+    parser.add_argument("--weights", metavar="PATH", help="a .safetensors, .npz or .weights.h5 file to load first")
+    parser.add_argument("--like", metavar="NAME", help="the published model whose normalization of images is used")
+
+
+def _inspect(given):
+    import keras_vit
+    from keras_vit.inspection import inspect_image
+
+    model = _model(given.model)
+    if given.weights is not None:
+        keras_vit.load_weights(model, given.weights)
+        note = f"Weights: {os.path.basename(given.weights)}."
+    elif given.model.endswith(".keras"):
+        note = f"Weights: {os.path.basename(given.model)}."
+    else:
+        note = "The weights are random, so nothing here was learned: --weights loads a file."
+    print(f"{inspect_image(model, given.image, given.output, like=given.like, note=note)}: open it in a browser")
+
+
 def _train_arguments(parser):
     # The one command whose arguments stand beside its code: they are the recipe's, and need no TensorFlow.
     from keras_vit.training.command import add_arguments
@@ -246,6 +269,7 @@ _COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "list": ("List the models.", _list_arguments, _list),
     "info": ("Show what a model costs and where it comes from.", _info_arguments, _info),
     "weights": ("List or fetch a model's published weights.", _weights_arguments, _weights),
+    "inspect": ("Show what a model makes of an image, as a page.", _inspect_arguments, _inspect),
     "train": ("Train a model.", _train_arguments, _train),
     "quantize": ("Make a model ready for quantization-aware training.", _quantize_arguments, _quantize),
     "export": ("Write a model as a .tflite file.", _export_arguments, _export),

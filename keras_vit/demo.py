@@ -14,7 +14,9 @@ import numpy as np
 
 import keras_vit
 from keras_vit import edge, training
+from keras_vit.attention import gathered
 from keras_vit.edge.report import FileResult, Picture, table, write_report
+from keras_vit.features import patch_grid
 
 PRECISIONS = ("float32", "dynamic_int8", "hybrid_int8")
 # Settings of the two trainings, found on the validation images.
@@ -215,11 +217,8 @@ def _pictures(model, quantized, data, count=6):
 
 def _class_token_attention(model, images):
     """What the class token looks at in the last block, the mean of its heads: (images, rows, columns)."""
-    flat = keras_vit.flatten(model)
-    softmax = flat.get_layer(f"block_{MODEL['depth'] - 1}.attention.softmax").output
-    probabilities = keras.Model(flat.input, softmax).predict(images, verbose=0)
-    side = IMAGE_SIZE // MODEL["patch_size"]
-    return probabilities[:, :, 0, 1:].mean(axis=1).reshape(-1, side, side)
+    *_, last = keras_vit.attention_maps(model, images).values()
+    return gathered(last.mean(axis=1), patch_grid(model))
 
 
 def _processor():

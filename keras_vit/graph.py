@@ -55,7 +55,7 @@ def opened_up(model: keras.Model) -> keras.Model:
 def as_functional(model: keras.Model) -> keras.Model:
     """A functional or sequential model as a functional one, sharing its layers; a sentence for any other."""
     if isinstance(model, keras.Sequential) and model.built:
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
         raise TypeError(
             "A functional or a built sequential Keras model is needed, whose layers can be seen; "
@@ -110,6 +110,20 @@ def producer(tensor: keras.KerasTensor):
 def inputs_of(operation) -> list[keras.KerasTensor]:
     """The tensors that a layer or operation of a flat model takes."""
     return [tensor for node in operation._inbound_nodes for tensor in node.input_tensors]
+
+
+def node_of(model: keras.Model, operation):
+    """The one call of a layer or operation within a functional model, with its `input_tensors` and `output_tensors`.
+
+    A layer that other models share has calls of theirs, which do not count.
+
+    Raises:
+        ValueError: The model calls it more than once.
+    """
+    nodes = [node for depth in model._nodes_by_depth.values() for node in depth if node.operation is operation]
+    if len(nodes) != 1:
+        raise ValueError(f"{operation.name!r} is called {len(nodes)} times in {model.name!r}, where one is looked for.")
+    return nodes[0]
 
 
 def is_called_once(operation) -> bool:

@@ -76,6 +76,15 @@ class PositionEmbedding(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), "grid": self.grid, "kind": self.kind, "resizing": self.resizing}
 
+    def config_at(self, old_image: tuple[int, int], new_image: tuple[int, int]) -> dict:
+        """The configuration for another size of the image, see `keras_vit.rebuild`."""
+        grid = [side * new // old for side, old, new in zip(self.grid, old_image, new_image, strict=True)]
+        return {**self.get_config(), "grid": grid}
+
+    def weights_from(self, old: "PositionEmbedding") -> dict[str, np.ndarray]:
+        """The table of the same layer at another size of the image, resized to this one's."""
+        return {"table": self.resized(ops.convert_to_numpy(old.table), old.grid)}
+
 
 # The steps between the frequencies 1 and 1 / 10000, where `count` is a quarter of the width. big_vision ends at
 # 1 / 10000 itself; MAE's last is one step before it.
