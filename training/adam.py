@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_vit.training.base_optimizer import Optimizer
+from keras_vit.training.base_optimizer import Optimizer, norm, norm_ratio
 
 
 class Adam(Optimizer):
@@ -82,11 +82,5 @@ class LAMB(Adam):
         factor = self.weight_decay_factor(index)
         update = self.direction(index, gradient) + self.weight_decay * factor * variable
         if factor:
-            learning_rate = learning_rate * norm_ratio(ops.norm(variable), ops.norm(update))
+            learning_rate = learning_rate * norm_ratio(norm(variable), norm(update))
         self.assign_sub(variable, learning_rate * update)
-
-
-def norm_ratio(norm, other):
-    """norm / other, or 1 where one of them is 0."""
-    both = ops.logical_and(norm > 0, other > 0)
-    return ops.where(both, norm / ops.where(both, other, ops.ones_like(other)), ops.ones_like(norm))

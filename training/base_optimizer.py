@@ -177,3 +177,14 @@ def summed_over_replicas(grads: list) -> list:
         return grads
     summed = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, [grad for grad in grads if grad is not None]))
     return [None if grad is None else next(summed) for grad in grads]
+
+
+def norm(tensor):
+    """The Euclidean norm over all axes, however many there are."""
+    return ops.sqrt(ops.sum(ops.square(tensor)))
+
+
+def norm_ratio(numerator, denominator):
+    """The ratio of two norms, or 1 where one of them is 0."""
+    both = ops.logical_and(numerator > 0, denominator > 0)
+    return ops.where(both, numerator / ops.where(both, denominator, 1.0), 1.0)

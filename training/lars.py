@@ -1,10 +1,8 @@
 """LARS: momentum with a learning rate for each layer."""
 
 import keras
-from keras import ops
 
-from keras_vit.training.adam import norm_ratio
-from keras_vit.training.base_optimizer import Optimizer
+from keras_vit.training.base_optimizer import Optimizer, norm, norm_ratio
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -39,8 +37,8 @@ class LARS(Optimizer):
         factor = self.weight_decay_factor(index)
         if factor:
             decay = self.weight_decay * factor
-            norm = ops.norm(variable)
-            learning_rate = learning_rate * self.trust * norm_ratio(norm, ops.norm(gradient) + decay * norm)
+            length = norm(variable)
+            learning_rate = learning_rate * self.trust * norm_ratio(length, norm(gradient) + decay * length)
             gradient = gradient + decay * variable
         velocity = self._velocities[index]
         self.assign(velocity, self.momentum * velocity + learning_rate * gradient)
