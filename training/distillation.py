@@ -74,7 +74,9 @@ def distill(
         return (1.0 - weight) * label_loss(x, y, outputs[0], sample_weight, training) + weight * told
 
     def compute_metrics(x, y, y_pred, sample_weight=None):
-        return label_metrics(x, y, _prediction(y_pred), sample_weight)
+        results = label_metrics(x, y, _prediction(y_pred), sample_weight)
+        # Keras 3.12 calls them by the first of several outputs.
+        return {name.removeprefix(f"{model.output_names[0]}_"): value for name, value in results.items()}
 
     model.compute_loss = compute_loss
     model.compute_metrics = compute_metrics

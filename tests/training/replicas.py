@@ -15,14 +15,14 @@ import tensorflow as tf
 from keras_vit import training
 
 RANDOM = np.random.default_rng(0)
-IMAGES = RANDOM.normal(size=(32, 5, 1, 1)).astype("float32")
+IMAGES = RANDOM.normal(size=(32, 4, 1, 1)).astype("float32")
 LABELS = RANDOM.dirichlet(np.full(4, 0.2), size=32).astype("float32")
 RATE = training.Cosine(0.05, 10, 2, warmup_learning_rate=0.02)
 
 
-def build(outputs=1, size=5):
+def build(outputs=1, size=4):
     images = keras.Input((size, 1, 1))
-    x = keras.layers.Dense(5, activation="tanh")(keras.layers.Flatten()(images))
+    x = keras.layers.Dense(4, activation="tanh")(keras.layers.Flatten()(images))
     scores = [keras.layers.Dense(4)(x) for _ in range(outputs)]
     return keras.Model(images, scores if outputs > 1 else scores[0])
 
@@ -83,16 +83,16 @@ CASES = {
 WITH_XLA = ("SAM", "ASAM", "hard distillation", "accumulation, average and layer decay")
 
 
-def trained(make, strategy, jit_compile=False):
-    """The weights and averages after four steps, and the loss."""
+def trained(make, strategy, part=slice(None), **how):
+    """The weights and averages after a step on each batch of 8 images, and the loss."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model, optimizer = make()
         # Cross-entropy's gradients have directions that are zero but for rounding, in which SOAP is arbitrary.
         loss = "mse" if len(model.outputs) == 1 else keras.losses.CategoricalCrossentropy(from_logits=True)
-        model.compile(optimizer, loss, jit_compile=jit_compile)
-    assert model.jit_compile is jit_compile
-    data = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8)
+        model.compile(optimizer, loss, **how)
+    assert model.jit_compile is how.get("jit_compile", False)
+    data = tf.data.Dataset.from_tensor_slices((IMAGES[part], LABELS[part])).batch(8)
     history = model.fit(data, verbose=0, shuffle=False)
     averages = getattr(getattr(optimizer, "inner_optimizer", optimizer), "averages", [])
     state = [keras.ops.convert_to_numpy(variable).ravel() for variable in [*model.variables, *averages]]
@@ -105,11 +105,15 @@ def main():
     one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     distances = {}
     for name, make in CASES.items():
-        right = trained(make, one)
+        right = trained(make, one, run_eagerly=True)
         others = {"replicas": trained(make, two)}
         if name in WITH_XLA:
             others["xla"] = trained(make, one, jit_compile=True)
         distances[name] = {way: float(np.abs(other - right).max()) for way, other in others.items()}
+    # A step of gradient descent by which each half of the batch has its own perturbation is the mean of their steps.
+    each = CASES["SAM of each replica"]
+    halves = [trained(each, one, slice(start, start + 4)) for start in (0, 4)]
+    distances["SAM of each half"] = {"replicas": float(np.abs(np.mean(halves, 0) - trained(each, two, slice(8))).max())}
     print(json.dumps(distances))
 
 

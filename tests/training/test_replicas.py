@@ -21,7 +21,7 @@ def distances():
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, "SAM of each half"])
 def test_replicas_give_the_same(distances, name):
     if name in DIFFERENT:
         assert distances[name]["replicas"] > 1e-4
