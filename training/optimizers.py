@@ -30,7 +30,8 @@ class Lion(Optimizer, keras.optimizers.Lion):
 class Adafactor(Optimizer, keras.optimizers.Adafactor):
     """Keras' Adafactor (Shazeer and Stern, arXiv 1804.04235, algorithms 4 and 5).
 
-    Its step is the learning rate, but at most 1 / sqrt(step), times the root mean square of the variable.
+    Its step is the learning rate, but at most 1 / sqrt(step), times the root mean square of the variable. It keeps
+    the whole mean square besides the factored one, so it does not save the memory that the paper is about.
     """
 
 
