@@ -62,7 +62,7 @@ def _model(name_or_path: str):
     if not os.path.isfile(name_or_path):
         raise FileNotFoundError(f"There is no model file {name_or_path!r}.")
     try:
-        return keras.models.load_model(name_or_path)
+        return keras.models.load_model(name_or_path, compile=False)  # No command here trains or needs the optimizer.
     except Exception as error:
         raise ValueError(f"{name_or_path!r} is damaged or no Keras model: {error}") from error
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_vit.files import replacing
 from keras_vit.missing import needs
+from keras_vit.training.averaging import averaged_weights
 
 
 def learning_rate_of(model: keras.Model) -> float:
@@ -62,11 +63,11 @@ class BestModel(keras.callbacks.Callback):
     """Saves the model whenever its validation accuracy is the highest so far.
 
     At equal accuracy the lower loss wins. The file is replaced in one step. A model whose weights are not all
-    finite is never saved.
+    finite is never saved. Where the optimizer keeps a moving average of the weights, that is what is saved; let
+    `EvaluateAverage` measure it.
 
     Args:
-        path: Where to save, ending in ".keras". The optimizer is saved with the model, but for the list of
-            variables that it leaves out of weight decay, which Keras does not save.
+        path: Where to save, ending in ".keras". The optimizer is saved with the model.
     """
 
     def __init__(self, path: str | Path):
@@ -84,7 +85,7 @@ class BestModel(keras.callbacks.Callback):
         score = {"val_accuracy": float(logs["val_accuracy"]), "val_loss": float(logs["val_loss"])}
         better = self.best is None or self._rank(score) > self._rank(self.best)
         if better and first_not_finite(self.model.weights) is None:
-            with replacing(self.path) as partial:
+            with averaged_weights(self.model), replacing(self.path) as partial:
                 self.model.save(partial)
             self.best = score
 

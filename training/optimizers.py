@@ -1,11 +1,109 @@
-"""The optimizer of the published vision-transformer recipes."""
+"""The optimizers of the published recipes by name, and which variables their decay rates are for."""
 
 import re
+from collections.abc import Sequence
 
 import keras
 
-# Position embeddings and tokens are tables of rank 3, so their rank doesn't tell them from kernels.
-_EMBEDDINGS = re.compile("class_token|distillation_token|position_embedding")
+from keras_vit.graph import leaves
+from keras_vit.training.adam import LAMB, AdamW
+from keras_vit.training.base_optimizer import Optimizer
+from keras_vit.training.lars import LARS
+from keras_vit.training.schedules import Cosine
+from keras_vit.training.soap import SOAP
+
+# Tables of embeddings are of rank 2 and more, so their rank doesn't tell them from kernels.
+_EMBEDDINGS = re.compile("class_token|distillation_token|position_embedding|relative_position|attention_bias")
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class SGD(Optimizer, keras.optimizers.SGD):
+    """Keras' SGD with momentum; the learning rate is a part of the velocity, as in Sutskever et al., 2013."""
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Lion(Optimizer, keras.optimizers.Lion):
+    """Keras' Lion (Chen et al., arXiv 2302.06675, algorithm 2)."""
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Adafactor(Optimizer, keras.optimizers.Adafactor):
+    """Keras' Adafactor (Shazeer and Stern, arXiv 1804.04235, algorithms 4 and 5).
+
+    Its step is the learning rate, but at most 1 / sqrt(step), times the root mean square of the variable. It keeps
+    the whole mean square besides the factored one, so it does not save the memory that the paper is about.
+    """
+
+
+_OPTIMIZERS = {
+    "adafactor": Adafactor,
+    "adamw": AdamW,
+    "lamb": LAMB,
+    "lars": LARS,
+    "lion": Lion,
+    "sgd": SGD,
+    "soap": SOAP,
+}
+
+
+def optimizer(
+    name: str,
+    model: keras.Model,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    *,
+    weight_decay: float = 0.0,
+    layer_decay: float = 1.0,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    accumulation_steps: int = 1,
+    ema_decay: float | None = None,
+    ema_warmup: bool = False,
+    **settings,
+) -> Optimizer:
+    """An optimizer for one model, as the published recipes set it up.
+
+    Weight decay is left out for every variable of rank 0 or 1 (biases, the factors of normalization and LayerScale)
+    and for class tokens and position embeddings, as in the recipes of ViT's and DeiT's authors. It is decoupled from
+    the gradient, but in "lars", whose paper adds it there.
+
+    All of it is saved with the model; `import keras_vit.training` before loading.
+
+    Args:
+        name: "adafactor", "adamw", "lamb", "lars", "lion", "sgd" or "soap"; see the class of that name.
+        model: The built model that will be trained.
+        learning_rate: A number or a schedule such as `Cosine`, counted in updates of the weights.
+        weight_decay: Part of a weight that is taken away in an update, times the learning rate.
+        layer_decay: The learning rate is multiplied by layer_decay ** distance from the head; see `layer_depths`.
+        clip_norm: Gradients are scaled down where their norm, over all variables, is higher.
+        clip_value: Every number of the gradients is clipped to [-clip_value, clip_value].
+        accumulation_steps: Batches whose gradients are averaged for one update.
+        ema_decay: Keep a moving average of the weights with that decay; see `averaged_weights`.
+        ema_warmup: Let that decay begin at 0.
+        settings: Further arguments of the class, such as beta_2, epsilon or momentum (0.9 by default in "sgd").
+
+    Raises:
+        ValueError: The name is unknown, the model has no variables yet, or a setting is out of range.
+    """
+    if name not in _OPTIMIZERS:
+        raise ValueError(f"There is no optimizer {name!r}; there are {', '.join(map(repr, _OPTIMIZERS))}.")
+    if not model.built:
+        raise ValueError(f"{model.name} has no variables yet; build it, by calling it on a batch of images.")
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay is above 0 and at most 1; received {layer_decay}.")
+    if name == "sgd":
+        settings = {"momentum": 0.9, **settings}
+    return _OPTIMIZERS[name](
+        learning_rate,
+        weight_decay=weight_decay,
+        weight_decay_factors=weight_decay_factors(model.trainable_variables),
+        learning_rate_factors=None if layer_decay == 1 else layer_decay_factors(model, layer_decay),
+        global_clipnorm=clip_norm,
+        clipvalue=clip_value,
+        accumulation_steps=accumulation_steps,
+        ema_decay=ema_decay,
+        ema_warmup=ema_warmup,
+        **settings,
+    )
 
 
 def adamw(
@@ -16,42 +114,57 @@ def adamw(
     *,
     weight_decay: float = 0.05,
     clip_norm: float = 1.0,
-) -> keras.optimizers.AdamW:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) with linear warm-up and cosine decay to zero.
-
-    Weight decay is left out for every variable of rank 0 or 1 (biases, the factors of normalization and
-    LayerScale) and for class tokens and position embeddings, as in the recipes of ViT's and DeiT's authors.
-
-    Args:
-        model: The built model that will be trained; its variables say what weight decay leaves out.
-        learning_rate: The highest one, reached at the end of the warm-up.
-        total_steps: Steps of the whole training. After them the learning rate is 0.
-        warmup_steps: Steps in which the learning rate grows from 0.
-        weight_decay: Part of a weight that is taken away in a step, times the learning rate.
-        clip_norm: Gradients are scaled down where their norm, over all variables, is higher.
+) -> AdamW:
+    """AdamW with linear warm-up and cosine decay to zero, as `optimizer` and `Cosine` give it.
 
     Raises:
         ValueError: The model has no variables yet, or the warm-up does not end before the training does.
     """
-    if not model.built:
-        raise ValueError(f"{model.name} has no variables yet; build it, by calling it on a batch of images.")
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(
-            "The warm-up is at least 0 steps and shorter than the training; "
-            f"received {warmup_steps} of {total_steps} steps."
-        )
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup_steps else learning_rate,
-        decay_steps=total_steps - warmup_steps,
-        warmup_target=learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay, global_clipnorm=clip_norm)
-    optimizer.exclude_from_weight_decay(
-        var_list=[
-            variable
-            for variable in model.trainable_variables
-            if len(variable.shape) <= 1 or _EMBEDDINGS.search(variable.path)
-        ]
-    )
-    return optimizer
+    schedule = Cosine(learning_rate, total_steps, warmup_steps)
+    return optimizer("adamw", model, schedule, weight_decay=weight_decay, clip_norm=clip_norm)
+
+
+def weight_decay_factors(variables: Sequence[keras.Variable]) -> list[float]:
+    """1 for each variable that weight decay is for, 0 for those that it is left out of."""
+    return [0.0 if len(v.shape) <= 1 or _EMBEDDINGS.search(v.path) else 1.0 for v in variables]
+
+
+def layer_decay_factors(model: keras.Model, layer_decay: float) -> list[float]:
+    """layer_decay ** distance from the head, for each trainable variable in its order.
+
+    With N blocks that is layer_decay ** (N + 1 - i) for block i, counted from 1 (BEiT, arXiv 2106.08254,
+    appendix; ELECTRA before it).
+    """
+    depths = layer_depths(model)
+    return [layer_decay ** (max(depths) - depth) for depth in depths]
+
+
+def layer_depths(model: keras.Model) -> list[int]:
+    """Depth of each trainable variable, in their order: 0 in the embedding, i in block i, N + 1 in the head.
+
+    A block is a layer of the model that has composite layers as parts. What stands between two blocks has the depth
+    of the first one. In a model without such layers each layer with
+    weights is a block.
+
+    Raises:
+        ValueError: A variable is in none of the model's layers.
+    """
+    parts: dict[str, list] = {}
+    for place, layer in leaves(model):
+        if layer.trainable_variables:
+            parts.setdefault(place.split(".")[0], []).append((place, layer))
+    blocks = [name for name, places in parts.items() if any(place.count(".") > 1 for place, _ in places)]
+    blocks = blocks or list(parts)
+    depths, depth, seen = {}, 0, 0
+    for name, places in parts.items():
+        if name in blocks:
+            seen += 1
+            depth = seen
+        elif seen == len(blocks):
+            depth = seen + 1
+        for _, layer in places:
+            depths.update((id(variable), depth) for variable in layer.trainable_variables)
+    lost = [variable.path for variable in model.trainable_variables if id(variable) not in depths]
+    if lost:
+        raise ValueError(f"{', '.join(lost)} of {model.name} is in none of its layers, so its depth is unknown.")
+    return [depths[id(variable)] for variable in model.trainable_variables]

@@ -1,10 +1,15 @@
+import json
 import math
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_vit import training
+import keras_vit
+from keras_vit import edge, training
+
+NAMES = ["adafactor", "adamw", "lamb", "lars", "lion", "sgd", "soap"]
 
 
 @pytest.fixture
@@ -58,12 +63,145 @@ def test_gradients_are_clipped_by_their_norm_over_all_variables(model):
     assert norm == pytest.approx((1 - optimizer.beta_1) * 0.5, rel=1e-4)
 
 
-@pytest.mark.parametrize("warmup_steps", [-1, 10, 11])
-def test_a_warm_up_must_end_before_the_training(model, warmup_steps):
-    with pytest.raises(ValueError, match=f"{warmup_steps} of 10 steps"):
-        training.adamw(model, 0.1, total_steps=10, warmup_steps=warmup_steps)
-
-
-def test_a_model_without_variables_is_refused():
+def test_what_cannot_be_is_refused(model):
+    for settings, message in [
+        ({"name": "adam"}, "no optimizer 'adam'; there are 'adafactor', 'adamw', .*'soap'"),
+        ({"layer_decay": 0.0}, "layer_decay is above 0 and at most 1; received 0.0"),
+        ({"accumulation_steps": 0}, "accumulation_steps=0"),
+        ({"ema_decay": 1.0}, "below 1; received 1.0"),
+        ({"use_ema": True}, "Use ema_decay in place of use_ema"),
+        ({"gradient_accumulation_steps": 4}, "Use accumulation_steps in place of gradient_accumulation_steps"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            training.optimizer(**{"name": "adamw", "model": model, "learning_rate": 0.1, **settings})
     with pytest.raises(ValueError, match="no variables yet"):
-        training.adamw(keras.Sequential([keras.layers.Dense(3)]), 0.1, total_steps=10)
+        training.optimizer("lamb", keras.Sequential([keras.layers.Dense(3)]), 0.1)
+
+
+def test_an_optimizer_of_another_model_is_refused(model):
+    optimizer = training.optimizer("adamw", model, 0.1)
+    model.layers[0].trainable = False
+    with pytest.raises(ValueError, match="has 7 numbers and the model 5 trainable variables"):
+        optimizer.build(model.trainable_variables)
+
+
+def tiny_vit(**settings):
+    return keras_vit.ViT(classes=3, input_shape=(8, 8, 3), patch_size=4, width=8, depth=3, num_heads=2, **settings)
+
+
+def by_layer(model):
+    depths = {}
+    for variable, depth in zip(model.trainable_variables, training.layer_depths(model), strict=True):
+        depths.setdefault(variable.path.split("/")[0].split(".")[0], set()).add(depth)
+    return depths
+
+
+def test_depths_are_counted_from_the_embedding_to_the_head():
+    vit = {
+        "patch_embedding": {0},
+        "class_token": {0},
+        "position_embedding": {0},
+        "block_0": {1},
+        "block_1": {2},
+        "block_2": {3},
+        "norm": {4},
+        "head": {4},
+    }
+    model = tiny_vit(layer_scale=1e-4)
+    assert by_layer(model) == vit
+    # The same model in one piece with another classifier, flat, and with int8's rounding.
+    whole = keras.Sequential([tiny_vit(include_top=False, pooling="token"), keras.layers.Dense(2, name="head")])
+    assert training.layer_depths(whole) == training.layer_depths(tiny_vit())
+    assert by_layer(keras_vit.flatten(model)) == vit
+    images = np.zeros((2, 8, 8, 3), "float32")
+    assert by_layer(edge.quantize_aware(model, calibration_data=images)).items() >= vit.items()
+
+
+def test_depths_without_blocks_are_the_layers():
+    model = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(4) for _ in range(3))])
+    assert training.layer_depths(model) == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_variable_outside_of_all_layers_has_no_depth():
+    class Outside(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.offset = self.add_weight(name="offset", shape=())
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x) + self.offset
+
+    model = Outside()
+    model(np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"offset of .* is in none of its layers"):
+        training.layer_depths(model)
+
+
+def test_layer_decay_is_beit_s():
+    model = tiny_vit()
+    optimizer = training.optimizer("adamw", model, 1.0, layer_decay=0.5)
+    factors = dict(zip([v.path for v in model.trainable_variables], optimizer.learning_rate_factors, strict=True))
+    assert factors["patch_embedding/projection/kernel"] == 0.5**4
+    assert factors["block_0/attention/query/kernel"] == 0.5**3
+    assert factors["block_2/mlp/contract/bias"] == 0.5
+    assert factors["norm/gamma"] == factors["head/kernel"] == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loaded_model_trains_on_equally(name, tmp_path):
+    images, labels = (
+        np.random.default_rng(0).normal(size=(12, 5)).astype("float32"),
+        np.eye(4, dtype="float32")[[0] * 12],
+    )
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(5), keras.layers.Dense(4)])
+    optimizer = training.optimizer(
+        name,
+        model,
+        training.Cosine(0.1, 100),
+        weight_decay=0.5,
+        layer_decay=0.5,
+        clip_norm=1.0,
+        accumulation_steps=2,
+        ema_decay=0.9,
+    )
+    model.compile(optimizer, "mse")
+    for _ in range(3):
+        model.train_on_batch(images, labels)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.optimizer) is type(optimizer)
+    assert json.dumps(loaded.optimizer.get_config()) == json.dumps(optimizer.get_config())
+    for _ in range(3):
+        model.train_on_batch(images, labels)
+        loaded.train_on_batch(images, labels)
+    for ours, theirs in zip(
+        model.variables + optimizer.variables, loaded.variables + loaded.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    # Biases are still left out of weight decay, and the first layer learns at half the rate.
+    assert loaded.optimizer.weight_decay_factors == (1, 0, 1, 0)
+    assert loaded.optimizer.learning_rate_factors == (0.5, 0.5, 1, 1)
+
+
+def test_a_loss_scale_goes_around_any_of_them(model):
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        training.optimizer("lamb", model, 0.1, accumulation_steps=2, ema_decay=0.9), initial_scale=8.0
+    )
+    plain = training.optimizer("lamb", model, 0.1)
+    before = model.get_weights()
+    results = []
+    for each, scale in ((optimizer, 8.0), (plain, 1.0)):
+        model.set_weights(before)
+        gradients = [scale * tf.ones(v.shape) for v in model.trainable_variables]
+        each.build(model.trainable_variables)
+        step = tf.function(each.apply)
+        for _ in range(2 if each is optimizer else 1):
+            step(gradients)
+        results.append(model.get_weights())
+    for scaled, right in zip(*results, strict=True):
+        np.testing.assert_allclose(scaled, right, rtol=1e-6)
+    # A gradient that is not finite changes nothing but the scale.
+    optimizer.apply([v * np.inf for v in model.trainable_variables], model.trainable_variables)
+    np.testing.assert_array_equal(model.get_weights()[0], results[1][0])
+    assert float(optimizer.dynamic_scale) == 4.0

@@ -1,0 +1,190 @@
+"""What every optimizer here adds to Keras': factors of single variables, right sums over replicas, averages."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+class Optimizer(keras.optimizers.Optimizer):
+    """The base of the optimizers, and a mixin before one of Keras'.
+
+    A subclass writes `descend`. With an optimizer of Keras as the next base class, decoupled weight decay and the
+    update of that optimizer are its `descend`.
+
+    It works under every strategy as on one device with the whole batch: gradients are summed over the replicas first,
+    then accumulated, then clipped. (Keras 3.15 clips each replica's gradient by itself, and its accumulation raises
+    an error under MirroredStrategy.)
+
+    Args:
+        learning_rate: A number or a schedule. Schedules count updates of the weights, not batches.
+        weight_decay: Decay rate of the weights; see the subclass.
+        learning_rate_factors: The learning rate is multiplied by these, one for each variable that is trained, in
+            their order.
+        weight_decay_factors: The weight decay is multiplied by these. A variable with the factor 0 is left out of
+            everything that is meant for kernels only.
+        accumulation_steps: Batches whose gradients are averaged for one update. Averages, schedules and `iterations`
+            count updates.
+        ema_decay: Keep an exponential moving average of the weights, average = decay * average + (1 - decay) * weight
+            after each update, which begins with the weights after the first one. See
+            `keras_vit.training.averaged_weights`.
+        ema_warmup: Let that decay begin at 0 and grow to `ema_decay`, as 1 - (1 + updates) ** (-2 / 3).
+        kwargs: Of `keras.optimizers.Optimizer`: clipnorm, clipvalue, global_clipnorm, loss_scale_factor, name.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        *,
+        weight_decay: float = 0.0,
+        learning_rate_factors: Sequence[float] | None = None,
+        weight_decay_factors: Sequence[float] | None = None,
+        accumulation_steps: int = 1,
+        ema_decay: float | None = None,
+        ema_warmup: bool = False,
+        **kwargs,
+    ):
+        for theirs, ours in (("use_ema", "ema_decay"), ("gradient_accumulation_steps", "accumulation_steps")):
+            if kwargs.get(theirs):
+                raise ValueError(f"Use {ours} in place of {theirs}; received {theirs}={kwargs[theirs]}.")
+        if accumulation_steps < 1:
+            raise ValueError(f"An update takes at least 1 batch; received accumulation_steps={accumulation_steps}.")
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise ValueError(f"ema_decay is at least 0 and below 1; received {ema_decay}.")
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
+        self.learning_rate_factors = _as_tuple(learning_rate_factors)
+        self.weight_decay_factors = _as_tuple(weight_decay_factors)
+        self.accumulation_steps = accumulation_steps
+        self.ema_decay = ema_decay
+        self.ema_warmup = ema_warmup
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        for name in ("learning_rate_factors", "weight_decay_factors"):
+            factors = getattr(self, name)
+            if factors is not None and len(factors) != len(variables):
+                raise ValueError(
+                    f"{name} has {len(factors)} numbers and the model {len(variables)} trainable variables. Make the "
+                    "optimizer anew when layers were frozen or added."
+                )
+        if self.ema_decay is not None:
+            self.averages = self.add_optimizer_variables(variables, "average")
+        if self.accumulation_steps > 1:
+            self._sums = self.add_optimizer_variables(variables, "gradient_sum")
+            self._batches = self.add_variable(
+                (), dtype="int", aggregation="only_first_replica", name="accumulated_batches"
+            )
+
+    def learning_rate_factor(self, index: int) -> float:
+        return 1.0 if self.learning_rate_factors is None else self.learning_rate_factors[index]
+
+    def weight_decay_factor(self, index: int) -> float:
+        return 1.0 if self.weight_decay_factors is None else self.weight_decay_factors[index]
+
+    def descend(self, index: int, variable, gradient, learning_rate) -> None:
+        """Updates the variable of that index; the learning rate has its factor already."""
+        decay = self.weight_decay * self.weight_decay_factor(index)
+        if decay:
+            self.assign_sub(variable, variable * (learning_rate * decay))
+        super().update_step(gradient, variable, learning_rate)
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        rate = ops.cast(learning_rate, variable.dtype) * self.learning_rate_factor(index)
+        self.descend(index, variable, ops.cast(gradient, variable.dtype), rate)
+        if self.ema_decay is not None:
+            average = self.averages[index]
+            self.assign_add(average, (variable - average) * (1.0 - self._current_ema_decay(variable.dtype)))
+
+    def _current_ema_decay(self, dtype):
+        updates = ops.cast(self.iterations, dtype)
+        if self.ema_warmup:
+            return ops.minimum(self.ema_decay, 1.0 - (1.0 + updates) ** (-2 / 3))
+        return ops.where(updates > 0, ops.cast(self.ema_decay, dtype), ops.cast(0.0, dtype))
+
+    def _apply_weight_decay(self, variables):
+        pass  # `descend` does it, with the factors.
+
+    def apply(self, grads, trainable_variables=None):
+        variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
+        if not self.built:
+            with keras.name_scope(self.name, caller=self):
+                self.build(variables)
+        grads = summed_over_replicas(list(grads))
+        if self.accumulation_steps == 1:
+            super().apply(grads, variables)
+        else:
+            tf.__internal__.distribute.interim.maybe_merge_call(
+                self._accumulate, self._distribution_strategy, grads, variables
+            )
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return list(grads_and_vars)  # `apply` did it, before anything that isn't linear.
+
+    def _accumulate(self, strategy, grads, variables):
+        # A branch may not call `merge_call` within a replica, so the decision is taken outside of all of them.
+        given = [(variable, grad) for variable, grad in zip(variables, grads, strict=True) if grad is not None]
+        sums = [self._sums[self._get_variable_index(variable)].value for variable, _ in given]
+        for total, (_, grad) in zip(sums, given, strict=True):
+            strategy.extended.update(total, _add, args=(grad,), group=False)
+        self._batches.value.assign_add(1)
+
+        def apply_mean():
+            means = [total / self.accumulation_steps for total in sums]
+            super(Optimizer, self).apply(means, [variable for variable, _ in given])
+
+        def update():
+            if tf.distribute.in_cross_replica_context():
+                strategy.extended.call_for_each_replica(apply_mean)
+            else:
+                apply_mean()
+            for total in sums:
+                strategy.extended.update(total, _clear, group=False)
+
+        ops.cond(self._batches.value % self.accumulation_steps == 0, update, lambda: None)
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("use_ema", "ema_momentum", "ema_overwrite_frequency", "gradient_accumulation_steps"):
+            del config[name]
+        for name in ("learning_rate_factors", "weight_decay_factors"):
+            factors = getattr(self, name)
+            config[name] = None if factors is None else list(factors)
+        for name in ("accumulation_steps", "ema_decay", "ema_warmup"):
+            config[name] = getattr(self, name)
+        return config
+
+
+def _as_tuple(factors):
+    return None if factors is None else tuple(float(factor) for factor in factors)
+
+
+def _add(variable, value):
+    variable.assign_add(tf.convert_to_tensor(value))
+
+
+def _clear(variable):
+    variable.assign(tf.zeros_like(variable))
+
+
+def summed_over_replicas(grads: list) -> list:
+    """Each replica's gradients, of which some may be None, as their sum over all replicas."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return grads
+    summed = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, [grad for grad in grads if grad is not None]))
+    return [None if grad is None else next(summed) for grad in grads]
+
+
+def norm(tensor):
+    """The Euclidean norm over all axes, however many there are."""
+    return ops.sqrt(ops.sum(ops.square(tensor)))
+
+
+def norm_ratio(numerator, denominator):
+    """The ratio of two norms, or 1 where one of them is 0."""
+    both = ops.logical_and(numerator > 0, denominator > 0)
+    return ops.where(both, numerator / ops.where(both, denominator, 1.0), 1.0)

@@ -1,0 +1,109 @@
+"""Losses of the published recipes that Keras lacks. Softmax cross-entropy with label smoothing it has."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class SigmoidCrossentropy(keras.losses.Loss):
+    """Binary cross-entropy of each class by itself, for one-hot, multi-hot or mixed targets (batch, classes).
+
+    - DeiT III (arXiv 2204.07118): `SigmoidCrossentropy(threshold=0.0)`, so that both classes of a mixed
+      image count in full, and the mean over classes.
+    - EfficientViT (arXiv 2205.14756): `SigmoidCrossentropy(label_smoothing=0.1)`.
+    - ImageNet-21k and JFT (arXiv 2010.11929, 2106.10270): `SigmoidCrossentropy(sum_over_classes=True)`, with the
+      bias of the classifier starting near to minus the logarithm of the number of classes.
+
+    Args:
+        from_logits: Whether the scores are logits rather than the sigmoid's results.
+        threshold: Targets above it become 1 and the others 0, before smoothing; None leaves them as they are.
+        label_smoothing: Part of each image's targets that is spread over all classes, in [0, 1).
+        sum_over_classes: Add up the classes rather than take their mean.
+        reduction: Over the images, as in Keras.
+        name: Name of the loss.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = True,
+        threshold: float | None = None,
+        label_smoothing: float = 0.0,
+        sum_over_classes: bool = False,
+        reduction: str = "sum_over_batch_size",
+        name: str = "sigmoid_crossentropy",
+        dtype: str | None = None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is at least 0 and below 1; received {label_smoothing}.")
+        self.from_logits = from_logits
+        self.threshold = threshold
+        self.label_smoothing = label_smoothing
+        self.sum_over_classes = sum_over_classes
+
+    def call(self, y_true, y_pred):
+        if self.threshold is not None:
+            y_true = ops.cast(y_true > self.threshold, y_pred.dtype)
+        if self.label_smoothing:
+            y_true = y_true * (1.0 - self.label_smoothing) + self.label_smoothing / y_true.shape[-1]
+        losses = ops.binary_crossentropy(y_true, y_pred, from_logits=self.from_logits)
+        return ops.sum(losses, axis=-1) if self.sum_over_classes else ops.mean(losses, axis=-1)
+
+    def get_config(self):
+        return {
+            "from_logits": self.from_logits,
+            "threshold": self.threshold,
+            "label_smoothing": self.label_smoothing,
+            "sum_over_classes": self.sum_over_classes,
+            "reduction": self.reduction,
+            "name": self.name,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class DistillationLoss(keras.losses.Loss):
+    """How far a student's logits (batch, classes) are from its teacher's, which take the place of the targets.
+
+    DeiT (Touvron et al., arXiv 2012.12877), equations 2 and 3:
+
+    - "hard": cross-entropy of the student and the teacher's most likely class.
+    - "soft": temperature ** 2 * KL(softmax(teacher / temperature), softmax(student / temperature)), as in the paper.
+      DeiT's code divides by the number of classes besides.
+
+    Args:
+        kind: "hard" or "soft".
+        temperature: Of "soft".
+        reduction: Over the images, as in Keras.
+        name: Name of the loss.
+    """
+
+    def __init__(
+        self,
+        kind: str = "hard",
+        temperature: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str = "distillation_loss",
+        dtype: str | None = None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if kind not in ("hard", "soft"):
+            raise ValueError(f"kind is 'hard' or 'soft'; received {kind!r}.")
+        if temperature <= 0:
+            raise ValueError(f"temperature is above 0; received {temperature}.")
+        self.kind = kind
+        self.temperature = temperature
+
+    def call(self, y_true, y_pred):
+        if self.kind == "hard":
+            return ops.sparse_categorical_crossentropy(ops.argmax(y_true, axis=-1), y_pred, from_logits=True)
+        teacher = ops.log_softmax(y_true / self.temperature)
+        student = ops.log_softmax(y_pred / self.temperature)
+        return self.temperature**2 * ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+
+    def get_config(self):
+        return {
+            "kind": self.kind,
+            "temperature": self.temperature,
+            "reduction": self.reduction,
+            "name": self.name,
+        }

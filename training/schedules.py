@@ -1,0 +1,153 @@
+"""Learning rates of the published recipes, as functions of the step alone, so that a training can be continued."""
+
+import math
+
+import keras
+from keras import ops
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `learning_rate`, then the decay of a subclass, which begins when the warm-up ends.
+
+    Steps are updates of the weights, counted from 0. After `total_steps` the rate stays where it ended.
+
+    Args:
+        learning_rate: The highest one, reached at the end of the warm-up.
+        total_steps: Steps of the warm-up and the decay together.
+        warmup_steps: Steps of the warm-up.
+        warmup_learning_rate: Rate of the first step, where there is a warm-up.
+
+    Raises:
+        ValueError: The warm-up does not end before the training does, or a rate is negative.
+    """
+
+    def __init__(
+        self, learning_rate: float, total_steps: int, warmup_steps: int = 0, *, warmup_learning_rate: float = 0.0
+    ):
+        super().__init__()
+        if not 0 <= warmup_steps < total_steps:
+            raise ValueError(
+                "The warm-up is at least 0 steps and shorter than the training; "
+                f"received {warmup_steps} of {total_steps} steps."
+            )
+        if min(learning_rate, warmup_learning_rate) < 0:
+            raise ValueError(
+                "Learning rates are at least 0; "
+                f"received learning_rate={learning_rate}, warmup_learning_rate={warmup_learning_rate}."
+            )
+        self.learning_rate = learning_rate
+        self.total_steps = total_steps
+        self.warmup_steps = warmup_steps
+        self.warmup_learning_rate = warmup_learning_rate
+
+    def __call__(self, step):
+        done = ops.minimum(ops.cast(step, "float32"), self.total_steps) - self.warmup_steps
+        decayed = self.decayed(ops.maximum(done, 0.0))
+        if not self.warmup_steps:
+            return decayed
+        rise = (self.learning_rate - self.warmup_learning_rate) / self.warmup_steps
+        return ops.where(done < 0, self.learning_rate + rise * done, decayed)
+
+    def decayed(self, steps):
+        """The rate after a number of steps (float32) since the warm-up ended, at most those that remain."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return {
+            "learning_rate": self.learning_rate,
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "warmup_learning_rate": self.warmup_learning_rate,
+        }
+
+
+class _Falling(Schedule):
+    """Falls from the highest rate to `final_learning_rate`, which is its only further argument."""
+
+    def __init__(
+        self,
+        learning_rate: float,
+        total_steps: int,
+        warmup_steps: int = 0,
+        *,
+        warmup_learning_rate: float = 0.0,
+        final_learning_rate: float = 0.0,
+    ):
+        super().__init__(learning_rate, total_steps, warmup_steps, warmup_learning_rate=warmup_learning_rate)
+        if not 0 <= final_learning_rate <= learning_rate:
+            raise ValueError(
+                "The final learning rate is at least 0 and at most the highest one; "
+                f"received final_learning_rate={final_learning_rate}, learning_rate={learning_rate}."
+            )
+        self.final_learning_rate = final_learning_rate
+
+    def decayed(self, steps):
+        part = self.remaining(steps / (self.total_steps - self.warmup_steps))
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * part
+
+    def remaining(self, progress):
+        """From progress in [0, 1] to the part of the fall that is still to come, 1 to 0."""
+        raise NotImplementedError
+
+    def get_config(self):
+        return {**super().get_config(), "final_learning_rate": self.final_learning_rate}
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Cosine(_Falling):
+    """Half a cosine from the highest rate to `final_learning_rate` (SGDR, arXiv 1608.03983, without restarts)."""
+
+    def remaining(self, progress):
+        return 0.5 * (1.0 + ops.cos(math.pi * progress))
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Linear(_Falling):
+    """A straight line from the highest rate to `final_learning_rate`."""
+
+    def remaining(self, progress):
+        return 1.0 - progress
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class InverseSquareRoot(Schedule):
+    """learning_rate / sqrt(1 + steps / timescale), with a linear cool-down to zero at the end.
+
+    "Scaling Vision Transformers" (arXiv 2106.04560, section 3.5): until the cool-down begins, the rate does not
+    depend on how long the training will be, so that one training gives models of several lengths.
+
+    Args:
+        timescale: Steps after the warm-up in which the rate falls to 1 / sqrt(2).
+        cooldown_steps: Steps at the end in which the rate falls to 0 besides.
+
+    The other arguments are those of every schedule here.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        total_steps: int,
+        warmup_steps: int = 0,
+        *,
+        warmup_learning_rate: float = 0.0,
+        timescale: int = 10_000,
+        cooldown_steps: int = 0,
+    ):
+        super().__init__(learning_rate, total_steps, warmup_steps, warmup_learning_rate=warmup_learning_rate)
+        if timescale < 1 or not 0 <= cooldown_steps <= total_steps - warmup_steps:
+            raise ValueError(
+                f"The timescale is at least 1 step and the cool-down at most the {total_steps - warmup_steps} steps "
+                f"after the warm-up; received timescale={timescale}, cooldown_steps={cooldown_steps}."
+            )
+        self.timescale = timescale
+        self.cooldown_steps = cooldown_steps
+
+    def decayed(self, steps):
+        rate = self.learning_rate / ops.sqrt(1.0 + steps / self.timescale)
+        if not self.cooldown_steps:
+            return rate
+        left = self.total_steps - self.warmup_steps - steps
+        return rate * ops.minimum(1.0, left / self.cooldown_steps)
+
+    def get_config(self):
+        return {**super().get_config(), "timescale": self.timescale, "cooldown_steps": self.cooldown_steps}
