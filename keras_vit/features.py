@@ -56,13 +56,11 @@ def patch_grid(model: keras.Model) -> PatchGrid:
 
 
 def blocks_of(model: keras.Model) -> list[keras.layers.Layer]:
-    """The blocks of a model, in order: composites of composites whose output is a sequence or a map."""
+    """The blocks of a model, in order: composites of composites that give a map or the tokens of all patches."""
     return [
         layer
-        for layer in as_functional(model).layers
-        if isinstance(layer, Composite)
-        and any(isinstance(part, Composite) for part in layer.parts().values())
-        and len(_feature(model, layer).shape) >= 3
+        for layer, _ in _maps(as_functional(model))
+        if any(isinstance(part, Composite) for part in layer.parts().values())
     ]
 
 
@@ -127,19 +125,29 @@ def _feature(model, layer):
     return next((tensor for tensor in outputs if len(tensor.shape) == 4), outputs[0])
 
 
-def _pyramid(model):
-    height = model.inputs[0].shape[1]
-    last = {}
+def _maps(model):
+    """The composite layers of a model whose output has a place in the image, each with that output."""
+    try:
+        patches = patch_grid(model)
+    except NoSuchPart:
+        patches = None
     for layer in model.layers:
         if isinstance(layer, Composite):
             tensor = _feature(model, layer)
-            if len(tensor.shape) == 4:
-                rows = tensor.shape[1]
-            elif len(tensor.shape) == 3:
-                rows = patch_grid(model).rows
-            else:
-                continue
-            last[round(height / rows)] = tensor
+            rank = len(tensor.shape)
+            if rank == 4 or (rank == 3 and patches and tensor.shape[1] >= patches.rows * patches.columns):
+                yield layer, tensor
+
+
+def _pyramid(model):
+    last = {}
+    stride, rows = 1, model.inputs[0].shape[1]
+    for _, tensor in _maps(model):
+        # A stride is a product of whole steps, even where an odd map is halved and its half rounded up.
+        now = tensor.shape[1] if len(tensor.shape) == 4 else patch_grid(model).rows
+        stride = stride * round(rows / now) if now <= rows else stride // round(now / rows)
+        rows = now
+        last[stride] = tensor
     pyramid = {f"stride_{stride}": last[stride] for stride in sorted(last) if stride > 1}
     if not pyramid:
         raise NoSuchPart(

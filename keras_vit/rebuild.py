@@ -2,8 +2,9 @@
 
 A layer whose configuration or weights depend on the size of the image says so by one or both of these methods:
 
-- `config_at(old_image, new_image)` gives its configuration in the same model for another size of the image; both are
-  (height, width) in pixels. A composite may have it too.
+- `config_at(input_shape, old_image, new_image)` gives its configuration in the same model at another size. The shape is
+  that of its input there, with the batch; the images are (height, width) in pixels, for a layer whose input does not
+  show its grid. A composite that is told the size of its map has this too.
 - `weights_from(old)` is called on the layer at the new size, when it is built, and gives its weights by name, as NumPy
   arrays, from those of the layer at the old size.
 
@@ -53,6 +54,7 @@ def resize_model(model: keras.Model, input_shape: tuple[int, int, int]) -> keras
                 variable.assign(values[variable.name])
         else:
             _copy(name, before, after)
+    _check_by_running(resized)
     return resized
 
 
@@ -104,22 +106,21 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
 
 
 def _resized(model, shape, old_image, new_image):
-    nested = {}
+    changed = {}  # By name: what depends on the shape of its input, made when that is known.
 
     def make(operation):
-        if isinstance(operation, keras.Model):
-            return operation  # It is resized when its input's shape is known.
-        if hasattr(operation, "config_at"):
-            return type(operation).from_config(operation.config_at(old_image, new_image))
-        return copy(operation)
+        return operation if _depends_on_size(operation) else copy(operation)
 
     def call(operation, *args, **kwargs):
-        if isinstance(operation, keras.Model):
-            if operation.name not in nested:
-                nested[operation.name] = _resized(as_functional(operation), args[0].shape, old_image, new_image)
-            operation = nested[operation.name]
+        if _depends_on_size(operation) and operation.name not in changed:
+            input_shape = tuple(args[0].shape)
+            if isinstance(operation, keras.Model):
+                changed[operation.name] = _resized(as_functional(operation), input_shape, old_image, new_image)
+            else:
+                config = operation.config_at(input_shape, old_image, new_image)
+                changed[operation.name] = type(operation).from_config(config)
         try:
-            return operation(*args, **kwargs)
+            return changed.get(operation.name, operation)(*args, **kwargs)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{model.name!r} cannot take images of {new_image[0]} x {new_image[1]}: its layer {operation.name!r} "
@@ -130,6 +131,22 @@ def _resized(model, shape, old_image, new_image):
         return keras.Input(batch_shape=shape, dtype=tensor.dtype, name=tensor.name)
 
     return _clone(model, keras.tree.map_structure(resized_input, model.input), make, call)
+
+
+def _depends_on_size(operation):
+    return isinstance(operation, keras.Model) or hasattr(operation, "config_at")
+
+
+def _check_by_running(model):
+    """A layer that states its output's shape without looking at its input fails only when it computes."""
+    tensor = model.inputs[0]
+    try:
+        model(keras.ops.zeros((1, *tensor.shape[1:]), tensor.dtype), training=False)
+    except Exception as error:  # Of a kind of the backend's own.
+        raise ValueError(
+            f"{model.name!r} cannot take images of {tensor.shape[1]} x {tensor.shape[2]}: some layer of it holds "
+            f"another size in its configuration and has no `config_at`, see keras_vit.rebuild. {error}"
+        ) from error
 
 
 def _clone(model: keras.Model, inputs, make: Callable, call: Callable) -> keras.Model:

@@ -73,6 +73,24 @@ def test_the_pyramid_of_a_convolutional_network():
     assert [block.name for block in blocks_of(model)] == ["stage_1", "stage_2", "stage_3"]
 
 
+def test_strides_of_odd_maps():
+    # 7 pixels are halved to 4, then to 2 and to 1: strides of 2, 4 and 8, not of 7 / 4, 7 / 2 and 7.
+    pyramid = keras_vit.feature_extractor(convnet((7, 7, 3)), "pyramid").output
+    assert {name: map.shape[1] for name, map in pyramid.items()} == {"stride_2": 4, "stride_4": 2, "stride_8": 1}
+
+
+def test_tokens_beside_the_maps_are_no_block():
+    images = keras.Input((16, 24, 3))
+    tokens = keras_vit.layers.PatchEmbedding(12, 8, name="patch_embedding")(images)
+    few = keras.layers.Cropping1D((0, 4))(tokens)
+    model = keras.Model(images, keras_vit.layers.TransformerBlock(12, 2, 24, name="former")(few))
+    assert blocks_of(model) == []
+    features = keras_vit.feature_extractor(model, "former", layout="tokens")
+    assert features.output["former"].shape == (None, 2, 12)
+    with pytest.raises(NoSuchPart, match="2 tokens are fewer than the 2 x 3 patches"):
+        keras_vit.feature_extractor(model, "former")
+
+
 def test_weights_are_shared_and_the_model_is_left_as_it_was(tmp_path):
     model = vit()
     before = model(IMAGES)

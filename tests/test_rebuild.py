@@ -147,7 +147,7 @@ def test_weights_that_depend_on_the_size_in_an_unknown_way():
 
 @keras.saving.register_keras_serializable("tests")
 class RowScale(keras.layers.Layer):
-    """One learned factor a row of the map, which says how it is carried over: by repeating."""
+    """One learned factor a row of the map, which is carried over by repeating."""
 
     def __init__(self, rows, **kwargs):
         super().__init__(**kwargs)
@@ -157,24 +157,39 @@ class RowScale(keras.layers.Layer):
         self.factor = self.add_weight(name="factor", shape=(1, self.rows, 1, 1), initializer="ones")
 
     def call(self, inputs):
-        return inputs * self.factor
+        return keras.ops.reshape(inputs, (-1, self.rows, *inputs.shape[2:])) * self.factor
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
 
     def get_config(self):
         return {**super().get_config(), "rows": self.rows}
 
-    def config_at(self, old_image, new_image):
-        return {**self.get_config(), "rows": self.rows * new_image[0] // old_image[0]}
+
+@keras.saving.register_keras_serializable("tests")
+class ResizableRowScale(RowScale):
+    def config_at(self, input_shape, old_image, new_image):
+        return {**self.get_config(), "rows": input_shape[1]}
 
     def weights_from(self, old):
         return {"factor": np.repeat(np.asarray(old.factor), self.rows // old.rows, axis=1)}
 
 
-def test_a_layer_may_say_how_it_is_carried_over():
+def row_scaled(layer):
     inputs = keras.Input((4, 4, 3))
-    model = keras.Model(inputs, RowScale(2)(keras.layers.AveragePooling2D(2)(inputs)))
+    model = keras.Model(inputs, layer(2)(keras.layers.AveragePooling2D(2)(inputs)), name="rows")
     model.layers[-1].factor.assign(np.reshape([2.0, 5.0], (1, 2, 1, 1)))
-    resized = keras_vit.resize_model(model, (8, 4, 3))
+    return model
+
+
+def test_a_layer_may_say_how_it_is_carried_over():
+    resized = keras_vit.resize_model(row_scaled(ResizableRowScale), (8, 4, 3))
     np.testing.assert_array_equal(np.ravel(resized.layers[-1].factor), [2, 2, 5, 5])
+
+
+def test_a_layer_that_holds_the_old_size_is_found():
+    with pytest.raises(ValueError, match="'rows' cannot take images of 6 x 4: some layer of it holds another size"):
+        keras_vit.resize_model(row_scaled(RowScale), (6, 4, 3))
 
 
 def test_a_new_head():

@@ -76,7 +76,7 @@ class PositionEmbedding(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), "grid": self.grid, "kind": self.kind, "resizing": self.resizing}
 
-    def config_at(self, old_image: tuple[int, int], new_image: tuple[int, int]) -> dict:
+    def config_at(self, input_shape: tuple, old_image: tuple[int, int], new_image: tuple[int, int]) -> dict:
         """The configuration for another size of the image, see `keras_vit.rebuild`."""
         grid = [side * new // old for side, old, new in zip(self.grid, old_image, new_image, strict=True)]
         return {**self.get_config(), "grid": grid}
