@@ -13,7 +13,7 @@ from keras_vit.layers.former_to_mobile import FormerToMobile
 from keras_vit.layers.hard_sigmoid import HardSigmoid
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.learned_tokens import LearnedTokens
-from keras_vit.layers.matmul import MatMul
+from keras_vit.layers.matmul import FloatMatMul, MatMul
 from keras_vit.layers.mlp import MLP
 from keras_vit.layers.mobile_bottleneck import DownsamplingBottleneck, LiteBottleneck, MobileBottleneck
 from keras_vit.layers.mobile_former_block import MobileFormerBlock
@@ -34,6 +34,7 @@ __all__ = [
     "DownsamplingBottleneck",
     "DropPath",
     "DynamicReLU",
+    "FloatMatMul",
     "Former",
     "FormerToMobile",
     "HardSigmoid",
