@@ -16,7 +16,7 @@ from keras_vit.missing import needs
 PRODUCT = "PRODUCT"  # Any of these.
 _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 # These only move numbers, so where int8 operations alone use the result they can move int8 ones.
-_LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD")
+_LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD", "STRIDED_SLICE", "SLICE")
 
 Range = tuple[float, float]
 
@@ -59,6 +59,7 @@ def quantize_operations(float_file: bytes, layers: dict[str, Int8Operation | Non
             ranges.setdefault(op.inputs[0].name, ranges[op.outputs[0].name])
     for op in reversed(moving):
         _agree(ranges, op.outputs[0].name, ranges[op.inputs[0].name], "layout")
+    _give_sources_ranges(graph.operators, int8, ranges)
 
     def entries(qtyping):
         # Asymmetric by name; what makes a grid symmetric is its range, see below.
@@ -174,6 +175,18 @@ def _layout_between(operators: list[Operator], int8: dict[str, Operator]) -> lis
         if op.name in _LAYOUT and after and all(user in int8 or user in moving for user in after):
             moving[name] = op
     return list(moving.values())
+
+
+def _give_sources_ranges(operators: list[Operator], int8: dict[str, Operator], ranges: dict[str, Range]) -> None:
+    """The range of each input that is moved in float, for other users' sake: that of the int8 numbers it began as."""
+    made_by = {tensor.name: op for op in operators for tensor in op.outputs}
+    for op in int8.values():
+        for tensor in _activations(op):
+            source = tensor
+            while source.name not in ranges and source.name in made_by and made_by[source.name].name in _LAYOUT:
+                source = made_by[source.name].inputs[0]
+            if source.name in ranges:
+                ranges.setdefault(tensor.name, ranges[source.name])
 
 
 def _activations(op: Operator) -> list[Tensor]:

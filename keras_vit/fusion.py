@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_vit.graph import consumers, flatten, inputs_of, is_called_once, producer, rebuild
+from keras_vit.graph import consumers, flatten, inputs_of, is_called_once, producer, rebuild, remade
 from keras_vit.layers import (
     ClassToken,
     DropPath,
@@ -36,6 +36,7 @@ def fuse(model: keras.Model) -> keras.Model:
     - A LayerNorm takes the mean off its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms look at it, those layers are made to give outputs of mean zero, and the
       norm need not. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
+    - A depthwise convolution that multiplies few channels becomes two steps, see `_split_multipliers`.
     - A dense layer that sees nothing but learned tokens gives learned tokens.
     - Dropout and stochastic depth, which do nothing in inference, are taken out.
     - Mixed precision becomes that of the weights, float32.
@@ -53,6 +54,7 @@ def fuse(model: keras.Model) -> keras.Model:
     flat = _without(flat, _fold_ahead(flat, weights, changes))
     _fold_means(flat, weights, changes)
     constant = _fold_tokens(flat, weights)
+    repeats = _split_multipliers(flat, weights, changes)
 
     def make(layer):
         if layer.name in constant:
@@ -61,7 +63,12 @@ def fuse(model: keras.Model) -> keras.Model:
             {**layer.get_config(), "dtype": layer.variable_dtype, **changes.get(layer.name, {})}
         )
 
-    fused = rebuild(flat, make)
+    def call(layer, inputs, *args, **kwargs):
+        if layer.name in repeats:
+            inputs = keras.layers.Conv2D(**repeats[layer.name], dtype=layer.variable_dtype)(inputs)
+        return layer(inputs, *args, **kwargs)
+
+    fused = remade(flat, make, call)
     for layer in fused.layers:
         for variable in layer.weights:
             variable.assign(weights[layer.name][variable.name])
@@ -184,6 +191,41 @@ def _fold_tokens(flat, weights):
                 weights[dense.name] = {"tokens": projected}
                 constant.add(dense.name)
     return constant
+
+
+# Up to this many channels, repeating them costs less than it saves, by measurements from 7 x 7 to 112 x 112.
+_REPEATED_AT_MOST = 192
+
+
+def _split_multipliers(flat, weights, changes):
+    """Repeats each channel before a depthwise convolution with several outputs a channel, which then has one for each.
+
+    The CPU delegate has a fast kernel for one output a channel alone; the others it computes as grouped convolutions
+    with a group for each channel, two to four times slower. The repeating is a pointwise convolution with a kernel of
+    zeros and ones, which is exact in int8 too.
+
+    Returns the settings of that convolution by name of the depthwise one.
+    """
+    repeats = {}
+    for layer in flat.layers:
+        if not _is_depthwise(layer) or layer.depth_multiplier == 1 or layer.strides != (1, 1):
+            continue
+        kernel = weights[layer.name]["kernel"]
+        height, width, channels, multiplier = kernel.shape
+        outputs, name = channels * multiplier, f"{layer.name}.repeat"
+        if outputs <= _REPEATED_AT_MOST and is_called_once(layer):
+            weights[layer.name]["kernel"] = kernel.reshape(height, width, outputs, 1)
+            changes.setdefault(layer.name, {})["depth_multiplier"] = 1
+            ones = np.repeat(np.eye(channels, dtype=kernel.dtype), multiplier, axis=1)
+            weights[name] = {"kernel": ones.reshape(1, 1, channels, outputs)}
+            repeats[layer.name] = {
+                "filters": outputs,
+                "kernel_size": 1,
+                "use_bias": False,
+                "trainable": False,
+                "name": name,
+            }
+    return repeats
 
 
 def _stream(start, uses):

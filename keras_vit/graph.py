@@ -86,15 +86,24 @@ def rebuild(
         call: (layer, *args, **kwargs) -> output tensors, in place of calling the layer; may leave it out or put others
             around it.
     """
+    rebuilt = remade(flat, make, call)
+    copy_weights({layer.name: layer for layer in flat.layers}, rebuilt)
+    return rebuilt
+
+
+def remade(
+    flat: keras.Model,
+    make: Callable[[keras.layers.Layer], keras.layers.Layer] | None = None,
+    call: Callable | None = None,
+) -> keras.Model:
+    """`rebuild` without the weights: they are new."""
 
     def clone(operation):
         if make is not None and isinstance(operation, keras.layers.Layer):
             return make(operation)
         return copy(operation)
 
-    rebuilt = keras.models.clone_model(flat, clone_function=clone, call_function=call)
-    copy_weights({layer.name: layer for layer in flat.layers}, rebuilt)
-    return rebuilt
+    return keras.models.clone_model(flat, clone_function=clone, call_function=call)
 
 
 def copy(operation):

@@ -175,3 +175,57 @@ class TestBatchNorm:
 
     def test_over_another_axis_it_stays(self):
         self.check(keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization(axis=1), left=1)
+
+
+def random_weights(built):
+    random = np.random.default_rng(1)
+    for variable in built.weights:
+        variable.assign(random.normal(size=variable.shape))
+    return built
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [
+        lambda: keras.layers.Dense(4, use_bias=False),
+        lambda: keras.layers.Dense(4),
+        lambda: keras.layers.Conv2D(4, 3, use_bias=False),
+        lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2, use_bias=False),
+    ],
+)
+def test_a_constant_behind_a_linear_layer_goes_into_its_bias(linear):
+    image = keras.Input((6, 6, 3))
+    original = random_weights(
+        keras.Model(image, keras_vit.layers.Scale(0.5)(keras_vit.layers.Shift(3.0)(linear()(image))))
+    )
+    folded = keras_vit.fuse(original)
+    assert len(folded.layers) == 2
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
+    np.testing.assert_allclose(folded(x), original(x), rtol=1e-5, atol=1e-5)
+
+
+def test_learned_tokens_are_projected_once():
+    image = keras.Input((6,))
+    tokens = keras_vit.layers.LearnedTokens(3, 4)(image)
+    projected = keras.layers.Dense(5, name="projected")(tokens)
+    activated = keras.layers.Dense(5, activation="relu", name="activated")(tokens)
+    original = random_weights(keras.Model(image, [tokens, projected, activated]))
+    folded = keras_vit.fuse(original)
+    assert isinstance(folded.get_layer("projected"), keras_vit.layers.LearnedTokens)
+    assert isinstance(folded.get_layer("activated"), keras.layers.Dense)
+    for given, expected in zip(folded(np.ones((2, 6))), original(np.ones((2, 6))), strict=True):
+        np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "strides", "split"), [(8, 1, True), (8, 2, False), (100, 1, False)])
+def test_a_depthwise_convolution_that_multiplies_few_channels_is_split(channels, strides, split):
+    image = keras.Input((5, 6, channels))
+    depthwise = keras.layers.DepthwiseConv2D(3, strides, "same", depth_multiplier=3, name="depthwise")
+    original = random_weights(keras.Model(image, depthwise(image)))
+    folded = keras_vit.fuse(original)
+    assert folded.get_layer("depthwise").depth_multiplier == (1 if split else 3)
+    assert [layer.name for layer in folded.layers[1:-1]] == (["depthwise.repeat"] if split else [])
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, channels)).astype("float32")
+    np.testing.assert_allclose(folded(x), original(x), rtol=1e-5, atol=1e-5)
+    # What training with int8's rounding makes of it stays a depthwise convolution.
+    assert len(folded.trainable_weights) == len(original.trainable_weights)

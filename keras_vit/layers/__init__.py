@@ -21,7 +21,7 @@ from keras_vit.layers.inverted_residual import InvertedResidual
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.learned_tokens import LearnedTokens
 from keras_vit.layers.linear_attention import LinearAttention
-from keras_vit.layers.matmul import MatMul
+from keras_vit.layers.matmul import FloatMatMul, MatMul
 from keras_vit.layers.mlp import MLP
 from keras_vit.layers.mobile_bottleneck import DownsamplingBottleneck, LiteBottleneck, MobileBottleneck
 from keras_vit.layers.mobile_former_block import MobileFormerBlock
@@ -60,6 +60,7 @@ __all__ = [
     "DropPath",
     "DynamicReLU",
     "EfficientViTBlock",
+    "FloatMatMul",
     "Fold",
     "Former",
     "FormerToMobile",

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vit.layers.position_embedding import resize_positions
+
 
 @keras.saving.register_keras_serializable("keras_vit")
 class AttentionBias(keras.layers.Layer):
@@ -41,6 +43,11 @@ class AttentionBias(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def weights_from(self, old: "AttentionBias") -> dict[str, np.ndarray]:
+        """The table of the same layer with another window, resized to this one's, see `keras_vit.rebuild`."""
+        table = ops.convert_to_numpy(old.table)[None, :, None]
+        return {"table": resize_positions(table, old.window, self.window)[0, :, 0]}
 
     def get_config(self):
         return {**super().get_config(), "window": self.window}

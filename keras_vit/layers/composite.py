@@ -32,6 +32,11 @@ class Composite(keras.layers.Layer):
         """The layers it is made of, by the name of the attribute that holds them."""
         return {name: part for name, part in vars(self).items() if isinstance(part, keras.layers.Layer)}
 
+    def config_at(self, input_shape: tuple, *_) -> dict:
+        """The configuration for another size of the image, see `keras_vit.rebuild`: a map's size is its input's."""
+        config = self.get_config()
+        return {**config, "size": tuple(input_shape[1:3])} if "size" in config else config
+
     def __call__(self, *args, **kwargs):
         if getattr(_mode, "open", False):
             return self.call(*args, **kwargs)

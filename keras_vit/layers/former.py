@@ -7,7 +7,7 @@ from keras_vit.layers.drop_path import DropPath
 from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.linear import linear
-from keras_vit.layers.matmul import MatMul
+from keras_vit.layers.matmul import FloatMatMul
 from keras_vit.layers.scale import Scale
 
 
@@ -39,11 +39,11 @@ class Former(Composite):
         dtype = self.dtype_policy
         self.query = linear(dim, dtype, "query")
         self.scale = Scale((dim // num_heads) ** -0.5, dtype=dtype, name="scale")
-        self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
+        self.scores = FloatMatMul(transpose_b=True, dtype=dtype, name="scores")
         self.softmax = keras.layers.Activation(
             "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
         )
-        self.context = MatMul(dtype=dtype, name="context")
+        self.context = FloatMatMul(dtype=dtype, name="context")
         self.projection = linear(dim, dtype, "projection")
         self.drop_path = DropPath(drop_path_rate, dtype=dtype, name="drop_path")
         self.add1 = keras.layers.Add(dtype=dtype, name="add1")

@@ -7,7 +7,7 @@ from keras_vit.layers.composite import Composite
 from keras_vit.layers.drop_path import DropPath
 from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.linear import linear
-from keras_vit.layers.matmul import MatMul
+from keras_vit.layers.matmul import FloatMatMul
 from keras_vit.layers.scale import Scale
 from keras_vit.layers.softmax import RowSoftmax
 
@@ -40,9 +40,9 @@ class FormerToMobile(Composite):
         self.key = linear(channels, dtype, "key")
         self.scale = Scale((channels // num_heads) ** -0.5, dtype=dtype, name="scale")
         self.value = linear(channels, dtype, "value")
-        self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
+        self.scores = FloatMatMul(transpose_b=True, dtype=dtype, name="scores")
         self.softmax = RowSoftmax(dtype=dtype.name, name="softmax")
-        self.context = MatMul(dtype=dtype, name="context")
+        self.context = FloatMatMul(dtype=dtype, name="context")
         self.drop_path = DropPath(drop_path_rate, dtype=dtype, name="drop_path")
         self.add = keras.layers.Add(dtype=dtype, name="add")
 

@@ -1,19 +1,10 @@
-"""The product of two activations, as a layer, so that quantization and cost counting see it."""
+"""Products of two activations, as layers, so that quantization and cost counting see them."""
 
 import keras
 from keras import ops
 
 
-@keras.saving.register_keras_serializable("keras_vit")
-class MatMul(keras.layers.Layer):
-    """Matrix product over the last two axes.
-
-    Args:
-        transpose_b: Whether the second operand is transposed first.
-
-    Inputs: a (..., m, k) and b (..., k, n), or (..., n, k) with `transpose_b`. Output: (..., m, n).
-    """
-
+class _Product(keras.layers.Layer):
     def __init__(self, transpose_b: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.transpose_b = transpose_b
@@ -26,3 +17,23 @@ class MatMul(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "transpose_b": self.transpose_b}
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class MatMul(_Product):
+    """Matrix product over the last two axes.
+
+    Args:
+        transpose_b: Whether the second operand is transposed first.
+
+    Inputs: a (..., m, k) and b (..., k, n), or (..., n, k) with `transpose_b`. Output: (..., m, n).
+    """
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class FloatMatMul(_Product):
+    """A `MatMul` that quantization leaves in float.
+
+    It is for products with a handful of rows or columns. They do so little with each number that int8 saves less time
+    than it takes to put a whole feature map on the int8 grid and the result back.
+    """

@@ -9,7 +9,7 @@ from keras_vit.layers.hard_sigmoid import HardSigmoid
 from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.linear import linear
-from keras_vit.layers.matmul import MatMul
+from keras_vit.layers.matmul import FloatMatMul
 from keras_vit.layers.scale import Scale
 
 
@@ -52,11 +52,11 @@ class MobileToFormer(Composite):
         dtype = self.dtype_policy
         self.query = linear(channels, dtype, "query")
         self.scale = Scale((channels // num_heads) ** -0.5, dtype=dtype, name="scale")
-        self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
+        self.scores = FloatMatMul(transpose_b=True, dtype=dtype, name="scores")
         self.softmax = keras.layers.Activation(
             "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
         )
-        self.context = MatMul(dtype=dtype, name="context")
+        self.context = FloatMatMul(dtype=dtype, name="context")
         self.gate = linear(channels, dtype, "gate")
         self.gate_activation = HardSigmoid(2.0, dtype=dtype, name="gate_activation")
         self.multiply = keras.layers.Multiply(dtype=dtype, name="multiply")

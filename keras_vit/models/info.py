@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_vit.graph import inputs_of, opened_up
-from keras_vit.layers import LinearAttention, MatMul
+from keras_vit.layers import FloatMatMul, LinearAttention, MatMul
 from keras_vit.models.registry import variant
 
 
@@ -28,7 +28,7 @@ def _macs(layer) -> int:
         return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel.shape[:-1])
     if isinstance(layer, LinearAttention):
         return layer.macs(inputs_of(layer)[0].shape)
-    if isinstance(layer, MatMul):
+    if isinstance(layer, (MatMul, FloatMatMul)):
         return math.prod(layer.output.shape[1:]) * inputs_of(layer)[0].shape[-1]
     return 0
 

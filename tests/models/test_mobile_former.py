@@ -221,7 +221,7 @@ def test_probabilities_by_default():
 
 def test_input_tensor_and_preprocessing():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
-    image = keras.Input((32, 32, 3))
+    image = keras.Input((32, 32, 3), name="pixels")
     model = tiny(input_tensor=keras.layers.Rescaling(0.5)(image), input_shape=None, include_preprocessing=True)
     normalized = (pixels / 2 / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(model(pixels), tiny()(normalized.astype("float32")), rtol=1e-4, atol=1e-4)
@@ -240,13 +240,14 @@ def test_stochastic_depth_rises_linearly_with_the_blocks_number():
     assert model.get_layer("bridge").drop_path.rate == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("settings", [{}, {"groups": 4, "drop_path_rate": 0.1, "dropout_rate": 0.2}])
-def test_training_saving_and_loading(settings, tmp_path):
-    model = tiny(**settings)
-    before = model.get_weights()
+def test_training_saving_and_loading(tmp_path):
+    model = tiny(groups=4, drop_path_rate=0.1, dropout_rate=0.2)
+    before = {variable.path: np.array(variable) for variable in model.weights}
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(IMAGES, np.arange(4), batch_size=2, verbose=0)
-    assert all(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True) if a.size > 1)
+    unmoved = {v.path for v in model.weights if np.array_equal(before[v.path], np.array(v))}
+    # A key's bias adds the same to a position's scores for all tokens, and the softmax over them takes it off again.
+    assert unmoved == {f"block_{i}/former_to_mobile/key/bias" for i in (1, 2, 3)}
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(IMAGES), model(IMAGES))
 
@@ -259,9 +260,8 @@ def test_mixed_precision():
     assert np.all(np.isfinite(given)) and np.max(np.abs(given - expected)) < 2e-2 * np.max(np.abs(expected))
 
 
-@pytest.mark.parametrize("groups", [1, 4])
-def test_folding(groups):
-    model = tiny(groups=groups, drop_path_rate=0.1)
+def test_folding():
+    model = tiny(groups=4, drop_path_rate=0.1)
     folded = keras_vit.fuse(model)
     assert relative_error(np.asarray(folded(IMAGES)), np.asarray(model(IMAGES))) < 1e-5
     kinds = [type(layer).__name__ for layer in folded.layers]
@@ -270,6 +270,8 @@ def test_folding(groups):
     assert kinds.count("Shift") == 6 and kinds.count("Scale") == 6 + 4
     # The first block's tokens are the same for every image, and so are their query and gate.
     assert kinds.count("LearnedTokens") == 3
+    # A depthwise convolution has several outputs a channel only where it has a stride or is wide.
+    assert {layer.strides for layer in folded.layers if getattr(layer, "depth_multiplier", 1) > 1} == {(2, 2)}
 
 
 def test_the_authors_weights_without_the_top_or_with_another(tmp_path):
@@ -287,10 +289,9 @@ def test_the_authors_weights_without_the_top_or_with_another(tmp_path):
 
 
 class TestOnADevice:
-    @pytest.mark.parametrize(("groups", "size"), [(1, 33), (4, 32)])
-    def test_a_small_model_is_one_partition(self, groups, size, tmp_path):
-        model = tiny(groups=groups, input_shape=(size, size, 3))
-        self.check(model, tmp_path, np.random.default_rng(0).normal(size=(4, size, size, 3)).astype("float32"))
+    def test_a_small_model_is_one_partition(self, tmp_path):
+        model = tiny(groups=4, input_shape=(33, 33, 3))
+        self.check(model, tmp_path, np.random.default_rng(0).normal(size=(4, 33, 33, 3)).astype("float32"))
 
     @pytest.mark.slow
     def test_294m_is_one_partition(self, tmp_path):
