@@ -48,6 +48,12 @@ CASES = [
         IMAGES,
     ),
     (layers.MobileViTV2Block, {"size": (8, 11), "channels": 3, "dim": 8, "depth": 1, "mlp_dim": 16}, IMAGES[:, :, 1:]),
+    (layers.MBConv, {"filters": 5, "input_channels": 3, "strides": 2, "fewer_norm": True}, IMAGES),
+    (layers.LinearAttention, {"epsilon": 1e-3}, rng.normal(size=(2, 3, 6, 5)).astype("float32")),
+    (layers.EfficientViTBlock, {"filters": 3, "head_dim": 3, "drop_path_rate": 0.1}, IMAGES),
+    (layers.AttentionBias, {"window": (1, 5)}, rng.normal(size=(2, 5, 5)).astype("float32")),
+    (layers.SandwichBlock, {"filters": 3, "num_heads": 3, "size": (8, 12), "window": 5, "key_dim": 4}, IMAGES),
+    (layers.SandwichDownsample, {"filters": 5, "input_channels": 3}, IMAGES),
 ]
 
 
