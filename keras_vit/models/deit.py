@@ -15,7 +15,7 @@ from keras_vit.layers import LayerNorm, TokenPooling
 from keras_vit.models.build import classifier, finished, image_input, logits, predictions
 from keras_vit.models.registry import register_variant
 from keras_vit.models.vit import embed, encode, pool
-from keras_vit.preprocessing import IMAGENET, normalize
+from keras_vit.preprocessing import IMAGENET, Statistics, normalize
 
 _STDDEV = 0.02  # Of the special tokens at the start.
 
@@ -38,7 +38,7 @@ def DeiT(
     num_heads: int = 12,
     mlp_dim: int | None = None,
     epsilon: float = 1e-6,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
@@ -69,7 +69,7 @@ def DeiT(
         mlp_dim: Hidden width of each MLP, 4 * width by default.
         epsilon: Of every LayerNorm.
         include_preprocessing: Whether the model takes images in [0, 255] and normalizes them by ImageNet's mean and
-            standard deviation itself.
+            standard deviation itself, or the `Statistics` by which it normalizes them instead.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
         dropout_rate: Dropout after the position embedding, the attention's projection and both layers of each MLP.
         attention_dropout_rate: Dropout of the attention probabilities.
@@ -85,7 +85,9 @@ def DeiT(
             f"received distilled={distilled} and include_top={include_top}."
         )
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = normalize(images, IMAGENET) if include_preprocessing else images
+    x = images
+    if include_preprocessing:
+        x = normalize(x, IMAGENET if include_preprocessing is True else include_preprocessing)
     x = embed(
         x,
         width,
@@ -160,7 +162,7 @@ def DeiT3(
     mlp_dim: int | None = None,
     epsilon: float = 1e-6,
     layer_scale: float = 1e-4,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
@@ -190,7 +192,7 @@ def DeiT3(
         epsilon: Of every LayerNorm.
         layer_scale: Initial value of the LayerScale on each branch.
         include_preprocessing: Whether the model takes images in [0, 255] and normalizes them by ImageNet's mean and
-            standard deviation itself.
+            standard deviation itself, or the `Statistics` by which it normalizes them instead.
         drop_path_rate: Stochastic depth of every block.
         dropout_rate: Dropout after the position embedding, the attention's projection and both layers of each MLP.
         attention_dropout_rate: Dropout of the attention probabilities.
@@ -201,7 +203,9 @@ def DeiT3(
     """
     _check_pooling(include_top, pooling)
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = normalize(images, IMAGENET) if include_preprocessing else images
+    x = images
+    if include_preprocessing:
+        x = normalize(x, IMAGENET if include_preprocessing is True else include_preprocessing)
     x = embed(
         x,
         width,
