@@ -20,7 +20,7 @@ MODELS = [
     ("mobilevit_s", "mobilevit_s"),
     ("mobilevitv2_050", "mobilevitv2_050"),
     ("mobilevitv2_100", "mobilevitv2_100"),
-    pytest.param("mobilevitv2_200", "mobilevitv2_200", marks=pytest.mark.slow),
+    ("mobilevitv2_200", "mobilevitv2_200"),
 ]
 
 
