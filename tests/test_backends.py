@@ -101,6 +101,28 @@ def test_efficientvit_gives_the_same_on_both_backends(family, tmp_path):
     assert relative_error(np.load(tmp_path / "jax.npy"), np.asarray(model(images(128)))) < 1e-5
 
 
+def mobilevits():
+    """What one small model of each version gives, with weights that are the same on every backend."""
+    random = np.random.RandomState(0)
+    # Few different shapes, since JAX compiles for each; the last two maps, 5 x 5 and 3 x 3, are odd.
+    sizes = dict(input_shape=(80, 80, 3), stem_channels=8, channels=(8,) * 5, dims=(8,) * 3, depths=(1, 1, 1))
+    outputs = []
+    for builder in (keras_vit.MobileViT, keras_vit.MobileViTV2):
+        model = builder(**sizes, expansion=2, include_top=False)
+        for weight in model.weights:
+            weight.assign(random.uniform(0.1, 0.3, weight.shape) * random.choice([-1, 1]) ** (len(weight.shape) > 1))
+        images = random.normal(size=(2, 80, 80, 3)).astype("float32")
+        outputs.append(model.predict(images, verbose=0).ravel())
+    return np.concatenate(outputs)
+
+
+def test_mobilevits_give_the_same_on_both_backends(tmp_path):
+    path = tmp_path / "jax.npy"
+    run("-c", f"import numpy; from tests.test_backends import mobilevits; numpy.save({str(path)!r}, mobilevits())")
+    expected = mobilevits()
+    assert np.ptp(expected) > 0.01 and relative_error(np.load(path), expected) < 1e-5
+
+
 def test_import_is_light_and_leaves_the_process_alone():
     script = (
         "import os, sys, keras; before = dict(os.environ);"

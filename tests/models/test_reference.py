@@ -31,6 +31,11 @@ MODELS = [
     ("efficientvit_b0", "efficientvit_b0", {}),
     ("efficientvit_b1", "efficientvit_b1", {}),
     ("efficientvit_l1", "efficientvit_l1", {}),
+    ("mobilevit_xxs", "mobilevit_xxs", {}),
+    ("mobilevit_xs", "mobilevit_xs", {}),
+    ("mobilevit_s", "mobilevit_s", {}),
+    ("mobilevitv2_050", "mobilevitv2_050", {}),
+    ("mobilevitv2_100", "mobilevitv2_100", {}),
 ]
 SLOW_MODELS = [
     ("vit_l16", "vit_large_patch16_224", {}),
@@ -40,6 +45,7 @@ SLOW_MODELS = [
     ("deit3_l16", "deit3_large_patch16_224", {}),
     *((name, name, {}) for name in (f"mobile_former_{size}m" for size in (52, 96, 151, 214, 508))),
     *((name, name, {}) for name in (f"efficientvit_{size}" for size in ("b2", "b3", "l2", "l3"))),
+    ("mobilevitv2_200", "mobilevitv2_200", {}),
 ]
 MODELS += [pytest.param(*model, marks=pytest.mark.slow) for model in SLOW_MODELS]
 
