@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 import keras_vit
+from tests.models.test_mobile_former import tiny
 from tests.reference import images, relative_error, timm_file
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +43,21 @@ def test_vit_gives_the_same_on_both_backends(tmp_path):
     model = keras_vit.ViT_Ti16(classifier_activation=None, weights=weights)
     assert keras.backend.backend() == "tensorflow"
     assert relative_error(np.load(tmp_path / "jax.npy"), np.asarray(model(images(224)))) < 1e-5
+
+
+def test_mobile_former_gives_the_same_on_both_backends(tmp_path):
+    model = tiny(groups=4)
+    model.save(tmp_path / "model.keras")
+    keras_vit.fuse(model).save(tmp_path / "folded.keras")
+    script = (
+        "import sys, keras, numpy, keras_vit; from tests.reference import images;"
+        "assert keras.backend.backend() == 'jax';"
+        "outputs = [keras.models.load_model(path)(images(32)) for path in sys.argv[2:]];"
+        "numpy.savez(sys.argv[1], *outputs)"
+    )
+    run("-c", script, *(str(tmp_path / name) for name in ("jax.npz", "model.keras", "folded.keras")))
+    for outputs in np.load(tmp_path / "jax.npz").values():
+        assert relative_error(outputs, np.asarray(model(images(32)))) < 1e-5
 
 
 def test_import_is_light_and_leaves_the_process_alone():
