@@ -13,6 +13,7 @@ import keras_vit
 from tests.benchmarks.weights import randomize
 from tests.models.forms import FORMS, form
 from tests.models.forms import images as images_of_forms
+from tests.models.test_mobile_former import tiny
 from tests.reference import images, relative_error, timm_file
 
 ROOT = Path(__file__).parent.parent
@@ -121,6 +122,21 @@ def test_mobilevits_give_the_same_on_both_backends(tmp_path):
     run("-c", f"import numpy; from tests.test_backends import mobilevits; numpy.save({str(path)!r}, mobilevits())")
     expected = mobilevits()
     assert np.ptp(expected) > 0.01 and relative_error(np.load(path), expected) < 1e-5
+
+
+def test_mobile_former_gives_the_same_on_both_backends(tmp_path):
+    model = tiny(groups=4)
+    model.save(tmp_path / "model.keras")
+    keras_vit.fuse(model).save(tmp_path / "folded.keras")
+    script = (
+        "import sys, keras, numpy, keras_vit; from tests.reference import images;"
+        "assert keras.backend.backend() == 'jax';"
+        "outputs = [keras.models.load_model(path)(images(32)) for path in sys.argv[2:]];"
+        "numpy.savez(sys.argv[1], *outputs)"
+    )
+    run("-c", script, *(str(tmp_path / name) for name in ("jax.npz", "model.keras", "folded.keras")))
+    for outputs in np.load(tmp_path / "jax.npz").values():
+        assert relative_error(outputs, np.asarray(model(images(32)))) < 1e-5
 
 
 def test_import_is_light_and_leaves_the_process_alone():

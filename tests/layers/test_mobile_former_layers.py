@@ -235,6 +235,14 @@ def test_row_softmax():
     np.testing.assert_allclose(large, 1 / 70_000, rtol=5e-3)
 
 
+def test_float_matmul():
+    a, b = rng.normal(size=(2, 3, 4, 5)).astype("float32"), rng.normal(size=(2, 3, 6, 5)).astype("float32")
+    layer = layers.FloatMatMul(transpose_b=True)
+    np.testing.assert_allclose(numpy(layer(a, b)), a @ np.swapaxes(b, -1, -2), atol=1e-5)
+    assert layer.compute_output_shape(a.shape, b.shape) == (2, 3, 4, 6)
+    assert not isinstance(layer, layers.MatMul)  # That is what keeps it in float.
+
+
 def test_learned_tokens():
     layer = randomized(layers.LearnedTokens(4, 5), (FEATURES,))
     np.testing.assert_array_equal(numpy(layer(FEATURES)), np.stack([numpy(layer.tokens)] * 2))
