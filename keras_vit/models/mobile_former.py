@@ -179,6 +179,7 @@ def _variant(size: str):
         paper="Mobile-Former: Bridging MobileNet and Transformer, arXiv 2108.05895",
         licence="none given",
         statistics=IMAGENET,
+        interpolation="bilinear",
     )
 
 

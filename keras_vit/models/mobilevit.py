@@ -156,6 +156,8 @@ def _variant(size: str, **settings):
         paper="MobileViT, arXiv 2110.02178, table 4",
         licence="Apple sample code licence",
         statistics=UNIT,
+        crop_fraction=256 / 288,
+        interpolation="bilinear",
     )
 
 

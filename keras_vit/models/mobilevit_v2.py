@@ -106,6 +106,7 @@ def _variant(percent: int):
         paper="MobileViTv2, arXiv 2206.02680",
         licence="Apple sample code licence",
         statistics=UNIT,
+        crop_fraction=256 / 288,
     )
 
 
