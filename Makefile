@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 	$(BIN)/keras-vit demo
 
 test: lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-all: lint
 	$(BIN)/python -m pytest -q
