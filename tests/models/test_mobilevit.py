@@ -271,8 +271,9 @@ class TestFiles:
     @pytest.mark.slow
     @both
     def test_int8(self, version, tmp_path):
-        model = tiny(version, classifier_activation=None)
-        file = edge.export(model, tmp_path / "int8.tflite", "hybrid_int8", calibration_data=IMAGES)
+        quantized = edge.quantize_aware(tiny(version, classifier_activation=None), calibration_data=IMAGES)
+        file = edge.export(quantized, tmp_path / "int8.tflite", "hybrid_int8")
+        assert edge.verify(quantized, file, IMAGES).snr_db > 25
         audit = edge.audit(file)
         assert audit.partitions == 1 and audit.findings == []
 
