@@ -4,6 +4,7 @@ from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLos
 from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import ImageData, digits
 from keras_vit.training.optimizers import adamw
+from keras_vit.training.strategy import precision, strategy, synchronize
 from keras_vit.training.trainer import TrainingResult, fit, gives_logits
 
 __all__ = [
@@ -17,4 +18,7 @@ __all__ = [
     "digits",
     "fit",
     "gives_logits",
+    "precision",
+    "strategy",
+    "synchronize",
 ]
