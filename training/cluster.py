@@ -136,26 +136,40 @@ def meet(worker: Worker, timeout: float) -> None:
                 _reach(address, f"Worker {index}", deadline, timeout)
 
 
-def reach(address: str, what: str, timeout: float) -> None:
-    """Returns once "host:port" takes a connection.
+def reach_grpc(address: str, what: str, timeout: float) -> None:
+    """Returns once a gRPC server answers at "host:port".
 
     Raises:
-        TimeoutError: It did not within so many seconds; the message begins with `what` and has the address.
+        TimeoutError: None did within so many seconds; the message begins with `what` and has the address.
     """
-    _reach(address, what, time.monotonic() + timeout, timeout)
+    _reach(address, what, time.monotonic() + timeout, timeout, _greet)
 
 
-def _reach(address, what, deadline, timeout):
+def _greet(connection):
+    # gRPC is HTTP/2: both sides begin with a frame of settings, the client after 24 fixed bytes (RFC 9113, 3.4).
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+    head = b""
+    while len(head) < 9:
+        part = connection.recv(9 - len(head))
+        if not part:
+            raise OSError("it closed the connection")
+        head += part
+    if head[3] != 4:
+        raise OSError("it does not speak gRPC")
+
+
+def _reach(address, what, deadline, timeout, then=lambda connection: None):
     host, _, port = address.rpartition(":")
     while True:
         try:
             left = max(0.1, min(5.0, deadline - time.monotonic()))
-            socket.create_connection((host.strip("[]"), int(port)), timeout=left).close()
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=left) as connection:
+                then(connection)
             return
         except OSError as error:
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"{what} at {address} did not answer within {timeout:g} s ({error}). Is it started, and is "
+                    f"{what} at {address} did not answer within {timeout:g} s ({error}). Is it running, and "
                     "the address right and open to this machine?"
                 ) from error
             time.sleep(0.2)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from keras_vit.graph import leaves
-from keras_vit.training.cluster import Worker, given_worker, meet, reach, worker_of_environment
+from keras_vit.training.cluster import Worker, given_worker, meet, reach_grpc, worker_of_environment
 from keras_vit.training.multi_worker import MultiWorkerMirroredStrategy
 
 _KINDS = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
@@ -118,9 +117,14 @@ def synchronize(model: keras.Model) -> None:
     rounding. `keras.layers.BatchNormalization(synchronized=True)` is the same; a layer that is not part of a composite
     is saved with it, and Keras refuses such a file on the JAX backend.
     """
-    for _, layer in leaves(model):
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def is_chief(model: keras.Model) -> bool:
+    """Whether this process writes the files of a model's training: of several workers, the first one does."""
+    return model.distribute_strategy.extended.should_checkpoint
 
 
 def _kind_here():
@@ -155,23 +159,30 @@ def _multi_worker(worker: Worker | None, timeout):
 
 
 def _tpu(name, zone, project, timeout):
-    if name.startswith("grpc://"):
-        reach(name.removeprefix("grpc://"), "The TPU", timeout)
-    result = {}
+    found = {}
 
-    def connect():
+    def look_up():
         try:
-            result["resolver"] = tf.distribute.cluster_resolver.TPUClusterResolver.connect(name, zone, project)
+            found["address"] = tf.distribute.cluster_resolver.TPUClusterResolver(name, zone, project).master()
         except Exception as error:
-            result["error"] = error
+            found["error"] = error
 
-    # TensorFlow asks Google Cloud for the address of a name, then connects; neither has a time limit.
-    thread = threading.Thread(target=connect, daemon=True)
+    # TensorFlow asks Google Cloud for the address of a name, and then connects to it; neither has a time limit.
+    thread = threading.Thread(target=look_up, daemon=True)
     thread.start()
     thread.join(timeout)
     if thread.is_alive():
-        raise TimeoutError(f"The TPU {name!r} did not answer within {timeout:g} s. Is it running, and the name right?")
-    if "error" in result:
-        reason = str(result["error"]).split("\n")[0]
-        raise RuntimeError(f"There is no TPU {name!r} to train on: {reason}") from result["error"]
-    return tf.distribute.TPUStrategy(result["resolver"])
+        raise TimeoutError(f"Google Cloud did not say within {timeout:g} s where the TPU {name!r} is.")
+    try:
+        if "error" in found:
+            raise found["error"]
+        address = str(found["address"])
+        if address.startswith("grpc://"):
+            reach_grpc(address.removeprefix("grpc://"), "The TPU", timeout)
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(name, zone, project)
+    except TimeoutError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise RuntimeError(f"There is no TPU {name!r} to train on: {reason}") from error
+    return tf.distribute.TPUStrategy(resolver)
