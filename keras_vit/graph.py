@@ -48,7 +48,7 @@ def opened_up(model: keras.Model) -> keras.Model:
 
     with opened():
         return keras.models.clone_model(
-            as_functional(model), clone_function=_copy_named_by_place, call_function=call, recursive=True
+            not_compiled(model), clone_function=_copy_named_by_place, call_function=call, recursive=True
         )
 
 
@@ -103,7 +103,16 @@ def remade(
             return make(operation)
         return copy(operation)
 
-    return keras.models.clone_model(flat, clone_function=clone, call_function=call)
+    return keras.models.clone_model(not_compiled(flat), clone_function=clone, call_function=call)
+
+
+def not_compiled(model: keras.Model) -> keras.Model:
+    """A view of a model that shares its layers and is not compiled.
+
+    Keras would compile a clone like its model, with an optimizer for the model's variables and not for the clone's.
+    """
+    model = as_functional(model)
+    return keras.Model(model.input, model.output, name=model.name)
 
 
 def copy(operation):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_vit.graph import as_functional, copy, leaves, node_of, producer
+from keras_vit.graph import as_functional, copy, leaves, node_of, not_compiled, producer
 
 _UNCHANGED = "unchanged"
 
@@ -150,9 +150,7 @@ def _check_by_running(model):
 
 
 def _clone(model: keras.Model, inputs, make: Callable, call: Callable) -> keras.Model:
-    # A view of the model that is not compiled: Keras would compile the clone too, which fails for a loss that it cannot
-    # make from its name.
-    view = keras.Model(model.input, model.output, name=model.name)
+    view = not_compiled(model)
     return keras.models.clone_model(view, input_tensors=inputs, clone_function=make, call_function=call)
 
 

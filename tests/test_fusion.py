@@ -49,6 +49,17 @@ def test_folded_model_gives_the_same_outputs(settings):
     assert error(keras_vit.fuse(original), original) < 1e-5
 
 
+def test_a_compiled_model_is_folded_without_its_optimizer():
+    from keras_vit import training
+
+    original = model()
+    # The optimizer has numbers for each variable of this model, and folding takes some variables away.
+    original.compile(training.adamw(original, 1e-3, total_steps=10), "mse")
+    original.fit(IMAGES, np.ones((3, 5)), verbose=0)
+    assert error(keras_vit.fuse(original), original) < 1e-5
+    assert error(keras_vit.flatten(original), original) == 0
+
+
 def test_folding_takes_the_factors_away():
     names = [type(layer).__name__ for layer in keras_vit.fuse(model(layer_scale=0.2)).layers]
     assert not {"Scale", "LayerScale", "Dropout", "DropPath"} & set(names)
