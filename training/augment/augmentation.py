@@ -88,7 +88,7 @@ class Augmentation:
         """
         draws = Draws(numbers)
         if self.flip:
-            images = tf.where(draws.chance(self.flip)[:, None, None, None], images[:, :, ::-1], images)
+            images = on_some(images, draws.chance(self.flip), lambda images: tf.reverse(images, axis=[2]))
         for policy in (self.policy, self.jitter):
             if policy is not None:
                 images = policy(images, draws)

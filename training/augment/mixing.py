@@ -15,7 +15,7 @@ def _share(seed: tf.Tensor, alpha: float) -> tf.Tensor:
 
 
 def _mixed_labels(labels, share):
-    return share * labels + (1 - share) * labels[::-1]
+    return share * labels + (1 - share) * tf.reverse(labels, [0])
 
 
 def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -28,7 +28,7 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -
         alpha: Of the Beta distribution of the first image's weight.
     """
     share = _share(seed, alpha)
-    return share * images + (1 - share) * images[::-1], _mixed_labels(labels, share)
+    return images + (1 - share) * (tf.reverse(images, [0]) - images), _mixed_labels(labels, share)
 
 
 def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -48,10 +48,13 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) 
     box = tf.cast(part * tf.cast(sides, tf.float32), tf.int32)
     centre = tf.cast(tf.random.stateless_uniform([2], of_place) * tf.cast(sides, tf.float32), tf.int32)
     start, end = tf.maximum(centre - box // 2, 0), tf.minimum(centre + box // 2, sides)
-    rows, columns = ((tf.range(sides[axis]) >= start[axis]) & (tf.range(sides[axis]) < end[axis]) for axis in range(2))
-    inside = (rows[:, None] & columns[None, :])[None, :, :, None]
+    (top, left), (bottom, right) = tf.unstack(start), tf.unstack(end)
+    # Put together from whole pieces: choosing pixel by pixel takes several times as long.
+    other = tf.reverse(images[:, top:bottom, left:right], [0])
+    middle = tf.concat([images[:, top:bottom, :left], other, images[:, top:bottom, right:]], axis=2)
+    mixed = tf.concat([images[:, :top], middle, images[:, bottom:]], axis=1)
     kept = 1 - tf.cast(tf.reduce_prod(end - start) / tf.reduce_prod(sides), tf.float32)
-    return tf.where(inside, images[::-1], images), _mixed_labels(labels, kept)
+    return tf.ensure_shape(mixed, images.shape), _mixed_labels(labels, kept)
 
 
 def mix(

@@ -133,7 +133,7 @@ def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 def hue(images: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
     """Turns the hue by `shift` of the whole circle, between -0.5 and 0.5."""
-    return _to_uint8(_keras_cv().hue.augment_images(tf.cast(images, tf.float32), shift[:, None]) + 0.5)
+    return _to_uint8(_keras_cv().hue.augment_images(tf.cast(images, tf.float32), shift) + 0.5)
 
 
 def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:

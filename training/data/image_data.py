@@ -63,4 +63,5 @@ class ImageData:
             for epoch in itertools.count(first):
                 yield from self.train(epoch, 0)
 
-        return tf.data.Dataset.from_generator(batches, output_signature=self.train(first, 0).element_spec)
+        endless = tf.data.Dataset.from_generator(batches, output_signature=self.train(first, 0).element_spec)
+        return endless.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

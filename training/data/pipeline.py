@@ -213,6 +213,7 @@ class _TrainingBatches:
         return (
             batches.enumerate(skip_steps)
             .map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .apply(tf.data.experimental.assert_cardinality(self.steps - skip_steps))
             .prefetch(tf.data.AUTOTUNE)
         )
 
@@ -238,14 +239,20 @@ class _TrainingBatches:
         return self.pipeline.normalized(image), labels
 
 
+def _sound_places(sound):
+    """Places of a batch's sound images."""
+    places = tf.where(sound)[:, 0]
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(places) > 0, ["No image of a batch can be decoded."])]):
+        return tf.identity(places)
+
+
 def _with_sound_images(views, labels, sound):
     """The next sound image of the batch in the place of each that is not."""
 
     def replaced():
-        good = tf.where(sound)[:, 0]
-        with tf.control_dependencies([tf.debugging.Assert(tf.size(good) > 0, ["No image of a batch can be decoded."])]):
-            following = tf.searchsorted(good, tf.range(tf.size(sound), dtype=tf.int64))
-        chosen = tf.gather(good, following % tf.size(good))
+        places = _sound_places(sound)
+        following = tf.searchsorted(places, tf.range(tf.size(sound), dtype=tf.int64))
+        chosen = tf.gather(places, following % tf.size(places))
         # The crops alone: a place keeps its draws.
         crops = [tf.ensure_shape(tf.gather(crop, chosen), crop.shape) for crop, *_ in views]
         return crops, tf.ensure_shape(tf.gather(labels, chosen), labels.shape)
@@ -265,14 +272,15 @@ def _once(source: Source, pipeline: Pipeline, corrupt: CorruptImages) -> tf.data
         return tf.ensure_shape(image, shape), label, sound
 
     @tf.autograph.experimental.do_not_convert
-    def finished(images, labels, _):
-        images = pipeline.normalized(tf.cast(images, tf.float32))
-        return images, tf.one_hot(labels, len(source.class_names))
+    def finished(images, labels, sound):
+        places = _sound_places(sound)
+        images, labels = tf.gather(images, places), tf.gather(labels, places)
+        return pipeline.normalized(tf.cast(images, tf.float32)), tf.one_hot(labels, len(source.class_names))
 
     return (
         source.references(None, repeats=1, workers=1, worker=0)
+        .apply(tf.data.experimental.assert_cardinality(source.size))
         .map(evaluated, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .filter(lambda image, label, sound: sound)
         .batch(pipeline.batch_size)
         .map(finished, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(tf.data.AUTOTUNE)
