@@ -17,7 +17,6 @@ from keras_vit.layers.former import Former
 from keras_vit.layers.former_to_mobile import FormerToMobile
 from keras_vit.layers.group_norm import GroupNorm
 from keras_vit.layers.hard_sigmoid import HardSigmoid
-from keras_vit.layers.inverted_residual import InvertedResidual
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.learned_tokens import LearnedTokens
 from keras_vit.layers.linear_attention import LinearAttention
@@ -67,7 +66,6 @@ __all__ = [
     "FusedMBConv",
     "GroupNorm",
     "HardSigmoid",
-    "InvertedResidual",
     "LayerNorm",
     "LayerScale",
     "LearnedTokens",

@@ -1,9 +1,9 @@
 """Multi-head attention (Vaswani et al., arXiv 1706.03762, section 3.2; in ViT, arXiv 2010.11929, appendix A)."""
 
 import keras
-from keras import ops
 
 from keras_vit.layers.composite import Composite
+from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.matmul import MatMul
 from keras_vit.layers.scale import Scale
 
@@ -77,20 +77,12 @@ class MultiHeadAttention(Composite):
         self.projection.build(queries_shape)
 
     def call(self, queries, tokens):
-        query = self._split_heads(self.scale(self.query(queries)))
-        key = self._split_heads(self.key(tokens))
-        value = self._split_heads(self.value(tokens))
+        query = split_heads(self.scale(self.query(queries)), self.num_heads, self.groups)
+        key = split_heads(self.key(tokens), self.num_heads, self.groups)
+        value = split_heads(self.value(tokens), self.num_heads, self.groups)
         probabilities = self.attention_dropout(self.softmax(self.scores(query, key)))
-        context = self._merge_heads(self.context(probabilities, value))
+        context = merge_heads(self.context(probabilities, value), self.groups)
         return self.dropout(self.projection(context))
-
-    def _split_heads(self, tokens):
-        # Each group of tokens has heads of its own.
-        shape = (-1, tokens.shape[1] // self.groups, self.groups * self.num_heads, self.dim // self.num_heads)
-        return ops.transpose(ops.reshape(tokens, shape), (0, 2, 1, 3))
-
-    def _merge_heads(self, heads):
-        return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, heads.shape[2] * self.groups, self.dim))
 
     def compute_output_shape(self, queries_shape, tokens_shape):
         return tuple(queries_shape)

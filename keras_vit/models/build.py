@@ -5,6 +5,7 @@ import warnings
 
 import keras
 
+from keras_vit.preprocessing import Statistics, normalize
 from keras_vit.weights.load import load_weights
 
 
@@ -33,6 +34,13 @@ def image_input(
     if input_tensor is not None:
         return input_tensor
     return keras.Input(shape, dtype=dtype, name="image")
+
+
+def prepared(images, include_preprocessing: bool | Statistics, statistics: Statistics):
+    """What the first layer takes: the images, or, with preprocessing, those normalized by given or own statistics."""
+    if not include_preprocessing:
+        return images
+    return normalize(images, statistics if include_preprocessing is True else include_preprocessing)
 
 
 def logits(features, classes: int, dtype=None, name: str = "head", initializer: str = "glorot_uniform"):

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 
 from keras_vit.layers import LayerNorm, TokenPooling
-from keras_vit.models.build import classifier, finished, image_input, logits, predictions
+from keras_vit.models.build import classifier, finished, image_input, logits, predictions, prepared
 from keras_vit.models.registry import register_variant
 from keras_vit.models.vit import embed, encode, pool
-from keras_vit.preprocessing import IMAGENET, Statistics, normalize
+from keras_vit.preprocessing import IMAGENET, Statistics
 
 _STDDEV = 0.02  # Of the special tokens at the start.
 
@@ -85,9 +85,7 @@ def DeiT(
             f"received distilled={distilled} and include_top={include_top}."
         )
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = images
-    if include_preprocessing:
-        x = normalize(x, IMAGENET if include_preprocessing is True else include_preprocessing)
+    x = prepared(images, include_preprocessing, IMAGENET)
     x = embed(
         x,
         width,
@@ -203,9 +201,7 @@ def DeiT3(
     """
     _check_pooling(include_top, pooling)
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = images
-    if include_preprocessing:
-        x = normalize(x, IMAGENET if include_preprocessing is True else include_preprocessing)
+    x = prepared(images, include_preprocessing, IMAGENET)
     x = embed(
         x,
         width,

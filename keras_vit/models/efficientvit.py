@@ -19,9 +19,9 @@ from keras_vit.layers import (
     MBConv,
 )
 from keras_vit.layers.activations import activation as named
-from keras_vit.models.build import classifier, image_input, with_weights
+from keras_vit.models.build import classifier, finished, image_input, prepared
 from keras_vit.models.registry import register_variant
-from keras_vit.preprocessing import IMAGENET, normalize
+from keras_vit.preprocessing import IMAGENET, Statistics
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def EfficientViT(
     head_widths: tuple[int, int] = (1536, 1600),
     epsilon: float | None = None,
     attention_epsilon: float = 1e-15,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     dtype: str | None = None,
@@ -149,7 +149,7 @@ def EfficientViT(
         "dtype": dtype,
     }
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = normalize(images, IMAGENET) if include_preprocessing else images
+    x = prepared(images, include_preprocessing, IMAGENET)
     x = ConvNorm(widths[0], 3, strides=2, **shared, name="stem")(x)
     for block in range(depths[0]):
         x = design.stem(widths[0], widths[0], **shared, name=f"stem_block_{block}")(x)
@@ -184,8 +184,7 @@ def EfficientViT(
         x = keras.layers.Activation(named(design.activation), dtype=dtype, name="pre_logits_activation")(x)
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    return with_weights(keras.Model(inputs, x, name=name), weights)
+    return finished(images, input_tensor, x, name, weights)
 
 
 _SIZES = {  # widths, depths, channels of a head, widths of the classifier's head

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from keras_vit.layers import ConvNorm, SandwichBlock, SandwichDownsample
-from keras_vit.models.build import classifier, image_input, with_weights
+from keras_vit.models.build import classifier, finished, image_input, prepared
 from keras_vit.models.registry import register_variant
-from keras_vit.preprocessing import IMAGENET, normalize
+from keras_vit.preprocessing import IMAGENET, Statistics
 
 
 def EfficientViT_MSRA(
@@ -31,7 +31,7 @@ def EfficientViT_MSRA(
     key_dim: int = 16,
     window: int = 7,
     epsilon: float = 1e-5,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     dtype: str | None = None,
@@ -78,7 +78,7 @@ def EfficientViT_MSRA(
     if not include_top and pooling not in (None, "avg"):
         raise ValueError(f"pooling is None or 'avg'; received {pooling!r}.")
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = normalize(images, IMAGENET) if include_preprocessing else images
+    x = prepared(images, include_preprocessing, IMAGENET)
     shared = {"epsilon": epsilon, "dtype": dtype}
     for number, part in enumerate((8, 4, 2, 1), start=1):
         activation = "relu" if part > 1 else None
@@ -108,8 +108,7 @@ def EfficientViT_MSRA(
         x = keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, dtype=dtype, name="head_norm")(x)
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    return with_weights(keras.Model(inputs, x, name=name), weights)
+    return finished(images, input_tensor, x, name, weights)
 
 
 _SIZES = {  # widths, depths, heads, kernel sizes

@@ -20,9 +20,9 @@ from keras_vit.layers import (
     TokenPooling,
 )
 from keras_vit.layers.linear import linear
-from keras_vit.models.build import classifier, image_input, with_weights
+from keras_vit.models.build import classifier, finished, image_input, prepared
 from keras_vit.models.registry import register_variant
-from keras_vit.preprocessing import IMAGENET, normalize
+from keras_vit.preprocessing import IMAGENET, Statistics
 
 # Blocks after the first one: expanded channels, output channels, strides.
 _ROWS_26M = (
@@ -66,7 +66,7 @@ def MobileFormer(
     num_tokens: int = 6,
     token_dim: int = 192,
     hidden_dim: int = 1920,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     dtype: str | None = None,
@@ -108,9 +108,7 @@ def MobileFormer(
     if not include_top and pooling not in (None, "avg"):
         raise ValueError(f"pooling is None or 'avg'; received {pooling!r}.")
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = images
-    if include_preprocessing:
-        x = normalize(x, IMAGENET)
+    x = prepared(images, include_preprocessing, IMAGENET)
     tokens = LearnedTokens(num_tokens, token_dim, dtype=dtype, name="tokens")(x)
     x = ConvNorm(stem_channels, 3, 2, activation="relu6", dtype=dtype, name="stem")(x)
     expanded, channels, strides = lite_row
@@ -144,8 +142,7 @@ def MobileFormer(
         x = keras.layers.Activation("hard_silu", dtype=dtype, name="hidden_activation")(x)
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    return with_weights(keras.Model(inputs, x, name=name), weights)
+    return finished(images, input_tensor, x, name, weights)
 
 
 _SIZES = {  # stem channels, first block, the others, groups, tokens, their width, hidden width

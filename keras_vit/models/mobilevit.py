@@ -12,10 +12,10 @@ import os
 import keras
 import numpy as np
 
-from keras_vit.layers import ConvNorm, InvertedResidual, MobileViTBlock
-from keras_vit.models.build import classifier, image_input, with_weights
+from keras_vit.layers import ConvNorm, MBConv, MobileViTBlock
+from keras_vit.models.build import classifier, finished, image_input, prepared
 from keras_vit.models.registry import register_variant
-from keras_vit.preprocessing import UNIT, normalize
+from keras_vit.preprocessing import UNIT, Statistics
 
 
 def MobileViT(
@@ -36,7 +36,7 @@ def MobileViT(
     depths: tuple[int, ...] = (2, 4, 3),
     num_heads: int = 4,
     mlp_ratio: int = 2,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
@@ -73,9 +73,7 @@ def MobileViT(
         its feature map, of stride 2, 4, 8, 16 and 32.
     """
     images = image_input(input_shape, (256, 256), input_tensor)
-    x = images
-    if include_preprocessing:
-        x = normalize(x, UNIT)
+    x = prepared(images, include_preprocessing, UNIT)
     x = ConvNorm(stem_channels, 3, strides=2, activation="silu", dtype=dtype, name="stem")(x)
 
     def block(x, dim, depth, **kwargs):
@@ -97,8 +95,7 @@ def MobileViT(
     if include_top:
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    return with_weights(keras.Model(inputs, x, name=name), weights)
+    return finished(images, input_tensor, x, name, weights)
 
 
 def stages(x, channels, residuals, expansion, dims, depths, block, drop_path_rate, dtype):
@@ -121,11 +118,13 @@ def stages(x, channels, residuals, expansion, dims, depths, block, drop_path_rat
     rates = iter(np.linspace(0.0, drop_path_rate, sum(residuals) + len(dims)).tolist())
     for stage in range(5):
         for index in range(residuals[stage]):
-            x = InvertedResidual(
-                x.shape[3],
+            x = MBConv(
                 channels[stage],
-                expansion,
+                x.shape[3],
                 strides=2 if stage > 0 and index == 0 else 1,
+                expansion=expansion,
+                activation="silu",
+                zero_init=False,
                 drop_path_rate=next(rates),
                 dtype=dtype,
                 name=f"stage_{stage + 1}_block_{index}",

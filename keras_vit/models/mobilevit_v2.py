@@ -8,10 +8,10 @@ import os
 import keras
 
 from keras_vit.layers import ConvNorm, MobileViTV2Block
-from keras_vit.models.build import classifier, image_input, with_weights
+from keras_vit.models.build import classifier, finished, image_input, prepared
 from keras_vit.models.mobilevit import pooled, stages
 from keras_vit.models.registry import register_variant
-from keras_vit.preprocessing import UNIT, normalize
+from keras_vit.preprocessing import UNIT, Statistics
 
 
 def MobileViTV2(
@@ -30,7 +30,7 @@ def MobileViTV2(
     dims: tuple[int, ...] = (128, 192, 256),
     depths: tuple[int, ...] = (2, 4, 3),
     mlp_ratio: int = 2,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
@@ -65,9 +65,7 @@ def MobileViTV2(
         its feature map, of stride 2, 4, 8, 16 and 32.
     """
     images = image_input(input_shape, (256, 256), input_tensor)
-    x = images
-    if include_preprocessing:
-        x = normalize(x, UNIT)
+    x = prepared(images, include_preprocessing, UNIT)
     x = ConvNorm(stem_channels, 3, strides=2, activation="silu", dtype=dtype, name="stem")(x)
 
     def block(x, dim, depth, **kwargs):
@@ -87,8 +85,7 @@ def MobileViTV2(
     if include_top:
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    return with_weights(keras.Model(inputs, x, name=name), weights)
+    return finished(images, input_tensor, x, name, weights)
 
 
 def _variant(percent: int):

@@ -21,9 +21,9 @@ from keras_vit.layers import (
     TokenPooling,
     TransformerBlock,
 )
-from keras_vit.models.build import classifier, finished, image_input
+from keras_vit.models.build import classifier, finished, image_input, prepared
 from keras_vit.models.registry import register_variant
-from keras_vit.preprocessing import HALF, Statistics, normalize
+from keras_vit.preprocessing import HALF, Statistics
 
 
 def ViT(
@@ -111,9 +111,7 @@ def ViT(
     mlp_dim = 4 * width if mlp_dim is None else mlp_dim
 
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = images
-    if include_preprocessing:
-        x = normalize(x, HALF if include_preprocessing is True else include_preprocessing)
+    x = prepared(images, include_preprocessing, HALF)
     x = embed(
         x,
         width,

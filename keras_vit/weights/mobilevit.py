@@ -37,7 +37,7 @@ def _scores_keys_values(name: str) -> dict[str, Part]:
 
 
 def _timm(block: dict[str, str | Part], outside: dict[str, str]) -> Naming:
-    residual = _conv_norms("conv", "bn", {"expand": "conv1_1x1", "depthwise": "conv2_kxk", "contract": "conv3_1x1"})
+    residual = _conv_norms("conv", "bn", {"expand": "conv1_1x1", "depthwise": "conv2_kxk", "project": "conv3_1x1"})
     leaves = {**_conv_norms("conv", "bn", outside), "head": "head.fc"}
     for stage in range(5):
         leaves |= _within(f"stage_{stage + 1}_block_{{i}}", f"stages.{stage}.{{i}}", residual | block)
@@ -48,7 +48,7 @@ def _hugging_face(model: str, block: dict[str, str | Part], outside: dict[str, s
     def conv_norms(places):
         return _conv_norms("convolution", "normalization", places)
 
-    residual = conv_norms({"expand": "expand_1x1", "depthwise": "conv_3x3", "contract": "reduce_1x1"})
+    residual = conv_norms({"expand": "expand_1x1", "depthwise": "conv_3x3", "project": "reduce_1x1"})
     leaves = {**conv_norms({ours: f"{model}.{theirs}" for ours, theirs in outside.items()}), "head": "classifier"}
     for stage in range(5):
         ours, theirs = f"stage_{stage + 1}_block", f"{model}.encoder.layer.{stage}"

@@ -144,11 +144,11 @@ def test_mobilevit_v2_block(size):
 @pytest.mark.parametrize(("filters", "strides"), [(3, 1), (3, 2), (5, 1)])
 def test_inverted_residual(filters, strides):
     x = rng.normal(size=(2, 6, 5, 3)).astype("float32")
-    layer = with_statistics(layers.InvertedResidual(3, filters, expansion=2, strides=strides), x)
+    layer = with_statistics(layers.MBConv(filters, 3, strides, expansion=2, activation="silu", zero_init=False), x)
     w = weights(layer)
     expected = conv_norm(x, part(w, "expand"), silu)
     expected = conv_norm(expected, part(w, "depthwise"), silu, strides=strides, depthwise=True)
-    expected = conv_norm(expected, part(w, "contract"))
+    expected = conv_norm(expected, part(w, "project"))
     if (filters, strides) == (3, 1):
         expected = expected + x
     np.testing.assert_allclose(numpy(layer(x)), expected, atol=1e-4 * np.abs(expected).max())
