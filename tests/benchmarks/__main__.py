@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-BENCHMARKS = ("import_time", "latency_vit", "latency_keras_hub", "latency_families", "latency_kecam")
+BENCHMARKS = ("import_time", "latency_vit", "latency_keras_hub", "latency_families", "latency_kecam", "input_pipeline")
 
 
 def main() -> None:

@@ -1,52 +1,11 @@
-"""Image data for training: what `keras_vit.training.fit` asks of a source, and the sources."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""The handwritten digits that come with scikit-learn."""
 
 import numpy as np
 import tensorflow as tf
 
 from keras_vit.missing import needs
 from keras_vit.training import augment as augmentations
-
-
-@dataclass(frozen=True)
-class ImageData:
-    """Labelled images in three parts, ready to train on.
-
-    Every dataset gives batches (images, labels): images (batch, height, width, channels), float32; labels
-    (batch, classes), one-hot, float32.
-
-    Attributes:
-        class_names: One name a class, in the order of the labels' columns.
-        input_shape: (height, width, channels) of an image.
-        batch_size: Images in a batch. Every batch of `train` has as many.
-        steps_per_epoch: Batches in an epoch of `train`.
-        train: Called as `train(epoch, skip_steps)`: the batches of an epoch (counted from 0) but for the
-            first `skip_steps`. The batches are a function of the epoch and of `settings` alone, so that a run
-            that was interrupted sees those it would have seen.
-        validation: Each validation image once.
-        test: Each test image once.
-        test_images: The test images as one array (images, height, width, channels), float32.
-        test_labels: Their classes (images,), int64.
-        settings: Whatever decides the batches, in JSON's types. A run is continued only with equal settings.
-    """
-
-    class_names: tuple[str, ...]
-    input_shape: tuple[int, int, int]
-    batch_size: int
-    steps_per_epoch: int
-    train: Callable[[int, int], tf.data.Dataset]
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    settings: dict
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
+from keras_vit.training.data.image_data import ImageData
 
 
 def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bool = True) -> ImageData:

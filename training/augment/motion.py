@@ -1,8 +1,4 @@
-"""Augmentation of image batches, as functions of the batch and of one seed for each image.
-
-Nothing here holds random state: the same image and seed give the same result in any process, at any step, in
-any batch. That is what lets an interrupted epoch be continued from its middle.
-"""
+"""Small motions of image batches, as functions of the batch and of one seed for each image."""
 
 import math
 

@@ -1,0 +1,47 @@
+"""Random erasing (Zhong et al., arXiv 1708.04896): a box of an image becomes noise."""
+
+import math
+
+import tensorflow as tf
+
+from keras_vit.preprocessing import IMAGENET
+
+_AREAS = (0.02, 1 / 3)  # of the image's
+_RATIO = 10 / 3  # of height to width, and of width to height
+_ATTEMPTS = 10
+
+
+def erase(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    """Puts noise into a box of random place, area and shape in each image.
+
+    The noise is normal, each value on its own, with the mean and the deviation of ImageNet's channels: after
+    normalization by them it is standard normal, as in the recipes' code.
+
+    Args:
+        images: (batch, height, width, channels), float32, in [0, 255].
+        seeds: (batch, 2), int64.
+    """
+    return tf.map_fn(
+        lambda pair: _erased(*pair), (images, seeds), fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32)
+    )
+
+
+def _erased(image, seed):
+    of_area, of_ratio, of_place, of_noise = tf.unstack(tf.random.split(seed, 4))
+    height, width, channels = *tf.unstack(tf.shape(image)[:2]), image.shape[-1]
+    area = tf.random.stateless_uniform([_ATTEMPTS], of_area, *_AREAS) * tf.cast(height * width, tf.float32)
+    ratio = tf.exp(tf.random.stateless_uniform([_ATTEMPTS], of_ratio, -math.log(_RATIO), math.log(_RATIO)))
+    heights = tf.cast(tf.round(tf.sqrt(area * ratio)), tf.int32)
+    widths = tf.cast(tf.round(tf.sqrt(area / ratio)), tf.int32)
+    fits = (heights < height) & (widths < width)
+    first = tf.argmax(fits)
+    # Where none of the attempts fits, the box is empty.
+    h, w = (tf.where(fits[first], sides[first], 0) for sides in (heights, widths))
+    rooms = tf.cast(tf.stack([height - h, width - w]) + 1, tf.float32)
+    top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], of_place) * rooms, tf.int32))
+
+    mean, std = (255 * tf.constant(value[:channels]) for value in (IMAGENET.mean, IMAGENET.std))
+    noise = mean + std * tf.random.stateless_normal([h, w, channels], of_noise)
+    around = [[top, height - h - top], [left, width - w - left], [0, 0]]
+    inside = tf.pad(tf.ones_like(noise, tf.bool), around)
+    return tf.where(inside, tf.pad(noise, around), image)

@@ -1,0 +1,67 @@
+"""What `keras_vit.training.fit` asks of a source of images."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Labelled images in three parts, ready to train on.
+
+    Every dataset gives batches (images, labels): images (batch, height, width, channels), float32; labels
+    (batch, classes), one-hot or a mean of such, float32. Images in several views are a tuple of such arrays.
+
+    Attributes:
+        class_names: One name a class, in the order of the labels' columns.
+        input_shape: (height, width, channels) of an image.
+        batch_size: Images in a batch. Every batch of `train` has as many, but for data of several sizes.
+        steps_per_epoch: Batches in an epoch of `train`.
+        train: Called as `train(epoch, skip_steps)`: the batches of an epoch (counted from 0) but for the
+            first `skip_steps`. The batches are a function of the epoch and of `settings` alone, so that a run
+            that was interrupted sees those it would have seen. What `keras_vit.training` makes of files takes a
+            `tf.distribute.InputContext` as a third argument and then gives one worker's part of each batch.
+        validation: Each validation image once.
+        settings: Whatever decides the batches, in JSON's types. A run is continued only with equal settings.
+        test: Each test image once; None where there are none.
+        test_images: The test images as one array (images, height, width, channels), float32, where they are held
+            in memory.
+        test_labels: Their classes (images,), int64.
+        corrupt: Images that could not be decoded up to now, and why.
+    """
+
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    batch_size: int
+    steps_per_epoch: int
+    train: Callable[..., tf.data.Dataset]
+    validation: tf.data.Dataset
+    settings: dict
+    test: tf.data.Dataset | None = None
+    test_images: np.ndarray | None = None
+    test_labels: np.ndarray | None = None
+    corrupt: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def epochs(self, first: int = 0) -> tf.data.Dataset:
+        """The batches of one epoch after the other without end, for Keras' own `fit`.
+
+        `model.fit(data.epochs(), steps_per_epoch=data.steps_per_epoch, epochs=..., validation_data=data.validation)`.
+
+        Args:
+            first: The epoch to begin with.
+        """
+
+        def batches():
+            for epoch in itertools.count(first):
+                yield from self.train(epoch, 0)
+
+        endless = tf.data.Dataset.from_generator(batches, output_signature=self.train(first, 0).element_spec)
+        return endless.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

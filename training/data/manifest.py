@@ -1,0 +1,88 @@
+"""Images listed in a CSV file."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_vit.training.data.image_data import ImageData
+from keras_vit.training.data.pipeline import image_data
+from keras_vit.training.data.source import ListSource
+
+_HEADER = ["path", "label"]
+
+
+def csv_images(
+    train: str | os.PathLike,
+    validation: str | os.PathLike | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    validation_fraction: float = 0.1,
+    **pipeline,
+) -> ImageData:
+    """Image data of CSV files with two columns: the path of an image and its label.
+
+    Paths are relative to the CSV file. A first row "path,label" is a header. Labels are names of classes, or numbers
+    from 0.
+
+    Args:
+        train: The CSV file of the training images.
+        validation: That of the validation images.
+        class_names: One name a class. When left out, classes are the labels that are found, sorted; numbers count
+            from 0 to the highest.
+        validation_fraction: Part of each class to validate on, where `validation` is left out.
+        pipeline: Arguments of `Pipeline`.
+
+    Raises:
+        FileNotFoundError: A CSV file or an image is missing.
+        ValueError: A row has not two columns, a label is of no class, or a class has no image.
+    """
+    rows = _rows(Path(train))
+    class_names = tuple(class_names or _classes(rows))
+    source = _source(Path(train), rows, class_names).with_every_class()
+    if validation is None:
+        sources = source.split(validation_fraction)
+    else:
+        sources = source, _source(Path(validation), _rows(Path(validation)), class_names)
+    return image_data(*sources, **pipeline)
+
+
+def _rows(file):
+    """Line number, path and label of each row."""
+    rows = []
+    with open(file, newline="", encoding="utf-8-sig") as text:
+        reader = csv.reader(text)
+        try:
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if not cells or (not rows and cells == _HEADER):
+                    continue
+                if len(cells) != 2 or not all(cells):
+                    raise ValueError(f"{file}, line {reader.line_num}: a row is a path and a label; received {row}.")
+                rows.append((reader.line_num, *cells))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{file}, line {reader.line_num + 1}: no row of a CSV file ({error}).") from error
+    if not rows:
+        raise ValueError(f"There are no images in {str(file)!r}.")
+    return rows
+
+
+def _classes(rows):
+    labels = {label for _, _, label in rows}
+    if all(label.isdecimal() for label in labels):
+        return [str(number) for number in range(max(map(int, labels)) + 1)]
+    return sorted(labels)
+
+
+def _source(file, rows, class_names):
+    places = {name: place for place, name in enumerate(class_names)}
+    labels = []
+    for line, path, label in rows:
+        number = places.get(label, int(label) if label.isdecimal() else -1)
+        if not 0 <= number < len(class_names):
+            raise ValueError(f"{file}, line {line}: {label!r} is none of the {len(class_names)} classes.")
+        if not (file.parent / path).is_file():
+            raise FileNotFoundError(f"{file}, line {line}: there is no image {path!r}.")
+        labels.append(number)
+    names = [path for _, path, _ in rows]
+    return ListSource([str(file.parent / name) for name in names], labels, names, class_names, f"manifest {file.name}")
