@@ -1,29 +1,6 @@
 """Training: data, optimizers, losses, distillation, and a `fit` that can be interrupted and continued exactly."""
 
 from keras_vit.training.adam import LAMB, AdamW
-from keras_vit.training.averaging import EvaluateAverage, averaged_weights
-from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
-from keras_vit.training.checkpoint import TrainingCheckpoint
-from keras_vit.training.data import ImageData, digits
-from keras_vit.training.distillation import distill
-from keras_vit.training.lars import LARS
-from keras_vit.training.losses import DistillationLoss, SigmoidCrossentropy
-from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
-from keras_vit.training.sam import use_sam
-from keras_vit.training.schedules import Cosine, InverseSquareRoot, Linear
-from keras_vit.training.soap import SOAP
-from keras_vit.training.trainer import TrainingResult, fit, gives_logits
-
-__all__ = [
-    "LAMB",
-    "LARS",
-    "SGD",
-    "SOAP",
-    "Adafactor",
-    "AdamW",
-    "BestModel",
-    "Cosine",
-    "DistillationLoss",
 from keras_vit.training.augment import (
     Augmentation,
     AutoAugment,
@@ -35,6 +12,9 @@ from keras_vit.training.augment import (
     ThreeAugment,
     multi_crop,
 )
+from keras_vit.training.averaging import EvaluateAverage, averaged_weights
+from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
+from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import (
     ImageData,
     MultiScale,
@@ -47,41 +27,63 @@ from keras_vit.training.data import (
     tfrecords,
     write_tfrecords,
 )
-from keras_vit.training.optimizers import adamw
+from keras_vit.training.distillation import distill
+from keras_vit.training.lars import LARS
+from keras_vit.training.losses import DistillationLoss, SigmoidCrossentropy
+from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
+from keras_vit.training.sam import use_sam
+from keras_vit.training.schedules import Cosine, InverseSquareRoot, Linear
+from keras_vit.training.soap import SOAP
+from keras_vit.training.strategy import precision, strategy, synchronize
+from keras_vit.training.trainer import TrainingResult, fit, gives_logits
+
+__all__ = [
+    "LAMB",
+    "LARS",
+    "SGD",
+    "SOAP",
+    "Adafactor",
+    "AdamW",
     "Augmentation",
     "AutoAugment",
+    "BestModel",
     "CentreCrop",
     "ColorJitter",
+    "Cosine",
+    "DistillationLoss",
     "EpochLog",
     "EvaluateAverage",
     "ImageData",
     "InverseSquareRoot",
     "Linear",
     "Lion",
-    "SigmoidCrossentropy",
     "MultiScale",
     "Pipeline",
     "RandAugment",
     "RandomResizedCrop",
+    "SigmoidCrossentropy",
     "SimpleRandomCrop",
     "StopAtNonFiniteLoss",
     "ThreeAugment",
     "TrainingCheckpoint",
     "TrainingResult",
     "adamw",
-    "averaged_weights",
     "arrays",
+    "averaged_weights",
     "csv_images",
     "digits",
     "distill",
     "fit",
     "gives_logits",
-    "layer_depths",
-    "optimizer",
-    "use_sam",
     "image_folder",
+    "layer_depths",
     "multi_crop",
+    "optimizer",
+    "precision",
+    "strategy",
+    "synchronize",
     "tfds_images",
     "tfrecords",
+    "use_sam",
     "write_tfrecords",
 ]

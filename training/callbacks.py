@@ -1,7 +1,8 @@
 """Keras callbacks: stop at a spoilt loss, keep the best model, log the epochs.
 
 They are what `keras_vit.training.fit` uses, and work in any `model.fit`. Those with a state have `get_state`,
-which gives it in JSON's types, and `set_state`, which takes it back; `TrainingCheckpoint` keeps it.
+which gives it in JSON's types, and `set_state`, which takes it back; `TrainingCheckpoint` keeps it. Of several
+workers only the chief writes files; the callbacks' states are the same in all.
 """
 
 import csv
@@ -15,6 +16,7 @@ import tensorflow as tf
 from keras_vit.files import replacing
 from keras_vit.missing import needs
 from keras_vit.training.averaging import averaged_weights
+from keras_vit.training.strategy import is_chief
 
 
 def learning_rate_of(model: keras.Model) -> float:
@@ -85,8 +87,10 @@ class BestModel(keras.callbacks.Callback):
         score = {"val_accuracy": float(logs["val_accuracy"]), "val_loss": float(logs["val_loss"])}
         better = self.best is None or self._rank(score) > self._rank(self.best)
         if better and first_not_finite(self.model.weights) is None:
-            with averaged_weights(self.model), replacing(self.path) as partial:
-                self.model.save(partial)
+            with averaged_weights(self.model):
+                if is_chief(self.model):
+                    with replacing(self.path) as partial:
+                        self.model.save(partial)
             self.best = score
 
     @staticmethod
@@ -124,6 +128,8 @@ class EpochLog(keras.callbacks.Callback):
         self.rows: list[dict] = []
 
     def on_train_begin(self, logs=None):
+        if not is_chief(self.model):
+            return
         self._writer = tf.summary.create_file_writer(str(self.tensorboard_dir))
         if self.rows:
             self._write_csv()
@@ -132,6 +138,8 @@ class EpochLog(keras.callbacks.Callback):
         numbers = {name: float(value) for name, value in sorted((logs or {}).items())}
         numbers["learning_rate"] = learning_rate_of(self.model)
         self.rows.append({"epoch": epoch + 1, **numbers})
+        if not is_chief(self.model):
+            return
         self._write_csv()
         with self._writer.as_default(step=epoch + 1):
             for name, value in numbers.items():
@@ -140,7 +148,8 @@ class EpochLog(keras.callbacks.Callback):
         self._writer.flush()
 
     def on_train_end(self, logs=None):
-        self._writer.close()
+        if is_chief(self.model):
+            self._writer.close()
 
     def _write_csv(self):
         with replacing(self.csv_path) as partial, open(partial, "w", newline="") as file:

@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from keras_vit.files import replacing
 from keras_vit.training.callbacks import first_not_finite, learning_rate_of
+from keras_vit.training.strategy import is_chief
 
 _HEADER = "keras_vit.training"
 
@@ -26,6 +27,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     states), of the optimizer (of the loss scale too) and of the metrics; its header holds the epoch, the
     step, the settings and the states of other callbacks as JSON. It is replaced in one step, and only if
     every number in it is finite.
+
+    Of several workers the chief writes the file, with metrics that are those of all, and every worker restores it: the
+    folder is one that all of them see. Under another number of replicas the training continues as well.
 
     Args:
         path: The file, ending in ".safetensors".
@@ -70,6 +74,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     def write(self, model: keras.Model, epoch: int, step: int) -> None:
         """Writes the state of a compiled model that has done `epoch` epochs and `step` steps of the next.
 
+        All workers call it at the same step.
+
         Raises:
             FloatingPointError: A variable holds a NaN or an infinity; the file keeps what it held.
         """
@@ -81,11 +87,14 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"{learning_rate_of(model):.3g}), so {self.path} was not changed; lower the learning rate "
                 "or lengthen the warm-up."
             )
+        # In every worker, since a metric is the sum of the workers' own.
         tensors = {
             f"{group}/{index}/{variable.path}": keras.ops.convert_to_numpy(variable)
             for group, variables in groups.items()
             for index, variable in enumerate(variables)
         }
+        if not is_chief(model):
+            return
         header = {
             "epoch": epoch,
             "step": step,

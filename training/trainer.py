@@ -16,6 +16,7 @@ from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLos
 from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import ImageData
 from keras_vit.training.optimizers import adamw
+from keras_vit.training.strategy import is_chief, synchronize
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ def fit(
     The same data, starting weights and seed give the same result, on a CPU bit by bit. Call
     `keras.utils.set_random_seed` before you build the model to have the same starting weights.
 
+    A model that was built under a strategy, see `keras_vit.training.strategy`, is trained under it, with batch
+    normalization over the global batch. Of several workers the chief writes the run's folder; to resume, all of them
+    must see it. When a worker is lost the others stop with an error: start all of them again with `resume`.
+
     Args:
         model: Any model with one input of images and one output of class scores. Mixed precision is its
             dtype policy; where it computes in float16, the loss is scaled.
@@ -88,7 +93,7 @@ def fit(
 
     Raises:
         ValueError: Model and data don't fit together, the kind of scores is unclear, a setting is out of
-            range, or the run to resume has other settings.
+            range, the replicas can't share a batch equally, or the run to resume has other settings.
         FileExistsError: `run_dir` holds something and `resume` is off.
         FileNotFoundError: There is nothing to resume.
         OSError: `run_dir` can't be written.
@@ -100,18 +105,25 @@ def fit(
         raise ValueError(f"Training takes at least 1 epoch; received epochs={epochs}.")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is at least 0 and below 1; received {label_smoothing}.")
+    strategy = model.distribute_strategy
+    if data.batch_size % strategy.num_replicas_in_sync:
+        raise ValueError(
+            f"{strategy.num_replicas_in_sync} replicas can't share a batch of {data.batch_size} images equally; "
+            "take a batch size that is a multiple of them."
+        )
     _check_scores(model, data)
     if from_logits is None:
         from_logits = gives_logits(model)
     total_steps = epochs * data.steps_per_epoch
-    optimizer = adamw(
-        model,
-        learning_rate,
-        total_steps,
-        round(warmup_epochs * data.steps_per_epoch),
-        weight_decay=weight_decay,
-        clip_norm=clip_norm,
-    )
+    with strategy.scope():
+        optimizer = adamw(
+            model,
+            learning_rate,
+            total_steps,
+            round(warmup_epochs * data.steps_per_epoch),
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+        )
     settings = {
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -131,31 +143,45 @@ def fit(
     checkpoint = TrainingCheckpoint(
         run_dir / "checkpoint.safetensors", checkpoint_steps, settings, states_of=(best, log)
     )
-    _check_run_dir(run_dir, checkpoint.path, resume)
+    if resume or is_chief(model):
+        _check_run_dir(run_dir, checkpoint.path, resume)
 
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    if "float16" in settings["compute_dtypes"]:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(from_logits=from_logits, label_smoothing=label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
+    if strategy.num_replicas_in_sync > 1:
+        synchronize(model)
+    with strategy.scope():
+        if "float16" in settings["compute_dtypes"]:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model.compile(
+            optimizer,
+            keras.losses.CategoricalCrossentropy(from_logits=from_logits, label_smoothing=label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        )
     # Keras makes metrics and optimizer variables when it first needs them, and a checkpoint needs them now.
-    model.evaluate(data.validation.take(1), verbose=0)
-    model.optimizer.build(model.trainable_variables)
+    model.evaluate(_by_image(data.validation.take(1)), verbose=0)
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
     if resume:
         epoch, step = checkpoint.restore(model)
     else:
         epoch, step = 0, 0
         _seed_generators(model, seed)
-        _write_json(run_dir / "run.json", {"settings": settings, "versions": _versions()})
+        if is_chief(model):
+            _write_json(run_dir / "run.json", {"settings": settings, "versions": _versions()})
         checkpoint.write(model, epoch, step)
 
     _fit_epochs(model, data, epoch, step, epochs, [StopAtNonFiniteLoss(), best, log, checkpoint, *callbacks], verbose)
     return TrainingResult(history=log.rows, best_model=best.path, run_dir=run_dir)
+
+
+def _by_image(batches):
+    # Workers shall have parts of the same global batches; by default, TensorFlow gives each its own files if it can.
+    options = tf.data.Options()
+    if batches.options().experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.AUTO:
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.with_options(options)
 
 
 class _RunCallbacks(keras.callbacks.CallbackList):
@@ -184,6 +210,8 @@ class _RunCallbacks(keras.callbacks.CallbackList):
 
 def _fit_epochs(model, data, epoch, step, epochs, callbacks, verbose):
     # One call of `fit` an epoch: each epoch has its own dataset, and the first one may begin in the middle.
+    if not is_chief(model):
+        verbose = 0
     run = _RunCallbacks(
         list(callbacks),
         add_history=True,
@@ -198,8 +226,8 @@ def _fit_epochs(model, data, epoch, step, epochs, callbacks, verbose):
         for current in range(epoch, epochs):
             run.first_step = step
             model.fit(
-                data.train(current, step),
-                validation_data=data.validation,
+                _by_image(data.train(current, step)),
+                validation_data=_by_image(data.validation),
                 shuffle=False,
                 initial_epoch=current,
                 epochs=current + 1,

@@ -1,0 +1,146 @@
+"""Under a strategy, training gives what it gives on one device with the same global batch."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+LIMIT = 400  # Seconds for a job; most take 20, on a machine that has nothing else to do.
+
+
+def start(output, *arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    command = [sys.executable, "-m", "tests.training.workers", output, *arguments]
+    with open(f"{output}.txt", "w") as log:
+        return subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, env=environment)
+
+
+def finish(processes):
+    """Exit codes; a process that goes on beyond the limit is killed."""
+    try:
+        return [process.wait(timeout=LIMIT) for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def read(output):
+    groups = {}
+    with np.load(output) as file:
+        for key in sorted(file.files):
+            groups.setdefault(key.split("/")[0], []).append(file[key])
+    return groups
+
+
+def run(folder, *arguments):
+    output = folder / "one.npz"
+    assert finish([start(output, *arguments)]) == [0], output.with_suffix(".npz.txt").read_text()[-3000:]
+    return read(output)
+
+
+def start_job(folder, count, *arguments, of_worker=None):
+    """A process for each worker of a job; `of_worker` has further arguments of single ones."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    workers = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+    for server in servers:
+        server.close()
+    outputs = [folder / f"worker{index}.npz" for index in range(count)]
+    processes = [
+        start(output, *arguments, "--workers", workers, "--index", index, *(of_worker or {}).get(index, ()))
+        for index, output in enumerate(outputs)
+    ]
+    return processes, outputs
+
+
+def run_job(folder, count, *arguments):
+    processes, outputs = start_job(folder, count, *arguments)
+    assert finish(processes) == [0] * count, outputs[-1].with_suffix(".npz.txt").read_text()[-3000:]
+    return [read(output) for output in outputs]
+
+
+def distance(ours, theirs):
+    assert [a.shape for a in ours] == [a.shape for a in theirs]
+    return max(float(np.abs(a.astype("float64") - b).max()) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("one"), "steps")
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("mirrored"), "steps", "--replicas", "2")
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    return run_job(tmp_path_factory.mktemp("two"), 2, "steps", "unseeded", "without_ours")
+
+
+# Each state is weights and statistics, then loss and accuracy of training and of evaluation, then predictions.
+def values(state):
+    return [*state[:-2], state[-2][2:], state[-1]]
+
+
+@pytest.mark.parametrize("name", ["vit", "conv"])
+def test_two_replicas_train_as_one_device(one, mirrored, name):
+    assert distance(values(mirrored[name]), values(one[name])) < 1e-5
+
+
+def test_two_replicas_with_statistics_of_their_own_do_not(one, mirrored):
+    assert distance(mirrored["conv_apart"][:-2], one["conv_apart"][:-2]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["vit", "conv"])
+def test_two_workers_train_as_one_device(one, two_workers, name):
+    for worker in two_workers:
+        assert distance(values(worker[name]), values(one[name])) < 1e-5
+        np.testing.assert_allclose(worker[name][-2][:2], one[name][-2][:2], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_three_workers_train_as_one_device(one, tmp_path):
+    for worker in run_job(tmp_path, 3, "steps"):
+        for name in ("vit", "conv"):
+            assert distance(values(worker[name]), values(one[name])) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["unseeded_vit", "unseeded_conv_net"])
+def test_workers_that_draw_their_own_numbers_keep_equal_weights(two_workers, name):
+    first, second = (worker[name] for worker in two_workers)
+    assert distance(first[:-2], second[:-2]) == 0
+    assert all(np.isfinite(array).all() for array in first)
+
+
+def test_keras_still_needs_our_multi_worker_strategy(two_workers):
+    """Where this fails, Keras' trainer has learned it: then keras_vit.training.multi_worker can go."""
+    for worker in two_workers:
+        whole_batch, scalar = worker["without_ours"][0]
+        assert "PerReplica" in whole_batch
+        assert scalar
+
+
+@pytest.mark.slow
+def test_a_job_whose_worker_was_killed_continues_to_the_same_end(tmp_path):
+    folders = [tmp_path / name for name in ("whole", "killed", "resumed")]
+    for folder in folders:
+        folder.mkdir()
+    whole = run_job(folders[0], 2, "fit", "--run-dir", tmp_path / "run")
+
+    run_dir = tmp_path / "run_killed"
+    processes, _ = start_job(folders[1], 2, "fit", "--run-dir", run_dir, of_worker={1: ["--kill-at", 26]})
+    codes = finish(processes)
+    assert codes[1] == -signal.SIGKILL and codes[0] not in (0, None)
+    resumed = run_job(folders[2], 2, "fit", "--run-dir", run_dir, "--resume")
+
+    for worker in (whole[1], *resumed):
+        assert distance(worker["fit"], whole[0]["fit"]) < 1e-5
+        assert distance(worker["history"], whole[0]["history"]) < 1e-5
+    assert sorted(path.name for path in run_dir.iterdir()) == sorted(path.name for path in (tmp_path / "run").iterdir())
