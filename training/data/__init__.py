@@ -5,6 +5,7 @@ from keras_vit.training.data.digits import digits
 from keras_vit.training.data.folder import image_folder
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.manifest import csv_images
+from keras_vit.training.data.open import open_data
 from keras_vit.training.data.pipeline import MultiScale, Pipeline
 from keras_vit.training.data.tfds import tfds_images
 from keras_vit.training.data.tfrecord import tfrecords, write_tfrecords
@@ -17,6 +18,7 @@ __all__ = [
     "csv_images",
     "digits",
     "image_folder",
+    "open_data",
     "tfds_images",
     "tfrecords",
     "write_tfrecords",

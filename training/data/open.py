@@ -1,0 +1,42 @@
+"""Image data by one string, as a command line names it."""
+
+import os
+
+from keras_vit.training.data.digits import digits
+from keras_vit.training.data.folder import image_folder
+from keras_vit.training.data.image_data import ImageData
+from keras_vit.training.data.manifest import csv_images
+from keras_vit.training.data.pipeline import Pipeline
+from keras_vit.training.data.tfds import tfds_images
+from keras_vit.training.data.tfrecord import tfrecords
+
+SOURCES = "digits, FOLDER (of class folders), FILE.csv, tfds:NAME or tfrecords:FOLDER"
+
+
+def open_data(source: str, **pipeline) -> ImageData:
+    """Image data of a source that a string names.
+
+    Args:
+        source: "digits"; a folder of class folders, see `image_folder`; a file that ends in ".csv", see `csv_images`;
+            "tfds:NAME", see `tfds_images`; or "tfrecords:FOLDER", whose files are called train-* and validation-*, as
+            `write_tfrecords` names them, and which may be one of Google Cloud Storage.
+        pipeline: Arguments of `Pipeline`. The digits take of it the size, the batch size and the seed, and of the
+            augmentation whether there is one.
+
+    Raises:
+        ValueError: The source is none of these, or it is one and its data are not as they should be.
+        OSError: It can't be read.
+    """
+    kind, colon, name = source.partition(":")
+    if source == "digits":
+        asked = Pipeline(**{"image_size": 32, "statistics": None, **pipeline})
+        return digits(asked.image_size, asked.batch_size, asked.seed, augment=asked.augmentation is not None)
+    if colon and kind == "tfds":
+        return tfds_images(name, **pipeline)
+    if colon and kind == "tfrecords":
+        return tfrecords(f"{name.rstrip('/')}/train-*", f"{name.rstrip('/')}/validation-*", **pipeline)
+    if source.endswith(".csv"):
+        return csv_images(source, **pipeline)
+    if os.path.isdir(source):
+        return image_folder(source, **pipeline)
+    raise ValueError(f"Data are {SOURCES}; there is no folder {source!r}.")
