@@ -51,20 +51,14 @@ def _array(path: str) -> np.ndarray:
 
 def _model(name_or_path: str):
     """A saved model, or one of the registry's with random weights."""
-    import keras
-
     import keras_vit
 
     if not name_or_path.endswith(".keras"):
         return keras_vit.create_model(name_or_path)
     import keras_vit.edge  # A quantized model's layers are there.
+    from keras_vit.files import saved_model
 
-    if not os.path.isfile(name_or_path):
-        raise FileNotFoundError(f"There is no model file {name_or_path!r}.")
-    try:
-        return keras.models.load_model(name_or_path, compile=False)  # No command here trains or needs the optimizer.
-    except Exception as error:
-        raise ValueError(f"{name_or_path!r} is damaged or no Keras model: {error}") from error
+    return saved_model(name_or_path)
 
 
 _MODEL_HELP = "a .keras file, or a name of `keras-vit list` (with random weights)"

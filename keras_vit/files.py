@@ -1,9 +1,11 @@
-"""Writing a file so that a reader meets the old one or the new one, never a part."""
+"""Files: written so that a reader meets the old one or the new one, never a part; models read with a word on errors."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+import keras
 
 
 @contextlib.contextmanager
@@ -23,3 +25,18 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def saved_model(path: str | os.PathLike) -> keras.Model:
+    """The model of a .keras file, without its optimizer.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or has layers that nobody has registered.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no model file {os.fspath(path)!r}.")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise ValueError(f"{os.fspath(path)!r} is damaged or no Keras model: {error}") from error

@@ -72,7 +72,7 @@ def test_training_and_resuming(folder, capsys):
         600,
     ]
     code, out, _ = run(capsys, *command)
-    assert code == 0 and "on 360 test images" in out
+    assert code == 0 and "on the validation images" in out
     code, _, err = run(capsys, *command)
     assert code == 1 and "not empty; pass resume=True" in err
     assert run(capsys, *command, "--resume")[0] == 0

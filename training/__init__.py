@@ -29,14 +29,17 @@ from keras_vit.training.data import (
     write_tfrecords,
 )
 from keras_vit.training.distillation import distill
+from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.lars import LARS
 from keras_vit.training.losses import DistillationLoss, SigmoidCrossentropy
 from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
+from keras_vit.training.recipes import Recipe, list_recipes, recipe, train
 from keras_vit.training.sam import use_sam
 from keras_vit.training.schedules import Cosine, InverseSquareRoot, Linear
+from keras_vit.training.scores import gives_logits
 from keras_vit.training.soap import SOAP
 from keras_vit.training.strategy import precision, strategy, synchronize
-from keras_vit.training.trainer import TrainingResult, fit, gives_logits
+from keras_vit.training.trainer import TrainingResult, fit
 
 __all__ = [
     "LAMB",
@@ -54,6 +57,7 @@ __all__ = [
     "DistillationLoss",
     "EpochLog",
     "EvaluateAverage",
+    "Hyperparameters",
     "ImageData",
     "InverseSquareRoot",
     "Linear",
@@ -62,6 +66,7 @@ __all__ = [
     "Pipeline",
     "RandAugment",
     "RandomResizedCrop",
+    "Recipe",
     "SigmoidCrossentropy",
     "SimpleRandomCrop",
     "StopAtNonFiniteLoss",
@@ -78,14 +83,17 @@ __all__ = [
     "gives_logits",
     "image_folder",
     "layer_depths",
+    "list_recipes",
     "multi_crop",
     "open_data",
     "optimizer",
     "precision",
+    "recipe",
     "strategy",
     "synchronize",
     "tfds_images",
     "tfrecords",
+    "train",
     "use_sam",
     "write_tfrecords",
 ]

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_vit.training.losses import DistillationLoss
-from keras_vit.training.trainer import gives_logits
+from keras_vit.training.scores import gives_logits
 
 
 def distill(

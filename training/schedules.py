@@ -41,12 +41,13 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_learning_rate = warmup_learning_rate
 
     def __call__(self, step):
-        done = ops.minimum(ops.cast(step, "float32"), self.total_steps) - self.warmup_steps
-        decayed = self.decayed(ops.maximum(done, 0.0))
+        step = ops.minimum(ops.cast(step, "float32"), self.total_steps)
+        decayed = self.decayed(ops.maximum(step - self.warmup_steps, 0.0))
         if not self.warmup_steps:
             return decayed
+        # From the low end, so that rounding makes no rate negative.
         rise = (self.learning_rate - self.warmup_learning_rate) / self.warmup_steps
-        return ops.where(done < 0, self.learning_rate + rise * done, decayed)
+        return ops.where(step < self.warmup_steps, self.warmup_learning_rate + rise * step, decayed)
 
     def decayed(self, steps):
         """The rate after a number of steps (float32) since the warm-up ended, at most those that remain."""

@@ -1,9 +1,9 @@
 """Training of an image classifier that can be interrupted, continued exactly and repeated exactly."""
 
-import importlib.metadata
-import json
-import platform
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.files import replacing
+from keras_vit.training.averaging import EvaluateAverage
 from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
 from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import ImageData
-from keras_vit.training.optimizers import adamw
+from keras_vit.training.distillation import distill
+from keras_vit.training.hyperparameters import Hyperparameters
+from keras_vit.training.progress import Progress
+from keras_vit.training.run_folder import run_folder, write_description
+from keras_vit.training.sam import use_sam
+from keras_vit.training.scores import gives_logits
 from keras_vit.training.strategy import is_chief, synchronize
 
 
@@ -39,13 +44,9 @@ def fit(
     model: keras.Model,
     data: ImageData,
     *,
-    epochs: int,
     run_dir: str | Path,
-    learning_rate: float,
-    weight_decay: float = 0.05,
-    warmup_epochs: float = 0,
-    label_smoothing: float = 0.1,
-    clip_norm: float = 1.0,
+    hyperparameters: Hyperparameters | None = None,
+    teacher: keras.Model | None = None,
     from_logits: bool | None = None,
     seed: int = 0,
     deterministic: bool = True,
@@ -53,8 +54,13 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
     resume: bool = False,
+    notes: Mapping | None = None,
+    **changes,
 ) -> TrainingResult:
-    """Trains a classifier with `adamw`, cross-entropy and Keras' `model.fit`, and keeps the run in a folder.
+    """Trains a classifier by Keras' `model.fit`, and keeps the run in a folder.
+
+    `fit(model, data, epochs=40, learning_rate=1e-3, run_dir="runs/mine")` trains with AdamW, a cosine schedule and
+    cross-entropy; `Hyperparameters` describes everything else that can be asked for.
 
     The folder gets run.json (settings and versions), log.csv and tensorboard/ (one entry an epoch),
     best.keras (the model with the highest validation accuracy) and checkpoint.safetensors (everything needed
@@ -68,17 +74,12 @@ def fit(
     must see it. When a worker is lost the others stop with an error: start all of them again with `resume`.
 
     Args:
-        model: Any model with one input of images and one output of class scores. Mixed precision is its
-            dtype policy; where it computes in float16, the loss is scaled.
+        model: Any model with one input of images and one output of class scores; with a teacher, also a student with
+            two outputs. Mixed precision is its dtype policy; where it computes in float16, the loss is scaled.
         data: Such as `digits()`.
-        epochs: Epochs of the whole training; the learning rate falls to zero over them.
         run_dir: A folder that does not exist yet or is empty; with `resume`, the folder of the run.
-        learning_rate: The highest one, reached after the warm-up.
-        weight_decay: See `adamw`.
-        warmup_epochs: Epochs in which the learning rate grows from zero.
-        label_smoothing: Part of each label that is spread over all classes, in [0, 1). The validation loss
-            has it too.
-        clip_norm: See `adamw`.
+        hyperparameters: Such as those of a recipe; None are those of `changes`.
+        teacher: A trained model that the student learns from besides, see `distill`.
         from_logits: Whether the scores are logits rather than probabilities; None finds out from the last
             layer.
         seed: Sets the global seeds and the states of the model's SeedGenerators, so Dropout and stochastic
@@ -88,49 +89,46 @@ def fit(
         checkpoint_steps: Steps between two checkpoints within an epoch. There is one at each epoch's end as
             well.
         callbacks: Further Keras callbacks. Their own state is not part of the checkpoint.
-        verbose: Keras' progress bar: 0, 1, 2 or "auto".
+        verbose: 1 shows a line that is renewed as the training goes, 2 a line for each epoch, "auto" is 1 on a
+            terminal and else 2, 0 shows nothing.
         resume: Continue the run in `run_dir` at its last checkpoint, to the result it would have had.
+        notes: Whatever else run.json shall say, in JSON's types.
+        changes: Fields of `Hyperparameters`, in place of those of `hyperparameters`.
 
     Raises:
         ValueError: Model and data don't fit together, the kind of scores is unclear, a setting is out of
             range, the replicas can't share a batch equally, or the run to resume has other settings.
         FileExistsError: `run_dir` holds something and `resume` is off.
         FileNotFoundError: There is nothing to resume.
+        RuntimeError: Another process is training in `run_dir`.
         OSError: `run_dir` can't be written.
         FloatingPointError: The loss or a weight became NaN or infinite. The checkpoint on disk is an earlier,
             sound one.
     """
     run_dir = Path(run_dir)
-    if epochs < 1:
-        raise ValueError(f"Training takes at least 1 epoch; received epochs={epochs}.")
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing is at least 0 and below 1; received {label_smoothing}.")
+    if hyperparameters is None:
+        hyperparameters = Hyperparameters(**changes)
+    else:
+        hyperparameters = dataclasses.replace(hyperparameters, **changes)
     strategy = model.distribute_strategy
     if data.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
             f"{strategy.num_replicas_in_sync} replicas can't share a batch of {data.batch_size} images equally; "
             "take a batch size that is a multiple of them."
         )
-    _check_scores(model, data)
+    heads = _check_scores(model, data, has_teacher=teacher is not None)
     if from_logits is None:
-        from_logits = gives_logits(model)
-    total_steps = epochs * data.steps_per_epoch
-    with strategy.scope():
-        optimizer = adamw(
-            model,
-            learning_rate,
-            total_steps,
-            round(warmup_epochs * data.steps_per_epoch),
-            weight_decay=weight_decay,
-            clip_norm=clip_norm,
+        from_logits = heads > 1 or gives_logits(model)
+    if hyperparameters.loss == "sigmoid" and not from_logits:
+        raise ValueError(
+            f"The sigmoid loss takes logits, and {model.name} gives probabilities; build it with "
+            "classifier_activation=None."
         )
+    with strategy.scope():
+        optimizer = hyperparameters.make_optimizer(model, data.batch_size, data.steps_per_epoch)
     settings = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "warmup_epochs": warmup_epochs,
-        "label_smoothing": label_smoothing,
-        "clip_norm": clip_norm,
+        **dataclasses.asdict(hyperparameters),
+        "teacher": None if teacher is None else teacher.name,
         "from_logits": from_logits,
         "seed": seed,
         "deterministic": deterministic,
@@ -143,36 +141,53 @@ def fit(
     checkpoint = TrainingCheckpoint(
         run_dir / "checkpoint.safetensors", checkpoint_steps, settings, states_of=(best, log)
     )
-    if resume or is_chief(model):
-        _check_run_dir(run_dir, checkpoint.path, resume)
 
-    keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if strategy.num_replicas_in_sync > 1:
-        synchronize(model)
-    with strategy.scope():
-        if "float16" in settings["compute_dtypes"]:
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        model.compile(
-            optimizer,
-            keras.losses.CategoricalCrossentropy(from_logits=from_logits, label_smoothing=label_smoothing),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    with run_folder(run_dir, checkpoint.path, resume) if is_chief(model) else contextlib.nullcontext():
+        keras.utils.set_random_seed(seed)
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+        if strategy.num_replicas_in_sync > 1:
+            synchronize(model)
+        with strategy.scope():
+            if "float16" in settings["compute_dtypes"]:
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            model.compile(
+                optimizer,
+                hyperparameters.make_loss(from_logits),
+                metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            )
+        if teacher is not None:
+            distill(
+                model,
+                teacher,
+                kind=hyperparameters.distillation,
+                weight=hyperparameters.distillation_weight,
+                temperature=hyperparameters.distillation_temperature,
+                from_logits=from_logits,
+            )
+        if hyperparameters.sam is not None:
+            use_sam(model, hyperparameters.sam, adaptive=hyperparameters.sam_adaptive)
+        # Keras makes metrics and optimizer variables when it first needs them, and a checkpoint needs them now.
+        model.evaluate(_by_image(data.validation.take(1)), verbose=0)
+        with strategy.scope():
+            model.optimizer.build(model.trainable_variables)
+        if resume:
+            epoch, step = checkpoint.restore(model)
+        else:
+            epoch, step = 0, 0
+            _seed_generators(model, seed)
+            if is_chief(model):
+                write_description(run_dir / "run.json", settings, dict(notes or {}))
+            checkpoint.write(model, epoch, step)
+
+        total_steps = hyperparameters.total_steps(data.steps_per_epoch)
+        epochs = math.ceil(total_steps / data.steps_per_epoch)
+        progress = Progress(
+            data.batch_size, epochs, data.steps_per_epoch, total_steps, verbose if is_chief(model) else 0
         )
-    # Keras makes metrics and optimizer variables when it first needs them, and a checkpoint needs them now.
-    model.evaluate(_by_image(data.validation.take(1)), verbose=0)
-    with strategy.scope():
-        model.optimizer.build(model.trainable_variables)
-    if resume:
-        epoch, step = checkpoint.restore(model)
-    else:
-        epoch, step = 0, 0
-        _seed_generators(model, seed)
-        if is_chief(model):
-            _write_json(run_dir / "run.json", {"settings": settings, "versions": _versions()})
-        checkpoint.write(model, epoch, step)
-
-    _fit_epochs(model, data, epoch, step, epochs, [StopAtNonFiniteLoss(), best, log, checkpoint, *callbacks], verbose)
+        measured = [EvaluateAverage()] if hyperparameters.ema_decay is not None else []
+        ours = [*measured, StopAtNonFiniteLoss(), progress, best, log, checkpoint]
+        _fit_epochs(model, data, epoch, step, total_steps, [*ours, *callbacks])
     return TrainingResult(history=log.rows, best_model=best.path, run_dir=run_dir)
 
 
@@ -208,30 +223,26 @@ class _RunCallbacks(keras.callbacks.CallbackList):
         super().on_train_end()
 
 
-def _fit_epochs(model, data, epoch, step, epochs, callbacks, verbose):
+def _fit_epochs(model, data, epoch, step, total_steps, callbacks):
     # One call of `fit` an epoch: each epoch has its own dataset, and the first one may begin in the middle.
-    if not is_chief(model):
-        verbose = 0
+    epochs = math.ceil(total_steps / data.steps_per_epoch)
     run = _RunCallbacks(
-        list(callbacks),
-        add_history=True,
-        add_progbar=verbose != 0,
-        model=model,
-        verbose=verbose,
-        epochs=epochs,
-        steps=data.steps_per_epoch,
+        list(callbacks), add_history=True, model=model, verbose=0, epochs=epochs, steps=data.steps_per_epoch
     )
     run.begin_run()
     try:
         for current in range(epoch, epochs):
             run.first_step = step
+            last = min(data.steps_per_epoch, total_steps - current * data.steps_per_epoch)
+            batches = data.train(current, step)
             model.fit(
-                _by_image(data.train(current, step)),
+                _by_image(batches if last == data.steps_per_epoch else batches.take(last - step)),
                 validation_data=_by_image(data.validation),
                 shuffle=False,
                 initial_epoch=current,
                 epochs=current + 1,
                 callbacks=run,
+                verbose=0,
             )
             step = 0
             if model.stop_training:
@@ -240,57 +251,26 @@ def _fit_epochs(model, data, epoch, step, epochs, callbacks, verbose):
         run.end_run()
 
 
-def gives_logits(model: keras.Model) -> bool:
-    """Whether a model's scores are logits (True) or probabilities (False), by its last operation.
-
-    Raises:
-        ValueError: The last operation is neither a softmax nor a layer with weights and no activation, or the
-            model is neither functional nor sequential and does not say which its last one is.
-    """
-    # A functional model's operations are in the order of computation; its `layers` lack those of keras.ops.
-    operations = model.layers if isinstance(model, keras.Sequential) else getattr(model, "operations", ())
-    for last in reversed(operations):
-        if isinstance(last, keras.Model):
-            return gives_logits(last)
-        activation = getattr(last, "activation", None)
-        if activation is keras.activations.softmax or type(last).__name__ == "Softmax":
-            return False
-        if activation is not keras.activations.linear:
-            break
-        if last.weights:
-            return True
-    raise ValueError(
-        f"The last operation of {model.name} does not tell whether its scores are logits or probabilities; "
-        "pass from_logits=True or from_logits=False."
-    )
-
-
-def _check_scores(model, data):
+def _check_scores(model, data, has_teacher):
+    """The number of the model's outputs."""
     images, _ = next(iter(data.validation))
     try:
         scores = model(images[:1], training=False)
     except ValueError as error:
         raise ValueError(f"{model.name} does not take images of shape {data.input_shape}: {error}") from error
-    if not keras.ops.is_tensor(scores) or tuple(scores.shape) != (1, data.classes):
-        received = tuple(scores.shape) if keras.ops.is_tensor(scores) else type(scores).__name__
+    heads = keras.tree.flatten(scores)
+    expected = (1, data.classes)
+    if any(tuple(head.shape) != expected for head in heads) or (isinstance(scores, dict) or len(heads) > 2):
         raise ValueError(
             f"The data has {data.classes} classes, so for one image {model.name} must give scores of shape "
-            f"{(1, data.classes)}; it gives {received}."
+            f"{expected}; it gives {', '.join(str(tuple(head.shape)) for head in heads)}."
         )
-
-
-def _check_run_dir(run_dir, checkpoint, resume):
-    if resume:
-        if not checkpoint.is_file():
-            raise FileNotFoundError(f"{run_dir} holds no {checkpoint.name} to resume from.")
-        return
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        empty = not any(run_dir.iterdir())
-    except OSError as error:
-        raise OSError(f"{run_dir} can't hold a run ({error.strerror}); name another run_dir.") from error
-    if not empty:
-        raise FileExistsError(f"{run_dir} is not empty; pass resume=True to continue the run in it, or name another.")
+    if len(heads) == 2 and not has_teacher:
+        raise ValueError(
+            f"{model.name} has two outputs, of which the second learns from a teacher: give one to learn from, or "
+            "train a model without the distillation token."
+        )
+    return len(heads)
 
 
 def _compute_dtypes(model):
@@ -305,13 +285,3 @@ def _seed_generators(model, seed):
     numbers = np.random.SeedSequence(seed).generate_state(len(states)) >> 1
     for state, number in zip(states, numbers, strict=True):
         state.assign([number, 0])
-
-
-def _versions():
-    versions = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "keras-vit")}
-    return {"python": platform.python_version(), **versions}
-
-
-def _write_json(path, content):
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")

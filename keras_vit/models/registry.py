@@ -147,6 +147,11 @@ def download_weights(name: str, tag: str, *, again: bool = False) -> str:
     return fetch(find_weights(variant(name).name, tag), again=again)
 
 
+def families() -> list[str]:
+    """Names of the families' general builders, which are functions of `keras_vit`, sorted."""
+    return sorted({known.family for known in _variants.values()})
+
+
 def create_model(name: str, **kwargs) -> keras.Model:
     """Builds a model by its registry name.
 

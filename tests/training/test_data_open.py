@@ -25,7 +25,7 @@ def test_each_source_by_its_string(tmp_path):
 
 
 def test_what_is_no_source_is_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match="tfds:NAME.*there is no folder 'cifar'"):
+    with pytest.raises(ValueError, match=r"tfds:NAME.*there is no folder 'cifar'"):
         training.open_data("cifar")
     with pytest.raises(FileNotFoundError, match="No file matches"):
         training.open_data(f"tfrecords:{tmp_path}")

@@ -52,6 +52,7 @@ def test_a_run_keeps_what_it_did(whole, data):
         "checkpoint.safetensors",
         "log.csv",
         "run.json",
+        "run.lock",
         "tensorboard",
     ]
     with open(run_dir / "log.csv") as file:

@@ -131,17 +131,18 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
         steps_per_epoch=batches.steps,
         train=batches,
         validation=_once(validation, pipeline, corrupt),
-        settings={"train": train.settings, "validation": validation.settings, "pipeline": _as_json(pipeline)},
+        settings={"train": train.settings, "validation": validation.settings, "pipeline": as_json(pipeline)},
         test=_once(test, pipeline, corrupt) if test is not None else None,
         corrupt=corrupt.found,
     )
 
 
-def _as_json(value):
+def as_json(value):
+    """A description of the data in JSON's types."""
     if dataclasses.is_dataclass(value):
-        fields = {field.name: _as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields}
-    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class _TrainingBatches:

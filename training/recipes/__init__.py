@@ -1,0 +1,60 @@
+"""Published trainings, each a module: its docstring says what is special, its table has the numbers.
+
+`recipe("deit_s16")` gives one, `train` trains by it, and `keras-vit train --recipe deit_s16` does both.
+"""
+
+import difflib
+import fnmatch
+
+from keras_vit.training.recipes import (
+    augreg,
+    better_vit,
+    deit,
+    deit3,
+    digits,
+    efficientvit,
+    efficientvit_msra,
+    fixres,
+    mobile_former,
+    mobilevit,
+    mobilevit_v2,
+    sam,
+    transfer,
+    vit,
+)
+from keras_vit.training.recipes.recipe import Recipe, changed, fields_of, images, parsed
+from keras_vit.training.recipes.train import train
+
+__all__ = ["Recipe", "changed", "fields_of", "images", "list_recipes", "parsed", "recipe", "train"]
+
+_MODULES = (
+    vit,
+    augreg,
+    better_vit,
+    deit,
+    deit3,
+    fixres,
+    sam,
+    mobilevit,
+    mobilevit_v2,
+    mobile_former,
+    efficientvit,
+    efficientvit_msra,
+    transfer,
+    digits,
+)
+_RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES.items()}
+
+
+def list_recipes(pattern: str = "*") -> list[str]:
+    """Names of the recipes that match a pattern such as "deit*", sorted."""
+    return sorted(fnmatch.filter(_RECIPES, pattern))
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by its name; a ValueError that gives the nearest names for any other."""
+    if name not in _RECIPES:
+        near = difflib.get_close_matches(str(name), _RECIPES, n=3, cutoff=0.4)
+        hint = f"The nearest are {', '.join(near)}." if near else "training.list_recipes() gives all."
+        raise ValueError(f"There is no recipe named {name!r}. {hint}")
+    return _RECIPES[name]

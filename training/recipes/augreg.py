@@ -1,0 +1,58 @@
+"""AugReg: ViT with the right augmentation and regularization (Steiner et al., arXiv 2106.10270).
+
+    keras-vit train --recipe vit_s16_augreg_light1 --data DATA --run-dir runs/augreg
+
+Each model has seven levels of augmentation. The paper crosses them with dropout and stochastic depth of 0.1 (`--set
+'model_settings={"dropout_rate": 0.1, "drop_path_rate": 0.1}'`) and with a weight decay of 0.03 or 0.1; which is best
+depends on the model's and the data's size, see its figure 4. The numbers of the recipes are those of the authors'
+configurations for ImageNet-1k.
+"""
+
+from dataclasses import replace
+
+from keras_vit.training.augment import RandAugment
+from keras_vit.training.hyperparameters import Hyperparameters
+from keras_vit.training.recipes.augmentations import INCEPTION
+from keras_vit.training.recipes.recipe import Recipe, images
+
+WIDTHS = {"vit_ti16": 192, "vit_s32": 384, "vit_s16": 384, "vit_b32": 768, "vit_b16": 768, "vit_l16": 1024}
+LEVELS = {  # RandAugment's operations and magnitude, MixUp's alpha.
+    "none": (0, 0, 0.0),
+    "light1": (2, 0, 0.0),
+    "light2": (2, 10, 0.2),
+    "medium1": (2, 15, 0.2),
+    "medium2": (2, 15, 0.5),
+    "strong1": (2, 20, 0.5),
+    "strong2": (2, 20, 0.8),
+}
+
+
+def augmentation(level: str):
+    """One of the paper's levels. RandAugment is its authors': no operation is left out, no magnitude varies."""
+    operations, magnitude, mixup = LEVELS[level]
+    policy = RandAugment(operations, magnitude, 0.0, 30.0, increasing=False, probability=1.0) if operations else None
+    return replace(INCEPTION, policy=policy, mixup=mixup)
+
+
+RECIPES = {
+    f"{model}_augreg_{level}": Recipe(
+        paper="Steiner et al., arXiv 2106.10270, section 3",
+        hardware="TPU v3",
+        model=model,
+        model_settings={"representation_size": width},
+        head_bias=-6.9,
+        pipeline=images(model, batch_size=4096, augmentation=augmentation(level)),
+        hyperparameters=Hyperparameters(
+            epochs=300,
+            learning_rate=1e-3,
+            warmup_steps=10_000,
+            weight_decay=0.1,
+            clip_norm=1.0,
+            loss="sigmoid",
+            loss_settings={"sum_over_classes": True},
+            label_smoothing=0.0,
+        ),
+    )
+    for model, width in WIDTHS.items()
+    for level in LEVELS
+}

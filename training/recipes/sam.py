@@ -1,0 +1,35 @@
+"""ViT trained with sharpness-aware minimization alone (Chen, Hsieh, Gong, arXiv 2106.01548).
+
+    keras-vit train --recipe vit_b16_sam --data DATA --run-dir runs/sam
+
+Neither strong augmentation nor pre-training: crops, flips, and a smooth neighbourhood of the weights.
+"""
+
+from keras_vit.training.hyperparameters import Hyperparameters
+from keras_vit.training.recipes.augmentations import INCEPTION
+from keras_vit.training.recipes.recipe import Recipe, images
+
+RECIPES = {
+    f"{model}_sam": Recipe(
+        paper="Chen et al., arXiv 2106.01548",
+        hardware="TPU v3",
+        top1=top1,
+        model=model,
+        pipeline=images(model, batch_size=4096, augmentation=INCEPTION),
+        hyperparameters=Hyperparameters(
+            epochs=300,
+            learning_rate=3e-3,
+            warmup_steps=10_000,
+            weight_decay=0.3,
+            clip_norm=1.0,
+            label_smoothing=0.0,
+            sam=rho,
+        ),
+    )
+    for model, rho, top1 in (
+        ("vit_s32", 0.05, None),
+        ("vit_s16", 0.1, None),
+        ("vit_b32", 0.15, None),
+        ("vit_b16", 0.2, 79.9),
+    )
+}
