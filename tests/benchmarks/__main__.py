@@ -3,7 +3,15 @@
 import argparse
 import importlib
 
-BENCHMARKS = ("import_time", "latency_vit", "latency_keras_hub", "latency_families", "latency_kecam", "input_pipeline")
+BENCHMARKS = (
+    "import_time",
+    "latency_vit",
+    "latency_keras_hub",
+    "latency_families",
+    "latency_kecam",
+    "input_pipeline",
+    "train_step",
+)
 
 
 def main() -> None:
