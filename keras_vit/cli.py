@@ -170,6 +170,23 @@ def _train(given):
     train(given)
 
 
+def _records_arguments(parser):
+    parser.add_argument("folder", help="holds a folder of images for each class")
+    parser.add_argument("output", help="folder for the files")
+    parser.add_argument("--name", default="train", help="first part of the files' names (default: train)")
+    parser.add_argument("--shards", type=int, default=16, help="number of files (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="of the images' order (default: 0)")
+    parser.add_argument("--max-corrupt", type=int, default=10, help="images that may be left out (default: 10)")
+
+
+def _records(given):
+    from keras_vit import training
+
+    settings = {name: getattr(given, name) for name in ("name", "shards", "seed", "max_corrupt")}
+    files = training.write_tfrecords(given.folder, given.output, **settings)
+    print(f"{given.output}: {len(files)} files; train on them with --data tfrecords:{given.output}")
+
+
 def _quantize_arguments(parser):
     parser.add_argument("model", help=_MODEL_HELP)
     parser.add_argument("output", help="the quantized model to write, ending in .keras")
@@ -264,6 +281,7 @@ _COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "info": ("Show what a model costs and where it comes from.", _info_arguments, _info),
     "weights": ("List or fetch a model's published weights.", _weights_arguments, _weights),
     "inspect": ("Show what a model makes of an image, as a page.", _inspect_arguments, _inspect),
+    "records": ("Write a folder of images to TFRecord files.", _records_arguments, _records),
     "train": ("Train a model.", _train_arguments, _train),
     "quantize": ("Make a model ready for quantization-aware training.", _quantize_arguments, _quantize),
     "export": ("Write a model as a .tflite file.", _export_arguments, _export),

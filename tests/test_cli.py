@@ -11,6 +11,7 @@ import pytest
 
 import keras_vit
 from keras_vit.cli import main
+from tests.training.pictures import write_folder
 
 IMAGES = np.random.default_rng(0).normal(size=(6, 16, 16, 1)).astype("float32")
 
@@ -76,6 +77,23 @@ def test_training_and_resuming(folder, capsys):
     code, _, err = run(capsys, *command)
     assert code == 1 and "not empty; pass resume=True" in err
     assert run(capsys, *command, "--resume")[0] == 0
+
+
+def test_training_on_records_of_a_folder(folder, capsys):
+    write_folder(Path("pictures"), classes=2)
+    for name in ("train", "validation"):
+        code, out, _ = run(capsys, "records", "pictures", "shards", "--name", name, "--shards", 2)
+        assert code == 0 and "12/12" in out and "tfrecords:shards" in out
+    tiny = "model_settings=" + str({"patch_size": 8, "width": 16, "depth": 1, "num_heads": 1})
+    command = ["train", "--recipe", "digits_vit", "--data", "tfrecords:shards", "--set", tiny, "--set", "channels=3"]
+    code, out, err = run(capsys, *command, "--epochs", 1, "--warmup-epochs", 0, "--batch-size", 4, "--run-dir", "run")
+    assert code == 0, err
+    assert "step 3/3" in out
+    code, _, err = run(capsys, "train", "--recipe", "digits_vit", "--data", "nowhere", "--run-dir", "other")
+    assert code == 1 and "no folder 'nowhere'" in err
+    (folder / "empty").mkdir()
+    code, _, err = run(capsys, "train", "--recipe", "digits_vit", "--data", "empty", "--run-dir", "other")
+    assert code == 1 and "holds no folders" in err
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Train a model, by a published recipe or by your own settings, in a folder that holds all that is needed to "
         "continue and to repeat it."
     )
-    parser.add_argument("--recipe", metavar="NAME", help="a name that --list prints; without one, give --model")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="a name that --list prints, or a family's such as mobilevit with --model; without one, give --model",
+    )
     parser.add_argument("--list", action="store_true", help="print the recipes' names")
     parser.add_argument(
         "--data",
@@ -100,7 +104,7 @@ def resolved(args: argparse.Namespace):
     from keras_vit.training.recipes import Recipe, changed, images, parsed, recipe
 
     if args.recipe is not None:
-        chosen = recipe(args.recipe)
+        chosen = recipe(args.recipe, args.model)
     elif args.model is not None:
         chosen = Recipe(
             paper="your own settings",
@@ -112,7 +116,7 @@ def resolved(args: argparse.Namespace):
     else:
         raise ValueError("A training needs --recipe NAME or --model NAME; --list and `keras-vit list` print the names.")
     changes = {}
-    if args.model is not None and args.recipe is not None:
+    if args.model not in (None, chosen.model):
         # The size, the statistics and the evaluation crop of the images are the model's.
         own = images(args.model, args.weights)
         changes = {"model": args.model, "weights": None}  # The recipe's weights are of its model.

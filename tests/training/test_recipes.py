@@ -186,6 +186,16 @@ def test_there_is_a_recipe_for_every_paper_and_no_name_twice():
         training.recipe("deit_s15")
 
 
+def test_a_family_s_recipe_by_the_model(capsys):
+    assert training.recipe("mobilevit", "mobilevit_s") is training.recipe("mobilevit_s")
+    run("--recipe", "mobilevit", "--model", "mobilevit_xs", "--dry-run")
+    assert "model = 'mobilevit_xs'" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="several recipes; name one of vit_b16_imagenet, vit_b16_imagenet21k"):
+        training.recipe("vit", "vit_b16")
+    with pytest.raises(ValueError, match="'deit' has no recipe for 'vit_b16'; it has deit_ti16"):
+        training.recipe("deit", "vit_b16")
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -51,10 +51,28 @@ def list_recipes(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_RECIPES, pattern))
 
 
-def recipe(name: str) -> Recipe:
-    """A recipe by its name; a ValueError that gives the nearest names for any other."""
-    if name not in _RECIPES:
-        near = difflib.get_close_matches(str(name), _RECIPES, n=3, cutoff=0.4)
-        hint = f"The nearest are {', '.join(near)}." if near else "training.list_recipes() gives all."
-        raise ValueError(f"There is no recipe named {name!r}. {hint}")
-    return _RECIPES[name]
+def recipe(name: str, model: str | None = None) -> Recipe:
+    """A recipe by its name, or by that of its module and of a model.
+
+    Args:
+        name: One of `list_recipes()`, or a module's, such as "deit".
+        model: With a module's name: the model whose recipe it is, such as "deit_s16".
+
+    Raises:
+        ValueError: There is none, or a module has several for the model; the message names those that may be meant.
+    """
+    if name in _RECIPES:
+        return _RECIPES[name]
+    for module in _MODULES:
+        if module.__name__.rpartition(".")[2] == name:
+            fitting = [known for known, found in module.RECIPES.items() if model in (None, found.model)]
+            if len(fitting) == 1:
+                return module.RECIPES[fitting[0]]
+            raise ValueError(
+                f"{name!r} stands for several recipes; name one of {', '.join(fitting)}."
+                if fitting
+                else f"{name!r} has no recipe for {model!r}; it has {', '.join(module.RECIPES)}."
+            )
+    near = difflib.get_close_matches(str(name), _RECIPES, n=3, cutoff=0.4)
+    hint = f"The nearest are {', '.join(near)}." if near else "training.list_recipes() gives all."
+    raise ValueError(f"There is no recipe named {name!r}. {hint}")
