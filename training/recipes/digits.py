@@ -10,11 +10,11 @@ from keras_vit.training.data import Pipeline
 from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.recipe import Recipe
 
-_TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "mlp_dim": 128, "drop_path_rate": 0.1}
-_MODELS = {  # Builder, its settings, image size.
-    "vit": ("ViT", _TOKENS, 16),
-    "deit": ("DeiT", _TOKENS, 16),
-    "deit_distilled": ("DeiT", {**_TOKENS, "distilled": True, "distillation_outputs": True}, 16),
+_TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
+_MODELS = {  # Builder, its settings, image size, epochs.
+    "vit": ("ViT", _TOKENS, 16, 80),
+    "deit": ("DeiT", _TOKENS, 16, 80),
+    "deit_distilled": ("DeiT", {**_TOKENS, "distilled": True, "distillation_outputs": True}, 16, 80),
     "mobilevit": (
         "MobileViT",
         {
@@ -26,6 +26,7 @@ _MODELS = {  # Builder, its settings, image size.
             "depths": (1, 1, 1),
         },
         32,
+        40,
     ),
     "mobile_former": (
         "MobileFormer",
@@ -38,16 +39,19 @@ _MODELS = {  # Builder, its settings, image size.
             "hidden_dim": 256,
         },
         32,
+        40,
     ),
     "efficientvit": (
         "EfficientViT",
         {"widths": (8, 16, 32, 48, 64), "depths": (1, 1, 1, 1, 1), "head_widths": (128, 128)},
         32,
+        40,
     ),
     "efficientvit_msra": (
         "EfficientViT_MSRA",
         {"widths": (32, 64, 96), "depths": (1, 1, 1), "num_heads": (2, 2, 2), "kernel_sizes": (3, 3)},
         64,
+        40,
     ),
 }
 
@@ -61,7 +65,7 @@ RECIPES = {
         model_settings=settings,
         pipeline=Pipeline(image_size=image_size, batch_size=64, statistics=None, channels=1),
         hyperparameters=Hyperparameters(
-            epochs=40,
+            epochs=epochs,
             learning_rate=2e-3,
             warmup_epochs=5,
             weight_decay=0.05,
@@ -69,5 +73,5 @@ RECIPES = {
             label_smoothing=0.1,
         ),
     )
-    for name, (builder, settings, image_size) in _MODELS.items()
+    for name, (builder, settings, image_size, epochs) in _MODELS.items()
 }
