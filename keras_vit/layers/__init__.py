@@ -3,7 +3,7 @@
 from keras_vit.layers.activations import gelu_tanh
 from keras_vit.layers.attention import MultiHeadAttention, MultiHeadSelfAttention
 from keras_vit.layers.attention_bias import AttentionBias
-from keras_vit.layers.attention_pooling import AttentionPooling, Probe
+from keras_vit.layers.attention_pooling import AttentionPooling
 from keras_vit.layers.cascaded_attention import CascadedGroupAttention
 from keras_vit.layers.channel_shuffle import ChannelShuffle
 from keras_vit.layers.class_token import ClassToken
@@ -84,7 +84,6 @@ __all__ = [
     "PatchEmbedding",
     "PatchMerging",
     "PositionEmbedding",
-    "Probe",
     "RegisterTokens",
     "Resize",
     "ResizeToEven",
