@@ -24,6 +24,7 @@ CASES = [
     (layers.MLP, {"dim": 12, "hidden_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (layers.LayerScale, {"init": 0.5}, TOKENS),
     (layers.Scale, {"factor": 0.25}, TOKENS),
+    (layers.Affine, {}, TOKENS),
     (layers.DropPath, {"rate": 0.5, "seed": 3}, TOKENS),
     (layers.TokenPooling, {"index": 1}, TOKENS),
     (layers.AttentionPooling, {"dim": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
