@@ -94,10 +94,11 @@ def _save(flat: keras.Model, folder: str) -> None:
 def _convert(folder: str, half_weights: bool = False) -> bytes:
     """The TFLite file of a SavedModel, in float."""
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    # What the next two lines leave out costs a copy of the weights each, and nothing reads it: a note on how the file
-    # was made, and the model as TensorFlow loads it, which the converter reads from the folder once more.
+    # Both cost copies of the weights, and nothing reads them: a note on how the file was made, and the model as
+    # TensorFlow loads it, which the converter reads from the folder once more.
     converter.exclude_conversion_metadata = True
     converter._trackable_obj = None
+    gc.collect()
     if half_weights:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
