@@ -1,5 +1,6 @@
 """From a Keras model to a TFLite (LiteRT) file."""
 
+import gc
 import os
 import tempfile
 
@@ -47,13 +48,18 @@ def export(
             )
         model = quantize_aware(model, calibration_data=calibration_data)
 
-    if precision == "hybrid_int8":
-        content = quantize_operations(_convert(without_ranges(model, kernels_on_grid=True)), int8_operations(model))
-    else:
-        floats = without_ranges(model, kernels_on_grid=False) if is_quantized(model) else fuse(model)
-        content = _convert(floats, half_weights=precision == "float16")
-        if precision == "dynamic_int8":
-            content = quantize_dynamically(content)
+    int8 = precision == "hybrid_int8"
+    layers = int8_operations(model) if int8 else None
+    with tempfile.TemporaryDirectory() as folder:
+        _save(without_ranges(model, kernels_on_grid=int8) if is_quantized(model) else fuse(model), folder)
+        del model
+        # Keras models are full of cycles: without this the copies just made stay in memory beside the converter's.
+        gc.collect()
+        content = _convert(folder, half_weights=precision == "float16")
+    if int8:
+        content = quantize_operations(content, layers)
+    elif precision == "dynamic_int8":
+        content = quantize_dynamically(content)
     with replacing(path) as partial:
         partial.write_bytes(content)
     return path
@@ -66,8 +72,8 @@ class _GroupedConv2D(keras.layers.Conv2D):
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
 
 
-def _convert(flat: keras.Model, half_weights: bool = False) -> bytes:
-    """A float TFLite file. `ExportArchive` freezes the variables, which a concrete function would leave in the file."""
+def _save(flat: keras.Model, folder: str) -> None:
+    """A SavedModel of one image. `ExportArchive` lets the converter freeze variables, as a function alone would not."""
 
     def make(layer):
         grouped = type(layer) is keras.layers.Conv2D and layer.groups > 1
@@ -75,17 +81,25 @@ def _convert(flat: keras.Model, half_weights: bool = False) -> bytes:
 
     flat = rebuild(flat, make)
     shape = flat.input_shape[1:]
-    with tempfile.TemporaryDirectory() as folder:
-        archive = keras.export.ExportArchive()
-        archive.track(flat)
-        archive.add_endpoint(
-            "serve",
-            lambda image: flat(image, training=False),
-            input_signature=[tf.TensorSpec((1, *shape), flat.inputs[0].dtype, name="image")],
-        )
-        archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if half_weights:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-        return converter.convert()
+    archive = keras.export.ExportArchive()
+    archive.track(flat)
+    archive.add_endpoint(
+        "serve",
+        lambda image: flat(image, training=False),
+        input_signature=[tf.TensorSpec((1, *shape), flat.inputs[0].dtype, name="image")],
+    )
+    archive.write_out(folder, verbose=False)
+
+
+def _convert(folder: str, half_weights: bool = False) -> bytes:
+    """The TFLite file of a SavedModel, in float."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    # Both cost copies of the weights, and nothing reads them: a note on how the file was made, and the model as
+    # TensorFlow loads it, which the converter reads from the folder once more.
+    converter.exclude_conversion_metadata = True
+    converter._trackable_obj = None
+    gc.collect()
+    if half_weights:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()

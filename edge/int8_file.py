@@ -16,7 +16,8 @@ from keras_vit.missing import needs
 PRODUCT = "PRODUCT"  # Any of these.
 _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 # These only move numbers, so where int8 operations alone use the result they can move int8 ones.
-_LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD", "STRIDED_SLICE", "SLICE")
+_SLICES = ("STRIDED_SLICE", "SLICE")
+_LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD", *_SLICES)
 
 Range = tuple[float, float]
 
@@ -163,7 +164,12 @@ def _layer_of(piece, layers):
 
 
 def _layout_between(operators: list[Operator], int8: dict[str, Operator]) -> list[Operator]:
-    """Layout operators whose results only int8 ones use, the last of the file first."""
+    """Layout operators whose results only int8 ones use, the last of the file first.
+
+    A slice of a float tensor is not among them: its numbers go onto the grid after it, when they are fewer, and each of
+    two slices onto a grid of its own.
+    """
+    made_by = {tensor.name: op for op in operators for tensor in op.outputs}
     users: dict[str, list[Operator]] = {}
     for op in operators:
         for tensor in op.inputs:
@@ -172,9 +178,18 @@ def _layout_between(operators: list[Operator], int8: dict[str, Operator]) -> lis
     for op in reversed(operators):
         name = op.outputs[0].name
         after = [user.outputs[0].name for user in users.get(name, [])]
-        if op.name in _LAYOUT and after and all(user in int8 or user in moving for user in after):
+        if op.name not in _LAYOUT or not after or not all(user in int8 or user in moving for user in after):
+            continue
+        if op.name not in _SLICES or _source(op.inputs[0], made_by).name in int8:
             moving[name] = op
     return list(moving.values())
+
+
+def _source(tensor: Tensor, made_by: dict[str, Operator]) -> Tensor:
+    """What layout operators made a tensor of."""
+    while tensor.name in made_by and made_by[tensor.name].name in _LAYOUT:
+        tensor = made_by[tensor.name].inputs[0]
+    return tensor
 
 
 def _give_sources_ranges(operators: list[Operator], int8: dict[str, Operator], ranges: dict[str, Range]) -> None:

@@ -4,7 +4,7 @@ import keras
 
 from keras_vit.edge.int8_file import PRODUCT
 from keras_vit.graph import consumers, inputs_of, producer
-from keras_vit.layers import MatMul
+from keras_vit.layers import LearnedTokens, MatMul
 
 # Products of matrices, wherever they are.
 PRODUCTS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D, MatMul)
@@ -75,7 +75,8 @@ class Plan:
     """What is int8 in a flat model.
 
     Attributes:
-        int8: Names of the operations that compute in int8.
+        int8: Names of the operations that compute in int8. A product with an operand that is the same for every image
+            is not among them: the file holds that operand as a constant, and the CPU delegate refuses such a product.
         clamps: Names of the ReLUs that a file computes together with the operation before them.
         early: Names of the layout operations that lead to int8 operations only, so that they can move int8 numbers.
     """
@@ -84,7 +85,13 @@ class Plan:
         self._uses = consumers(flat)
         self._operations = {operation.name: operation for operation in flat.operations}
         self.clamps = {name for name, operation in self._operations.items() if self._is_fused(operation)}
-        self.int8 = {name for name, operation in self._operations.items() if operator_of(operation) is not None}
+        constant = _constant(flat)
+        self.int8 = {
+            name
+            for name, operation in self._operations.items()
+            if operator_of(operation) is not None
+            and not any(producer(tensor).name in constant for tensor in inputs_of(operation))
+        }
         # Dropping one may cost its neighbours their place too.
         while drop := {name for name in self.int8 if not self._belongs(self._operations[name])}:
             self.int8 -= drop
@@ -134,3 +141,13 @@ class Plan:
         if is_layout(operation) or operation.name in self.clamps:
             return all(map(self._ends_in_int8, self._uses[operation.name]))
         return operation.name in self.int8
+
+
+def _constant(flat):
+    """Names of the operations that see no image, only learned tokens."""
+    constant = set()
+    for operation in flat.operations:  # Each one after those that it takes from.
+        before = [producer(tensor).name for tensor in inputs_of(operation)]
+        if isinstance(operation, LearnedTokens) or (before and constant.issuperset(before)):
+            constant.add(operation.name)
+    return constant

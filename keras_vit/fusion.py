@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_vit.graph import consumers, flatten, inputs_of, is_called_once, producer, rebuild, remade
 from keras_vit.layers import (
+    Affine,
     ClassToken,
     DropPath,
     GroupNorm,
@@ -32,12 +33,14 @@ def fuse(model: keras.Model) -> keras.Model:
     - A constant or learned factor after a dense layer or convolution (the attention's 1 / sqrt(d), LayerScale) goes
       into that layer's weights, and so do a constant that is added and a batch normalization. A batch normalization
       before linear layers goes into those, unless a convolution pads its input: the zeros are not normalized.
-    - The scale and shift of a LayerNorm or GroupNorm that feeds only linear layers go into theirs.
+    - The scale and shift of a LayerNorm or GroupNorm go into the linear layers that it feeds. What else it feeds gets
+      them from a layer of their own.
     - A LayerNorm takes the mean off its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms look at it, those layers are made to give outputs of mean zero, and the
       norm need not. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
     - A depthwise convolution that multiplies few channels becomes two steps, see `_split_multipliers`.
-    - A dense layer that sees nothing but learned tokens gives learned tokens.
+    - A dense layer that sees nothing but learned tokens gives learned tokens. The bias of one that is added to learned
+      tokens goes into them.
     - Dropout and stochastic depth, which do nothing in inference, are taken out.
     - Mixed precision becomes that of the weights, float32.
 
@@ -51,9 +54,11 @@ def fuse(model: keras.Model) -> keras.Model:
     weights = {layer.name: {v.name: keras.ops.convert_to_numpy(v) for v in layer.weights} for layer in flat.layers}
     changes = {}  # By name of a layer: what changes in its config.
     flat = _without(flat, _fold_back(flat, weights, changes))
-    flat = _without(flat, _fold_ahead(flat, weights, changes))
+    gone, bare = _fold_ahead(flat, weights, changes)
+    flat = _without(flat, gone)
     _fold_means(flat, weights, changes)
     constant = _fold_tokens(flat, weights)
+    _fold_into_tokens(flat, weights, changes, constant)
     repeats = _split_multipliers(flat, weights, changes)
 
     def make(layer):
@@ -63,10 +68,16 @@ def fuse(model: keras.Model) -> keras.Model:
             {**layer.get_config(), "dtype": layer.variable_dtype, **changes.get(layer.name, {})}
         )
 
+    before = {}  # By name of a linear layer that folded a norm's scale and shift: the norm's output without them.
+
     def call(layer, inputs, *args, **kwargs):
         if layer.name in repeats:
             inputs = keras.layers.Conv2D(**repeats[layer.name], dtype=layer.variable_dtype)(inputs)
-        return layer(inputs, *args, **kwargs)
+        output = layer(before.get(layer.name, inputs), *args, **kwargs)
+        if layer.name in bare:
+            before.update(dict.fromkeys(bare[layer.name], output))
+            output = Affine(dtype=layer.variable_dtype, name=f"{layer.name}.affine")(output)
+        return output
 
     fused = remade(flat, make, call)
     for layer in fused.layers:
@@ -101,17 +112,22 @@ def _fold_back(flat, weights, changes):
 def _fold_ahead(flat, weights, changes):
     """Folds batch norms, and the scale and shift of other norms, into the linear layers behind them.
 
-    Returns the names of the layers that go.
+    Returns the names of the layers that go and, by name of each norm that other layers too look at, the names of the
+    linear ones, which do without its scale and shift. The converter would do as much, and give an int8 layer another
+    input and another kernel than the ranges are for.
     """
-    gone = set()
+    gone, bare = set(), {}
     uses = consumers(flat)
     for layer in flat.layers:
         if isinstance(layer, _AFFINE_NORMS):
             foldable = layer.affine
         else:
             foldable = isinstance(layer, keras.layers.BatchNormalization) and _is_over_channels(layer)
-        after = uses[layer.name]
-        if not foldable or not is_called_once(layer) or not all(map(_sees_every_channel_alike, after)):
+        after = list(filter(_sees_every_channel_alike, uses[layer.name]))
+        everywhere = len(after) == len(uses[layer.name])
+        if not foldable or not is_called_once(layer) or not after:
+            continue
+        if not everywhere and not isinstance(layer, _AFFINE_NORMS):
             continue
         scale, shift = _scale_and_shift(layer, weights[layer.name])
         for linear in after:
@@ -125,11 +141,14 @@ def _fold_ahead(flat, weights, changes):
             held["kernel"] = held["kernel"] * scales
             changes.setdefault(linear.name, {})["use_bias"] = True
         if isinstance(layer, _AFFINE_NORMS):
+            if not everywhere:
+                bare[layer.name] = [linear.name for linear in after]
+                weights[f"{layer.name}.affine"] = weights[layer.name]
             weights[layer.name] = {}
             changes.setdefault(layer.name, {})["affine"] = False
         else:
             gone.add(layer.name)
-    return gone
+    return gone, bare
 
 
 def _scale_and_shift(layer, held):
@@ -191,6 +210,28 @@ def _fold_tokens(flat, weights):
                 weights[dense.name] = {"tokens": projected}
                 constant.add(dense.name)
     return constant
+
+
+def _fold_into_tokens(flat, weights, changes, constant):
+    """Adds to learned tokens the bias of a dense layer that they are added to, and leaves it out there.
+
+    The converter does this too, after which the dense layer gives other numbers than the range of its output is for.
+    """
+    uses = consumers(flat)
+    for add in flat.layers:
+        if not isinstance(add, keras.layers.Add) or not is_called_once(add):
+            continue
+        before = [producer(tensor) for tensor in inputs_of(add)]
+        tokens = next((layer for layer in before if isinstance(layer, LearnedTokens)), None)
+        # A dense layer that gives tokens itself by now looks at nothing of its input but the size of the batch.
+        others = [] if tokens is None else [user for user in uses[tokens.name] if user is not add]
+        if tokens is None or any(user is None or user.name not in constant for user in others):
+            continue
+        for dense in before:
+            if isinstance(dense, keras.layers.Dense) and _is_linear(dense) and uses[dense.name] == [add]:
+                held = weights[dense.name]
+                weights[tokens.name]["tokens"] = weights[tokens.name]["tokens"] + held.pop("bias", np.float32(0))
+                changes.setdefault(dense.name, {})["use_bias"] = False
 
 
 # Up to this many channels, repeating them costs less than it saves, by measurements from 7 x 7 to 112 x 112.

@@ -240,3 +240,34 @@ def test_a_depthwise_convolution_that_multiplies_few_channels_is_split(channels,
     np.testing.assert_allclose(folded(x), original(x), rtol=1e-5, atol=1e-5)
     # What training with int8's rounding makes of it stays a depthwise convolution.
     assert len(folded.trainable_weights) == len(original.trainable_weights)
+
+
+@pytest.mark.parametrize("norm", [keras_vit.layers.LayerNorm, keras_vit.layers.GroupNorm])
+def test_a_norms_scale_and_shift_go_into_the_linear_layers_among_its_readers(norm):
+    image = keras.Input((3, 6))
+    normed = norm(name="norm")(image)
+    dense = keras.layers.Dense(6, use_bias=False, name="dense")(normed)
+    gated = keras.layers.Multiply()([normed, dense])
+    original = random_weights(keras.Model(image, [normed, gated]))
+    folded = keras_vit.fuse(original)
+    assert not folded.get_layer("norm").affine and folded.get_layer("dense").use_bias
+    readers = {node.operation.name for node in folded.get_layer("norm")._outbound_nodes}
+    assert readers == {"dense", "norm.affine"}
+    x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
+    for given, expected in zip(folded(x), original(x), strict=True):
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_bias_goes_into_the_learned_tokens_that_it_is_added_to(alone):
+    image = keras.Input((3, 6))
+    tokens = keras_vit.layers.LearnedTokens(3, 5, name="tokens")(image)
+    added = keras.layers.Add()([tokens, keras.layers.Dense(5, name="dense")(image)])
+    outputs = [added, keras.layers.Dense(2, name="projected")(tokens)] + [tokens] * (not alone)
+    original = random_weights(keras.Model(image, outputs))
+    folded = keras_vit.fuse(original)
+    # Not where others look at the tokens, but a dense layer, which becomes tokens itself.
+    assert folded.get_layer("dense").use_bias is not alone
+    x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
+    for given, expected in zip(folded(x), original(x), strict=True):
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@
 from keras_vit.layers.activations import gelu_tanh
 from keras_vit.layers.attention import MultiHeadAttention, MultiHeadSelfAttention
 from keras_vit.layers.attention_bias import AttentionBias
-from keras_vit.layers.attention_pooling import AttentionPooling, Probe
+from keras_vit.layers.attention_pooling import AttentionPooling
 from keras_vit.layers.cascaded_attention import CascadedGroupAttention
 from keras_vit.layers.channel_shuffle import ChannelShuffle
 from keras_vit.layers.class_token import ClassToken
@@ -34,7 +34,7 @@ from keras_vit.layers.position_embedding import PositionEmbedding, resize_positi
 from keras_vit.layers.register_tokens import RegisterTokens
 from keras_vit.layers.resize import Resize, ResizeToEven
 from keras_vit.layers.sandwich import PatchMerging, SandwichBlock, SandwichDownsample
-from keras_vit.layers.scale import LayerScale, Scale, Shift
+from keras_vit.layers.scale import Affine, LayerScale, Scale, Shift
 from keras_vit.layers.separable_attention import SeparableSelfAttention, WeightedSum
 from keras_vit.layers.separable_transformer_block import SeparableTransformerBlock
 from keras_vit.layers.softmax import RowSoftmax
@@ -44,6 +44,7 @@ from keras_vit.layers.unfold import Fold, Unfold
 
 __all__ = [
     "MLP",
+    "Affine",
     "AttentionBias",
     "AttentionPooling",
     "BasicConv",
@@ -84,7 +85,6 @@ __all__ = [
     "PatchEmbedding",
     "PatchMerging",
     "PositionEmbedding",
-    "Probe",
     "RegisterTokens",
     "Resize",
     "ResizeToEven",

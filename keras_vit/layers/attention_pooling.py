@@ -1,34 +1,13 @@
 """Multi-head attention pooling, the MAP head (Zhai et al., arXiv 2106.04560, section 2.4; after arXiv 1810.00825)."""
 
 import keras
-from keras import ops
 
 from keras_vit.layers.attention import MultiHeadAttention
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.layer_norm import LayerNorm
+from keras_vit.layers.learned_tokens import LearnedTokens
 from keras_vit.layers.mlp import MLP
 from keras_vit.layers.pooling import TokenPooling
-
-
-@keras.saving.register_keras_serializable("keras_vit")
-class Probe(keras.layers.Layer):
-    """A learned query, the same for every image.
-
-    Input: (batch, tokens, dim), for its sizes. Output: (batch, 1, dim).
-    """
-
-    def build(self, input_shape):
-        self.probe = self.add_weight(name="probe", shape=(1, 1, input_shape[-1]), initializer="glorot_uniform")
-
-    def call(self, tokens):
-        return ops.broadcast_to(ops.cast(self.probe, tokens.dtype), (ops.shape(tokens)[0], 1, tokens.shape[-1]))
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], 1, input_shape[2])
-
-    def get_config(self):
-        # Keras can't write down by itself a layer that was given a dtype policy, as the parts of a composite are.
-        return super().get_config()
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -59,7 +38,7 @@ class AttentionPooling(Composite):
             "epsilon": epsilon,
         }
         dtype = self.dtype_policy
-        self.probe = Probe(dtype=dtype, name="probe")
+        self.probe = LearnedTokens(1, dim, "glorot_uniform", dtype=dtype, name="probe")
         self.attention = MultiHeadAttention(dim, num_heads, dtype=dtype, name="attention")
         self.norm = LayerNorm(epsilon, dtype=dtype, name="norm")
         self.mlp = MLP(dim, mlp_dim, activation, dtype=dtype, name="mlp")

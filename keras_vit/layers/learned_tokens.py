@@ -1,4 +1,4 @@
-"""Learned tokens that stand for the whole image (Chen et al., arXiv 2108.05895, section 3)."""
+"""Learned tokens, the same for every image: a former's (arXiv 2108.05895, section 3), a pooling's query."""
 
 import keras
 from keras import ops
@@ -11,18 +11,22 @@ class LearnedTokens(keras.layers.Layer):
     Args:
         num_tokens: How many.
         dim: Width of a token.
+        initializer: Of the tokens; the standard normal distribution where None.
 
     Input: (batch, ...); only the size of the batch is looked at. Output: (batch, num_tokens, dim).
     """
 
-    def __init__(self, num_tokens: int, dim: int, **kwargs):
+    def __init__(self, num_tokens: int, dim: int, initializer: str | None = None, **kwargs):
         super().__init__(**kwargs)
         self.num_tokens = num_tokens
         self.dim = dim
+        self.initializer = initializer
 
     def build(self, input_shape):
         self.tokens = self.add_weight(
-            name="tokens", shape=(self.num_tokens, self.dim), initializer=keras.initializers.RandomNormal(stddev=1.0)
+            name="tokens",
+            shape=(self.num_tokens, self.dim),
+            initializer=self.initializer or keras.initializers.RandomNormal(stddev=1.0),
         )
 
     def call(self, inputs):
@@ -33,4 +37,9 @@ class LearnedTokens(keras.layers.Layer):
         return (input_shape[0], self.num_tokens, self.dim)
 
     def get_config(self):
-        return {**super().get_config(), "num_tokens": self.num_tokens, "dim": self.dim}
+        return {
+            **super().get_config(),
+            "num_tokens": self.num_tokens,
+            "dim": self.dim,
+            "initializer": self.initializer,
+        }

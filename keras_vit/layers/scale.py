@@ -1,4 +1,4 @@
-"""Multiplication by a constant and by a learned vector, and addition of a constant."""
+"""Multiplication by a constant or a learned vector, and addition of one."""
 
 import keras
 from keras import ops
@@ -67,3 +67,25 @@ class LayerScale(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "init": self.init}
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Affine(keras.layers.Layer):
+    """Multiplies each channel by a learned factor and adds a learned constant, as a norm does at its end.
+
+    Input and output: (..., dim).
+    """
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
+
+    def call(self, inputs):
+        return inputs * ops.cast(self.gamma, inputs.dtype) + ops.cast(self.beta, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        # Keras can't write down by itself a layer that was given a dtype policy.
+        return super().get_config()

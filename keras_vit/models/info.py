@@ -9,6 +9,7 @@ import numpy as np
 from keras_vit.graph import inputs_of, opened_up
 from keras_vit.layers import FloatMatMul, LinearAttention, MatMul
 from keras_vit.models.registry import variant
+from keras_vit.weights.catalog import weights_of
 
 
 def count_macs(model: keras.Model) -> int:
@@ -42,7 +43,9 @@ def model_info(name: str, **kwargs) -> dict:
 
     Returns:
         A dictionary: name, function, family, image_size (height, width) in pixels, parameters (running statistics not
-        counted), macs (see `count_macs`), paper, licence.
+        counted), macs (see `count_macs`), paper, licence, top1. The last is the best ImageNet-1k accuracy in percent
+        among the published weights, at the image size of those, and top1_weights is their tag; both are None where none
+        is known.
     """
     entry = variant(name)
     facts = {}
@@ -64,6 +67,8 @@ def model_info(name: str, **kwargs) -> dict:
     thread.join()
     if "error" in facts:
         raise facts["error"]
+    measured = [record for record in weights_of(name) if record.top1 is not None]
+    best = max(measured, key=lambda record: record.top1, default=None)
     return {
         "name": name,
         "function": entry.function.__name__,
@@ -73,4 +78,6 @@ def model_info(name: str, **kwargs) -> dict:
         "macs": facts["macs"],
         "paper": entry.paper,
         "licence": entry.licence,
+        "top1": best.top1 if best else None,
+        "top1_weights": best.tag if best else None,
     }

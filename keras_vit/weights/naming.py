@@ -35,6 +35,11 @@ def half(name: str, index: int) -> Part:
     return _stacked(name, index, 2)
 
 
+def without_first_axis(name: str) -> Part:
+    """An array that a file keeps with a first axis of one, for the batch."""
+    return Part(name, lambda array: array[0] if array.shape[:1] == (1,) else array)
+
+
 def _stacked(name, index, count):
     def take(array):
         if array.shape[0] % count:

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from keras_vit.weights.layouts import FLAX, PYTORCH
-from keras_vit.weights.naming import Naming, Part, half, third
+from keras_vit.weights.naming import Naming, Part, half, third, without_first_axis
 
 TIMM = Naming(
     "timm",
@@ -30,7 +30,7 @@ TIMM = Naming(
         "block_{i}.mlp.contract": "blocks.{i}.mlp.fc2",
         "block_{i}.layer_scale2": Part("blocks.{i}.ls2.gamma", is_array=True),
         "norm": "norm",
-        "pooling.probe": "attn_pool.latent",
+        "pooling.probe": without_first_axis("attn_pool.latent"),
         "pooling.attention.query": "attn_pool.q",
         "pooling.attention.key": half("attn_pool.kv", 0),
         "pooling.attention.value": half("attn_pool.kv", 1),
@@ -125,7 +125,7 @@ GOOGLE = Naming(
         "block_{i}.mlp.expand": "Transformer/encoderblock_{i}/MlpBlock_0/Dense_0",
         "block_{i}.mlp.contract": "Transformer/encoderblock_{i}/MlpBlock_0/Dense_1",
         "norm": "Transformer/encoder_norm",
-        "pooling.probe": "MAPHead_0/probe",
+        "pooling.probe": without_first_axis("MAPHead_0/probe"),
         "pooling.attention.query": "MAPHead_0/MultiHeadDotProductAttention_0/query",
         "pooling.attention.key": "MAPHead_0/MultiHeadDotProductAttention_0/key",
         "pooling.attention.value": "MAPHead_0/MultiHeadDotProductAttention_0/value",

@@ -11,6 +11,7 @@ import tensorflow as tf
 import keras_vit
 from keras_vit import edge
 from keras_vit.edge.fake_quant import FakeQuant, QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
+from tests.models.forms import form, images
 
 IMAGES = np.random.default_rng(0).normal(size=(24, 16, 16, 3)).astype("float32")
 
@@ -115,6 +116,35 @@ def test_every_product_is_rounded_and_nothing_is_rounded_twice():
     }
     dense = [layer for layer in quantized.layers if isinstance(layer, keras.layers.Dense)]
     assert dense and all(isinstance(layer, QuantizedDense) for layer in dense)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"class_token": False, "pooling": "map"}, {"class_token": False, "pooling": "map", "num_heads": 1}],
+    ids=["heads", "one head"],
+)
+def test_attention_with_a_learned_query_is_exported_in_one_piece(settings, tmp_path):
+    model = vit(**settings)
+    quantized = edge.quantize_aware(model, calibration_data=IMAGES)
+    names = {layer.name for layer in quantized.layers}
+    # The file holds the query, and the CPU delegate runs no int8 product with a constant.
+    assert "pooling.attention.scores" in names and "pooling.attention.scores.fake_quant" not in names
+    assert {"pooling.attention.key.fake_quant", "pooling.attention.context.fake_quant"} <= names
+    file = edge.export(quantized, tmp_path / "model.tflite", "hybrid_int8")
+    audit = edge.audit(file)
+    assert audit.partitions == 1 and audit.findings == []
+    nearness = edge.verify(quantized, file, IMAGES)
+    assert nearness.snr_db > 30 and nearness.snr_db > edge.verify(model, file, IMAGES).snr_db + 3
+
+
+@pytest.mark.parametrize("which", ["distilled DeiT", "registers", "average"])
+def test_slices_of_a_float_tensor_have_grids_of_their_own(which, tmp_path):
+    model = form(which, classifier_activation=None)
+    quantized = edge.quantize_aware(model, calibration_data=images(32))
+    file = edge.export(quantized, tmp_path / "model.tflite", "hybrid_int8")
+    assert edge.audit(file).partitions == 1
+    nearness = edge.verify(quantized, file, images(32))
+    assert nearness.snr_db > edge.verify(model, file, images(32)).snr_db + 1.5
 
 
 def test_it_stays_near_the_float_model_and_leaves_it_alone():

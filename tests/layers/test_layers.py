@@ -24,9 +24,9 @@ CASES = [
     (layers.MLP, {"dim": 12, "hidden_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (layers.LayerScale, {"init": 0.5}, TOKENS),
     (layers.Scale, {"factor": 0.25}, TOKENS),
+    (layers.Affine, {}, TOKENS),
     (layers.DropPath, {"rate": 0.5, "seed": 3}, TOKENS),
     (layers.TokenPooling, {"index": 1}, TOKENS),
-    (layers.Probe, {}, TOKENS),
     (layers.AttentionPooling, {"dim": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (
         layers.TransformerBlock,
@@ -250,7 +250,7 @@ def test_transformer_block():
 def test_attention_pooling():
     layer = randomized(layers.AttentionPooling(12, 2, 24), TOKENS)
     w = weights(layer)
-    probe = np.repeat(w["probe/probe"], 2, axis=0)
+    probe = np.repeat(w["probe/tokens"][np.newaxis], 2, axis=0)
     x = attention(TOKENS, part(w, "attention"), 2, queries=probe)[:, 0]
     y = mlp(norm(x) * w["norm/gamma"] + w["norm/beta"], part(w, "mlp"))
     np.testing.assert_allclose(numpy(layer(TOKENS)), x + y, atol=2e-4)

@@ -19,7 +19,7 @@ CASES = [
     (layers.Shift, {"offset": -2.0}, (FEATURES,)),
     (layers.HardSigmoid, {"limit": 2.0}, (FEATURES,)),
     (layers.RowSoftmax, {}, (TOKENS,)),
-    (layers.LearnedTokens, {"num_tokens": 4, "dim": 5}, (FEATURES,)),
+    (layers.LearnedTokens, {"num_tokens": 4, "dim": 5, "initializer": "glorot_uniform"}, (FEATURES,)),
     (layers.DynamicReLU, {"channels": 8, "dim": 16}, (FEATURES, TOKEN)),
     (layers.Former, {"dim": 16, "drop_path_rate": 0.1}, (TOKENS,)),
     (layers.MobileToFormer, {"channels": 8, "dim": 16, "drop_path_rate": 0.1}, (FEATURES, TOKENS)),

@@ -298,6 +298,16 @@ class TestOnADevice:
         weights = timm_file("mobile_former_294m", tmp_path)
         self.check(keras_vit.MobileFormer_294M(classifier_activation=None, weights=weights), tmp_path, images(224))
 
+    def test_the_int8_file_rounds_as_the_quantized_model(self, tmp_path):
+        # One block: behind each further one a number that was rounded the other way weighs more.
+        model = tiny(rows=((48, 16, 2),))
+        image = np.random.default_rng(1).normal(size=(32, 32, 32, 3)).astype("float32")
+        quantized = edge.quantize_aware(model, calibration_data=image)
+        file = edge.export(quantized, tmp_path / "model.tflite", "hybrid_int8")
+        audit = edge.audit(file)
+        assert audit.partitions == 1 and audit.findings == []
+        assert edge.verify(quantized, file, image).snr_db > edge.verify(model, file, image).snr_db + 2
+
     def check(self, model, tmp_path, image):
         file = edge.export(model, tmp_path / "model.tflite")
         # No finding: builtins alone, static shapes, rank 4 at most, nothing outside the CPU delegate.

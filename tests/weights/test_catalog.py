@@ -109,3 +109,18 @@ def test_every_statistics_can_go_into_a_model():
         mean, std = statistics.mean, statistics.std
         expected = [(1 - m) / s for m, s in (zip(mean, std, strict=True) if isinstance(mean, tuple) else [(mean, std)])]
         assert white == pytest.approx(expected if len(expected) == 3 else expected * 3, rel=1e-5)
+
+
+# What the papers say: DeiT, table 5; DeiT III, table 1; MobileViT, figure 6; EfficientViT (MSRA), table 2.
+PAPERS = {"deit_ti16": 72.2, "deit_b16": 83.1, "deit3_h14": 87.2, "mobilevit_s": 78.4, "efficientvit_m5": 77.1}
+
+
+@pytest.mark.parametrize("name", [*PAPERS, "vit_b16", "mobile_former_26m", "vit_g14", "efficientvit_l0"])
+def test_what_is_known_of_a_model_has_its_best_accuracy(name):
+    info = keras_vit.model_info(name)
+    published = {record.tag: record.top1 for record in keras_vit.list_weights(name) if record.top1 is not None}
+    if not published:
+        assert info["top1"] is None and info["top1_weights"] is None
+    else:
+        assert info["top1"] == published[info["top1_weights"]] == max(published.values())
+        assert info["top1"] == pytest.approx(PAPERS.get(name, info["top1"]), abs=0.1)
