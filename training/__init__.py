@@ -29,6 +29,7 @@ from keras_vit.training.data import (
     write_tfrecords,
 )
 from keras_vit.training.distillation import distill
+from keras_vit.training.evaluation import ClassAccuracy, Evaluation, evaluate
 from keras_vit.training.lars import LARS
 from keras_vit.training.losses import DistillationLoss, SigmoidCrossentropy
 from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
@@ -49,11 +50,13 @@ __all__ = [
     "AutoAugment",
     "BestModel",
     "CentreCrop",
+    "ClassAccuracy",
     "ColorJitter",
     "Cosine",
     "DistillationLoss",
     "EpochLog",
     "EvaluateAverage",
+    "Evaluation",
     "ImageData",
     "InverseSquareRoot",
     "Linear",
@@ -74,6 +77,7 @@ __all__ = [
     "csv_images",
     "digits",
     "distill",
+    "evaluate",
     "fit",
     "gives_logits",
     "image_folder",
