@@ -179,6 +179,34 @@ def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]):
     return figure
 
 
+def learning_rate_figure(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float | None
+):
+    """The loss at rising learning rates (Smith, arXiv 1506.01186, section 3.3).
+
+    Args:
+        rates: Learning rates.
+        losses: The loss at each.
+        smoothed: Its moving average.
+        suggestion: The rate to mark, if there is one.
+    """
+    figure = _figure(6, 3.6)
+    axes = figure.add_subplot()
+    axes.plot(rates, losses, color="tab:blue", alpha=0.35, label="loss")
+    axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
+    if suggestion is not None:
+        axes.axvline(suggestion, color="tab:red", linestyle="--", label=f"suggestion: {suggestion:.2g}")
+    axes.set_xscale("log")
+    # What diverges would leave nothing to see of the rest.
+    low, first = min(smoothed), smoothed[0]
+    axes.set_ylim(low - 0.15 * (first - low) - 1e-3, first + 0.6 * (first - low) + 1e-3)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+    return figure
+
+
 def _figure(width, height):
     with needs("matplotlib", "drawing a figure", "inspect"):
         from matplotlib.figure import Figure

@@ -31,6 +31,7 @@ from keras_vit.training.data import (
 from keras_vit.training.distillation import distill
 from keras_vit.training.evaluation import ClassAccuracy, Evaluation, evaluate
 from keras_vit.training.lars import LARS
+from keras_vit.training.learning_rate_finder import RangeTest, find_learning_rate
 from keras_vit.training.losses import DistillationLoss, SigmoidCrossentropy
 from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
 from keras_vit.training.sam import use_sam
@@ -65,6 +66,7 @@ __all__ = [
     "Pipeline",
     "RandAugment",
     "RandomResizedCrop",
+    "RangeTest",
     "SigmoidCrossentropy",
     "SimpleRandomCrop",
     "StopAtNonFiniteLoss",
@@ -78,6 +80,7 @@ __all__ = [
     "digits",
     "distill",
     "evaluate",
+    "find_learning_rate",
     "fit",
     "gives_logits",
     "image_folder",
