@@ -34,6 +34,7 @@ def compiled(rate, name="adamw", noisy=True, **settings):
     if not noisy:  # Noise of its own in each replica has no equal.
         model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
     optimizer = training.optimizer(name, model, rate, weight_decay=0.05, **settings)
+    optimizer.build(model.trainable_variables)
     model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -123,7 +124,6 @@ def test_smoothing_is_a_mean_and_a_loss_that_never_falls_suggests_nothing():
 
 def test_state_is_put_back_after_an_error(data):
     model = compiled(training.Cosine(1e-2, 100))
-    model.optimizer.build(model.trainable_variables)
     before = state(model)
 
     def broken():
