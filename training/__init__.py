@@ -34,6 +34,7 @@ from keras_vit.training.lars import LARS
 from keras_vit.training.learning_rate_finder import RangeTest, find_learning_rate
 from keras_vit.training.losses import DistillationLoss, SigmoidCrossentropy
 from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
+from keras_vit.training.recomputation import recompute
 from keras_vit.training.sam import use_sam
 from keras_vit.training.schedules import Cosine, InverseSquareRoot, Linear
 from keras_vit.training.soap import SOAP
@@ -89,6 +90,7 @@ __all__ = [
     "open_data",
     "optimizer",
     "precision",
+    "recompute",
     "strategy",
     "synchronize",
     "tfds_images",
