@@ -24,7 +24,7 @@ def vit(dtype="float32", **settings):
         input_shape=(16, 16, 3),
         patch_size=4,
         width=24,
-        depth=3,
+        depth=2,
         num_heads=3,
         classes=3,
         dtype=dtype,
@@ -163,8 +163,8 @@ def test_what_a_block_computes_is_computed_again():
 
         operations = step.get_concrete_function(tf.zeros((8, 16, 16, 3))).graph.get_operations()
         counts.append(sum(operation.type == "Erfc" for operation in operations))
-    # GELU's, one a block more.
-    assert counts[1] - counts[0] == 2 and counts[0] > 0
+    # GELU's, which stands in the blocks alone.
+    assert counts[1] == 2 * counts[0] > 0
 
 
 def test_inference_saved_and_cloned_models_are_left_alone(tmp_path):
@@ -225,8 +225,8 @@ def measured(forgets, batch, settings, steps=2):
 
 
 def test_memory_falls():
-    settings = {"input_shape": [96, 96, 3], "patch_size": 8, "width": 96, "depth": 12, "num_heads": 3, "classes": 10}
-    plain, less = (measured(forgets, 32, settings) for forgets in (False, True))
+    settings = {"input_shape": [96, 96, 3], "patch_size": 8, "width": 96, "depth": 8, "num_heads": 3, "classes": 10}
+    plain, less = (measured(forgets, 16, settings) for forgets in (False, True))
     assert less["MB"] < 0.5 * plain["MB"], (plain, less)
 
 
