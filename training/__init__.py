@@ -37,6 +37,7 @@ from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_dep
 from keras_vit.training.recomputation import recompute
 from keras_vit.training.sam import use_sam
 from keras_vit.training.schedules import Cosine, InverseSquareRoot, Linear
+from keras_vit.training.sizes import train_at_sizes
 from keras_vit.training.soap import SOAP
 from keras_vit.training.strategy import precision, strategy, synchronize
 from keras_vit.training.trainer import TrainingResult, fit, gives_logits
@@ -95,6 +96,7 @@ __all__ = [
     "synchronize",
     "tfds_images",
     "tfrecords",
+    "train_at_sizes",
     "use_sam",
     "write_tfrecords",
 ]

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_vit.layers.composite import Composite
+from keras_vit.training.stateless import AsLayer, computed_with
 
 
 def recompute(model: keras.Model) -> None:
@@ -34,11 +35,16 @@ def recompute(model: keras.Model) -> None:
             f"{model.name} has no blocks, which are layers made of composite layers of keras_vit, so there is nothing "
             "to compute again."
         )
-    for block in blocks:
-        if "call" not in vars(block):  # Else it was done already.
+    if not recomputes(model):
+        for block in blocks:
             block.call = _recomputed(block)
     # Steps that were compiled before are forgotten.
     model.train_function = None
+
+
+def recomputes(model: keras.Model) -> bool:
+    """Whether `recompute` was called on a model."""
+    return any("call" in vars(block) for block in _blocks(model))
 
 
 def _blocks(model: keras.Model) -> Iterator[Composite]:
@@ -49,72 +55,55 @@ def _blocks(model: keras.Model) -> Iterator[Composite]:
             yield layer
 
 
-class _Run(keras.layers.Layer):
-    """A function of tensors, called as Keras calls a layer: it and all layers within are told if this is training."""
-
-    def __init__(self, function, name):
-        # Without autocast, values of variables are read in their own precision.
-        super().__init__(autocast=False, name=name)
-        self.function = function
-
-    def call(self, *inputs, training=False):
-        return self.function(inputs, training)
-
-
 def _recomputed(block: Composite) -> Callable:
     """What takes the place of the block's `call`."""
     call = block.call
-    inner = _Run(lambda inputs, training: call(*inputs), block.name)
+    inner = AsLayer(lambda inputs, training: call(*inputs), block.name)
 
     def run(inputs, training):
         if not training or any(isinstance(tensor, keras.KerasTensor) for tensor in keras.tree.flatten(inputs)):
             return call(*inputs)
         return _forgetting(inner, inputs, block.trainable_variables, block.non_trainable_variables)
 
-    outer = _Run(run, block.name)
+    outer = AsLayer(run, block.name)
     # A function, since Keras would take a layer for a part of the block.
     return lambda *inputs: outer(*inputs)
 
 
-def _forgetting(run: _Run, inputs: tuple, weights: list, states: list):
+def _forgetting(run: AsLayer, inputs: tuple, weights: list, states: list):
     """`run(*inputs, training=True)`, of which only inputs and variables' values are kept for the backward pass."""
     sizes = len(keras.tree.flatten(inputs)), len(weights), len(states)
     structure, moved = [], []  # Of the outputs; the states that get a new value. Both are known after the first pass.
 
     def function(tensors, weight_values, state_values):
-        values = zip([*weights, *states], [*weight_values, *state_values], strict=True)
-        with keras.StatelessScope(values, collect_losses=True) as scope:
-            outputs = run(*keras.tree.pack_sequence_as(inputs, tensors), training=True)
-        if scope.losses:
-            raise ValueError("A block with losses of its own, such as an activity regularizer, can't be recomputed.")
-        return outputs, [scope.get_current_value(state) for state in states]
+        arguments = keras.tree.pack_sequence_as(inputs, tensors)
+        return computed_with(run, arguments, [*states, *weights], [*state_values, *weight_values], training=True)
 
     @tf.custom_gradient
     def forward(*arguments):
         tensors, weight_values, state_values = _split(arguments, sizes)
         outputs, new = function(tensors, weight_values, state_values)
         structure.append(outputs)
+        moved.extend(states[place] for place in new)
         flat = keras.tree.flatten(outputs)
-        changed = [place for place, value in enumerate(new) if value is not state_values[place]]
-        moved[:] = [states[place] for place in changed]
 
         def backward(*gradients):
             gradients = gradients[: len(flat)]
             again, state_again = _split(_after(gradients, [*tensors, *state_values]), (len(tensors), len(state_values)))
-            with tf.GradientTape() as tape:
-                tape.watch([*again, *weight_values])
-                outputs, _ = function(again, weight_values, state_again)
             sources = [*again, *weight_values]
+            with tf.GradientTape() as tape:
+                tape.watch(sources)
+                outputs, _ = function(again, weight_values, state_again)
             return [*tape.gradient(keras.tree.flatten(outputs), sources, gradients), *(None for _ in states)]
 
-        return [*flat, *(new[place] for place in changed)], backward
+        return [*flat, *new.values()], backward
 
-    values = [variable.value for variable in [*weights, *states]]
-    results = forward(*keras.tree.flatten(inputs), *map(tf.convert_to_tensor, values))
-    flat, new = results[: len(results) - len(moved)], results[len(results) - len(moved) :]
+    values = [tf.convert_to_tensor(variable.value) for variable in [*weights, *states]]
+    results = forward(*keras.tree.flatten(inputs), *values)
+    outputs, new = _split(results, (len(results) - len(moved), len(moved)))
     for state, value in zip(moved, new, strict=True):
         state.assign(value)
-    return keras.tree.pack_sequence_as(structure[0], flat)
+    return keras.tree.pack_sequence_as(structure[0], outputs)
 
 
 def _split(values, sizes):
