@@ -19,7 +19,7 @@ def train_at_sizes(model: keras.Model, sizes: tuple[int | tuple[int, int], ...])
     The model stays what it was: compile, fit and save it as always; a loaded or cloned one takes its own size alone.
     It works with batches whose size is known only when they come (None, None, None, 3), with `use_sam`, `distill` and
     `recompute`, of which the last one is called before this. Each further size takes memory for a copy of the weights,
-    which is never used.
+    which is never used. On several replicas, BatchNormalization can't be synchronized.
 
     Args:
         model: A functional or sequential model of images, none of whose weights depend on the images' size, as position
@@ -54,6 +54,8 @@ def train_at_sizes(model: keras.Model, sizes: tuple[int | tuple[int, int], ...])
         (images,) = keras.tree.flatten(inputs)
         if isinstance(images, keras.KerasTensor):
             return call(images, training=training)
+        if training and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            _refuse_synchronized(model)
         values = [tf.convert_to_tensor(variable.value) for variable in variables]
         outputs, new = _dispatched(images, values, ways, own[2], training, model.name)
         for place, value in new.items():
@@ -74,8 +76,8 @@ def _like(variables, other, model):
     for variable, same in zip(variables, others, strict=True):
         if variable.shape != same.shape:
             raise ValueError(
-                f"{model.name} can't be trained at several sizes: {variable.path} is {tuple(variable.shape)} at its own "
-                f"size and {tuple(same.shape)} at another."
+                f"{model.name} can't be trained at several sizes: {variable.path} is {tuple(variable.shape)} at its "
+                f"own size and {tuple(same.shape)} at another."
             )
     return others
 
@@ -107,6 +109,16 @@ def _dispatched(images, values, ways, channels, training, name):
     results = tf.nest.flatten(tf.switch_case(place, [way(size, *way_of) for size, way_of in ways.items()]))
     outputs = keras.tree.pack_sequence_as(traced["outputs"], results[: len(results) - len(traced["places"])])
     return outputs, dict(zip(traced["places"], results[len(results) - len(traced["places"]) :], strict=True))
+
+
+def _refuse_synchronized(model):
+    # TensorFlow lets replicas wait for each other in no branch of a graph.
+    for name, layer in leaves(model):
+        if getattr(layer, "synchronized", False):
+            raise ValueError(
+                f"{model.name} can't be trained at several sizes on several replicas: its layer {name} is synchronized "
+                "between them. Train on one device, or call model.fit without keras_vit.training.synchronize."
+            )
 
 
 def _listed(ways):

@@ -12,7 +12,6 @@ from keras_vit import training
 from keras_vit.graph import leaves
 from tests.convnet import convnet
 from tests.training.pictures import write_folder
-from tests.training.tiny import Noise
 
 SIZES = (32, 48, (32, 16))
 SHAPES = [(32, 32), (48, 48), (32, 16)]
@@ -22,7 +21,7 @@ def net(outputs=1):
     """Batch normalization, dropout and another random state, in composites and outside."""
     keras.utils.set_random_seed(5)
     body = convnet((32, 32, 3), classes=3)
-    x = Noise(name="noise")(body.get_layer("pooling").output)
+    x = keras.layers.GaussianNoise(0.1)(body.get_layer("pooling").output)
     x = keras.layers.Dropout(0.3, name="dropout")(x)
     scores = [keras.layers.Dense(3, name=f"head_{number}")(x) for number in range(outputs)]
     return keras.Model(body.input, scores if outputs > 1 else keras.layers.Activation("softmax")(scores[0]))
@@ -50,7 +49,9 @@ def batches(shapes, dynamic=True, count=4):
     if not dynamic:
         return arrays
     signature = (tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None, 3)))
-    return tf.data.Dataset.from_generator(lambda: iter(arrays), output_signature=signature)
+    found = tf.data.Dataset.from_generator(lambda: iter(arrays), output_signature=signature)
+    # Else Keras finds out by a step too many, in which TensorFlow may draw random numbers before it misses the data.
+    return found.apply(tf.data.experimental.assert_cardinality(len(arrays)))
 
 
 def arrays_of(model):
@@ -229,12 +230,12 @@ def test_what_cannot_be_is_refused():
     vit = keras_vit.ViT(input_shape=(16, 16, 3), patch_size=8, width=24, depth=1, num_heads=3, classes=3)
     with pytest.raises(ValueError, match="vit can't be trained at several sizes: the weights of position_embedding"):
         training.train_at_sizes(vit, (16, 32))
-    with pytest.raises(TypeError, match="received Functional|received int|functional"):
+    with pytest.raises(TypeError, match="received int"):
         training.train_at_sizes(3, (16, 32))
     flat = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    with pytest.raises(ValueError, match="is \\(192, 3\\) at the old size"):
+    with pytest.raises(ValueError, match=r"is \(192, 3\) at the old size"):
         training.train_at_sizes(flat, (8, 16))
-    with pytest.raises(ValueError, match="received .0, 0, 3."):
+    with pytest.raises(ValueError, match=r"received \(0, 0, 3\)"):
         training.train_at_sizes(net(), (0,))
     model = net()
     training.train_at_sizes(model, SIZES)
