@@ -59,15 +59,15 @@ def arrays_of(model):
 
 
 def compiled(model, **how):
-    model.compile(keras.optimizers.SGD(0.1), "categorical_crossentropy", **how)
+    model.compile(keras.optimizers.SGD(0.02), "categorical_crossentropy", **how)
     return model
 
 
-def stepped_by_rebuilding(model, shapes):
+def stepped_by_rebuilding(model, shapes, **how):
     """What steps give if the model is built anew at the size of each."""
     losses = []
     for images, labels in batches(shapes, dynamic=False):
-        other = compiled(keras_vit.resize_model(model, images.shape[1:]))
+        other = compiled(keras_vit.resize_model(model, images.shape[1:]), **how)
         for (_, source), (_, target) in zip(leaves(model), leaves(other), strict=True):
             for new, old in zip(target.variables, source.variables, strict=True):
                 new.assign(old)
@@ -88,7 +88,7 @@ def stepped_by_rebuilding(model, shapes):
 )
 def test_a_step_at_each_size_is_that_of_a_model_of_this_size(build, sizes, shapes, how):
     model = build()
-    right, losses = stepped_by_rebuilding(model, shapes)
+    right, losses = stepped_by_rebuilding(model, shapes, **how)  # XLA has random numbers of its own.
     before = arrays_of(model)
     training.train_at_sizes(model, sizes)
     compiled(model, **how)
@@ -102,7 +102,7 @@ def test_a_step_at_each_size_is_that_of_a_model_of_this_size(build, sizes, shape
         assert (ours != old).any() or np.abs(theirs - old).max() < 1e-6, path
     # The check sees another order of the sizes.
     other, _ = stepped_by_rebuilding(build(), shapes[::-1])
-    assert max(np.abs(ours - theirs).max() for ours, theirs in zip(received, other, strict=True)) > 1e-3
+    assert max(np.abs(ours - theirs).max() for ours, theirs in zip(received, other, strict=True)) > 1e-4
 
 
 def test_prediction_evaluation_and_files(tmp_path):
