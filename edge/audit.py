@@ -11,8 +11,8 @@ from pathlib import Path
 from keras_vit.edge.graph import Graph, Operator, read_graph
 from keras_vit.edge.interpreter import Interpreter
 from keras_vit.edge.op_versions import parsed, release
-from keras_vit.edge.result import table
 from keras_vit.edge.xnnpack import why_outside
+from keras_vit.tables import table
 
 _MOBILE_GPU_RANK = 4
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_vit.edge.interpreter import Interpreter
-from keras_vit.edge.result import table
+from keras_vit.tables import table
 
 # The devices a file can be measured on.
 DEVICES = ("local",)

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_vit.edge.images import image_batches
 from keras_vit.edge.interpreter import Interpreter
-from keras_vit.edge.result import table
+from keras_vit.tables import table
 
 if TYPE_CHECKING:
     import keras

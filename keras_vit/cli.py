@@ -118,7 +118,7 @@ def _weights(given):
     if not records:
         print(f"No weights are published for {given.model}.")
         return
-    from keras_vit.edge.result import table
+    from keras_vit.tables import table
 
     rows = [
         (
@@ -185,6 +185,20 @@ def _records(given):
     settings = {name: getattr(given, name) for name in ("name", "shards", "seed", "max_corrupt")}
     files = training.write_tfrecords(given.folder, given.output, **settings)
     print(f"{given.output}: {len(files)} files; train on them with --data tfrecords:{given.output}")
+
+
+def _evaluate_arguments(parser):
+    from keras_vit.training.evaluate_command import add_arguments
+
+    add_arguments(parser)
+
+
+def _evaluate(given):
+    from keras_vit.training.evaluate_command import main as evaluate
+
+    if not given.model.endswith(".keras"):
+        raise ValueError(f"A trained model is evaluated, a .keras file; received {given.model!r}.")
+    evaluate(given, _model(given.model))
 
 
 def _quantize_arguments(parser):
@@ -283,6 +297,7 @@ _COMMANDS: dict[str, tuple[str, Callable, Callable]] = {
     "inspect": ("Show what a model makes of an image, as a page.", _inspect_arguments, _inspect),
     "records": ("Write a folder of images to TFRecord files.", _records_arguments, _records),
     "train": ("Train a model.", _train_arguments, _train),
+    "evaluate": ("Measure a model on labelled images.", _evaluate_arguments, _evaluate),
     "quantize": ("Make a model ready for quantization-aware training.", _quantize_arguments, _quantize),
     "export": ("Write a model as a .tflite file.", _export_arguments, _export),
     "verify": ("Prove that a file gives its model's answers.", _verify_arguments, _verify),

@@ -1,11 +1,11 @@
-"""The figures by which papers show what a vision transformer sees. Each function gives a matplotlib Figure.
+"""The figures by which papers show what a vision transformer sees and how it does. Each gives a matplotlib Figure.
 
 They use no pyplot, so nothing is opened and no global state changes: `figure.savefig(path)` writes one, and a notebook
 shows it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -134,6 +134,77 @@ def principal_colours(features: np.ndarray) -> np.ndarray:
         if span > 1e-9:
             colours[:, index] = (score - score.min()) / span
     return colours.reshape(rows, columns, 3)
+
+
+def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]):
+    """Which classes are taken for which, as shares of each class' images, and the most frequent mistakes.
+
+    Args:
+        confusion: Images by class: (true, predicted).
+        class_names: One name a class.
+    """
+    classes = len(class_names)
+    names = [name if len(name) <= 20 else f"{name[:19]}…" for name in class_names]
+    # As large as its names need, and a pixel or more for each of a thousand classes.
+    side = min(10, max(4, 1 + 0.25 * classes))
+    figure = _figure(side + 4.5, side)
+    matrix, mistakes = figure.subplots(1, 2, width_ratios=(side, 2.6))
+    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    # The square root keeps rare mistakes from vanishing beside what is right.
+    shown = matrix.imshow(np.sqrt(shares), cmap=_HEAT, vmin=0, vmax=1, interpolation="nearest")
+    matrix.set_xlabel("predicted class")
+    matrix.set_ylabel("class")
+    if classes <= 36:
+        matrix.set_xticks(range(classes), names, rotation=90, fontsize=8)
+        matrix.set_yticks(range(classes), names, fontsize=8)
+    if classes <= 20:
+        for (row, column), images in np.ndenumerate(confusion):
+            if images:
+                colour = "black" if shares[row, column] > 0.4 else "white"
+                matrix.text(column, row, images, ha="center", va="center", color=colour, fontsize=7)
+    ticks = np.array([0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar = figure.colorbar(shown, ax=matrix, label="share of the class' images", shrink=0.8)
+    bar.set_ticks(np.sqrt(ticks), labels=[f"{tick:.0%}" for tick in ticks])
+
+    wrong = np.where(np.eye(classes, dtype=bool), 0, confusion)
+    most = np.argsort(-wrong, axis=None, kind="stable")[:15]
+    found = [divmod(int(place), classes) for place in most if wrong.flat[place]]
+    mistakes.barh(range(len(found)), [wrong[cell] for cell in found], color="tab:blue", alpha=0.7)
+    mistakes.set_yticks(range(len(found)), [f"{names[row]} → {names[column]}" for row, column in found], fontsize=8)
+    mistakes.set_ylim(14.5, -0.5)
+    mistakes.locator_params(axis="x", integer=True)
+    mistakes.set_title("most frequent mistakes" if found else "no mistakes", fontsize=9)
+    mistakes.set_xlabel("images")
+    mistakes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def learning_rate_figure(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float | None
+):
+    """The loss at rising learning rates (Smith, arXiv 1506.01186, section 3.3).
+
+    Args:
+        rates: Learning rates.
+        losses: The loss at each.
+        smoothed: Its moving average.
+        suggestion: The rate to mark, if there is one.
+    """
+    figure = _figure(6, 3.6)
+    axes = figure.add_subplot()
+    axes.plot(rates, losses, color="tab:blue", alpha=0.35, label="loss")
+    axes.plot(rates, smoothed, color="tab:blue", label="smoothed")
+    if suggestion is not None:
+        axes.axvline(suggestion, color="tab:red", linestyle="--", label=f"suggestion: {suggestion:.2g}")
+    axes.set_xscale("log")
+    # What diverges would leave nothing to see of the rest.
+    low, first = min(smoothed), smoothed[0]
+    axes.set_ylim(low - 0.15 * (first - low) - 1e-3, first + 0.6 * (first - low) + 1e-3)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+    return figure
 
 
 def _figure(width, height):

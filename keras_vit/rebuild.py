@@ -169,6 +169,18 @@ def _copy(name, before, after):
     after.trainable = before.trainable
 
 
+def classifiers(model: keras.Model) -> set[str]:
+    """Names of the dense layers that a functional or sequential model ends in; none if it gives features."""
+    try:
+        return _ending(as_functional(model))[0]
+    except _NoClassifierError:
+        return set()
+
+
+class _NoClassifierError(ValueError):
+    """A model does not end in a classifier."""
+
+
 def _ending(model: keras.Model) -> tuple[set[str], set[str]]:
     """Names of the dense layers that a model ends in, and of the activations behind them."""
     heads, activations = set(), set()
@@ -181,7 +193,7 @@ def _ending(model: keras.Model) -> tuple[set[str], set[str]]:
             continue
         before = node_of(model, operation).input_tensors
         if len(tensor.shape) != 2 or not before or getattr(operation, "weights", []):
-            raise ValueError(
+            raise _NoClassifierError(
                 f"{model.name!r} does not end in a classifier, a dense layer of its own, but in {operation.name!r}, "
                 f"a {type(operation).__name__} that gives {tuple(tensor.shape)}."
             )

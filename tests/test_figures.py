@@ -28,6 +28,27 @@ def heat_of(tile):
     return np.asarray(tile.images[1].get_array())
 
 
+def test_confusion_and_the_most_frequent_mistakes():
+    confusion = np.array([[6, 0, 2], [3, 9, 0], [0, 0, 0]])
+    figure = figures.confusion_figure(confusion, ["ant", "bee", "a class of a long name"])
+    assert pixels(figure).std() > 0.1
+    matrix, mistakes, _ = figure.axes
+    np.testing.assert_allclose(np.square(matrix.images[0].get_array()), [[0.75, 0, 0.25], [0.25, 0.75, 0], [0, 0, 0]])
+    assert sorted(text.get_text() for text in matrix.texts) == ["2", "3", "6", "9"]
+    assert [label.get_text() for label in mistakes.get_yticklabels()] == ["bee → ant", "ant → a class of a long n…"]
+    assert [bar.get_width() for bar in mistakes.patches] == [3, 2]
+
+
+def test_loss_at_rising_learning_rates():
+    rates, losses = (1e-3, 1e-2, 1e-1), (2.0, 1.0, 50.0)
+    figure = figures.learning_rate_figure(rates, losses, losses, 2e-3)
+    assert pixels(figure).std() > 0.1
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log" and axes.get_ylim()[1] < 5
+    assert [line.get_xdata()[0] for line in axes.lines] == [1e-3, 1e-3, 2e-3]
+    assert len(figures.learning_rate_figure(rates, losses, losses, None).axes[0].lines) == 2
+
+
 def test_attention_by_block_and_head():
     attention = {name: RANDOM.random((heads, 7, 7)) for name, heads in (("a", 2), ("b", 2), ("c", 2))}
     figure = figures.attention_figure(IMAGE, attention, GRID)

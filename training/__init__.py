@@ -29,14 +29,18 @@ from keras_vit.training.data import (
     write_tfrecords,
 )
 from keras_vit.training.distillation import distill
+from keras_vit.training.evaluation import ClassAccuracy, Evaluation, evaluate
 from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.lars import LARS
+from keras_vit.training.learning_rate_finder import RangeTest, find_learning_rate
 from keras_vit.training.losses import DistillationLoss, SigmoidCrossentropy
 from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
 from keras_vit.training.recipes import Recipe, list_recipes, recipe, train
+from keras_vit.training.recomputation import recompute
 from keras_vit.training.sam import use_sam
 from keras_vit.training.schedules import Cosine, InverseSquareRoot, Linear
 from keras_vit.training.scores import gives_logits
+from keras_vit.training.sizes import train_at_sizes
 from keras_vit.training.soap import SOAP
 from keras_vit.training.strategy import precision, strategy, synchronize
 from keras_vit.training.trainer import TrainingResult, fit
@@ -52,11 +56,13 @@ __all__ = [
     "AutoAugment",
     "BestModel",
     "CentreCrop",
+    "ClassAccuracy",
     "ColorJitter",
     "Cosine",
     "DistillationLoss",
     "EpochLog",
     "EvaluateAverage",
+    "Evaluation",
     "Hyperparameters",
     "ImageData",
     "InverseSquareRoot",
@@ -66,6 +72,7 @@ __all__ = [
     "Pipeline",
     "RandAugment",
     "RandomResizedCrop",
+    "RangeTest",
     "Recipe",
     "SigmoidCrossentropy",
     "SimpleRandomCrop",
@@ -79,6 +86,8 @@ __all__ = [
     "csv_images",
     "digits",
     "distill",
+    "evaluate",
+    "find_learning_rate",
     "fit",
     "gives_logits",
     "image_folder",
@@ -89,11 +98,13 @@ __all__ = [
     "optimizer",
     "precision",
     "recipe",
+    "recompute",
     "strategy",
     "synchronize",
     "tfds_images",
     "tfrecords",
     "train",
+    "train_at_sizes",
     "use_sam",
     "write_tfrecords",
 ]

@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+_LEAST_UNIT_NORM = 1e-3  # Lets weights that begin at zero move (the paper, section 4.1).
+
 
 class Optimizer(keras.optimizers.Optimizer):
     """The base of the optimizers, and a mixin before one of Keras'.
@@ -24,6 +26,11 @@ class Optimizer(keras.optimizers.Optimizer):
             their order.
         weight_decay_factors: The weight decay is multiplied by these. A variable with the factor 0 is left out of
             everything that is meant for kernels only.
+        adaptive_clip: Adaptive gradient clipping (Brock et al., arXiv 2102.06171, equation 3): where the norm of a
+            unit's gradient is more than this times the unit's own norm, the gradient is scaled down to that. Norms
+            of units below 0.001 count as 0.001. It comes after all other clipping.
+        clip_axes: For each variable that is trained the axes over which the norm of a unit is taken, such as (0,) for
+            a dense kernel, or None where `adaptive_clip` leaves it alone. By default a variable is one unit.
         accumulation_steps: Batches whose gradients are averaged for one update. Averages, schedules and `iterations`
             count updates.
         ema_decay: Keep an exponential moving average of the weights, average = decay * average + (1 - decay) * weight
@@ -40,6 +47,8 @@ class Optimizer(keras.optimizers.Optimizer):
         weight_decay: float = 0.0,
         learning_rate_factors: Sequence[float] | None = None,
         weight_decay_factors: Sequence[float] | None = None,
+        adaptive_clip: float | None = None,
+        clip_axes: Sequence[Sequence[int] | None] | None = None,
         accumulation_steps: int = 1,
         ema_decay: float | None = None,
         ema_warmup: bool = False,
@@ -50,11 +59,15 @@ class Optimizer(keras.optimizers.Optimizer):
                 raise ValueError(f"Use {ours} in place of {theirs}; received {theirs}={kwargs[theirs]}.")
         if accumulation_steps < 1:
             raise ValueError(f"An update takes at least 1 batch; received accumulation_steps={accumulation_steps}.")
+        if adaptive_clip is not None and adaptive_clip <= 0:
+            raise ValueError(f"adaptive_clip is above 0; received {adaptive_clip}.")
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay is at least 0 and below 1; received {ema_decay}.")
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
         self.learning_rate_factors = _as_tuple(learning_rate_factors)
         self.weight_decay_factors = _as_tuple(weight_decay_factors)
+        self.adaptive_clip = adaptive_clip
+        self.clip_axes = clip_axes and tuple(None if axes is None else tuple(axes) for axes in clip_axes)
         self.accumulation_steps = accumulation_steps
         self.ema_decay = ema_decay
         self.ema_warmup = ema_warmup
@@ -63,11 +76,11 @@ class Optimizer(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        for name in ("learning_rate_factors", "weight_decay_factors"):
-            factors = getattr(self, name)
-            if factors is not None and len(factors) != len(variables):
+        for name in ("learning_rate_factors", "weight_decay_factors", "clip_axes"):
+            given = getattr(self, name)
+            if given is not None and len(given) != len(variables):
                 raise ValueError(
-                    f"{name} has {len(factors)} numbers and the model {len(variables)} trainable variables. Make the "
+                    f"{name} has {len(given)} entries and the model {len(variables)} trainable variables. Make the "
                     "optimizer anew when layers were frozen or added."
                 )
         if self.ema_decay is not None:
@@ -94,10 +107,21 @@ class Optimizer(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         rate = ops.cast(learning_rate, variable.dtype) * self.learning_rate_factor(index)
-        self.descend(index, variable, ops.cast(gradient, variable.dtype), rate)
+        gradient = ops.cast(gradient, variable.dtype)
+        if self.adaptive_clip is not None:
+            gradient = self._clipped_by_unit(index, variable, gradient)
+        self.descend(index, variable, gradient, rate)
         if self.ema_decay is not None:
             average = self.averages[index]
             self.assign_add(average, (variable - average) * (1.0 - self._current_ema_decay(variable.dtype)))
+
+    def _clipped_by_unit(self, index, variable, gradient):
+        axes = tuple(range(len(variable.shape))) if self.clip_axes is None else self.clip_axes[index]
+        if axes is None:
+            return gradient
+        highest = self.adaptive_clip * ops.maximum(norm(variable, axes), _LEAST_UNIT_NORM)
+        received = norm(gradient, axes)
+        return gradient * ops.where(received > highest, highest / ops.maximum(received, highest), 1.0)
 
     def _current_ema_decay(self, dtype):
         updates = ops.cast(self.iterations, dtype)
@@ -153,7 +177,8 @@ class Optimizer(keras.optimizers.Optimizer):
         for name in ("learning_rate_factors", "weight_decay_factors"):
             factors = getattr(self, name)
             config[name] = None if factors is None else list(factors)
-        for name in ("accumulation_steps", "ema_decay", "ema_warmup"):
+        config["clip_axes"] = self.clip_axes and [None if axes is None else list(axes) for axes in self.clip_axes]
+        for name in ("adaptive_clip", "accumulation_steps", "ema_decay", "ema_warmup"):
             config[name] = getattr(self, name)
         return config
 
@@ -179,9 +204,9 @@ def summed_over_replicas(grads: list) -> list:
     return [None if grad is None else next(summed) for grad in grads]
 
 
-def norm(tensor):
-    """The Euclidean norm over all axes, however many there are."""
-    return ops.sqrt(ops.sum(ops.square(tensor)))
+def norm(tensor, axes: tuple[int, ...] | None = None):
+    """The Euclidean norm over all axes, however many there are; or over some, which are kept with size 1."""
+    return ops.sqrt(ops.sum(ops.square(tensor), axis=axes, keepdims=axes is not None))
 
 
 def norm_ratio(numerator, denominator):

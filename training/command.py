@@ -63,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
         help="dtype policy of the model (default: what suits the devices)",
     )
+    parser.add_argument(
+        "--recompute", action="store_true", help="save memory: compute inner activations anew for the gradient"
+    )
     parser.add_argument("--checkpoint-steps", type=int, default=500, help="steps between checkpoints (default: 500)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, data and dropout (default: 0)")
 
@@ -92,6 +95,7 @@ def main(args: argparse.Namespace) -> None:
         precision=args.precision,
         seed=args.seed,
         checkpoint_steps=args.checkpoint_steps,
+        recomputed=args.recompute,
         resume=args.resume,
     )
     best = max(result.history, key=lambda line: (line["val_accuracy"], -line["val_loss"]))

@@ -93,7 +93,7 @@ def _resized(images, shape):
     size = shape[1:3]
     if None in size or tuple(images.shape[1:3]) == tuple(size):
         return images
-    smaller = size[0] < images.shape[1]
+    smaller = images.shape[1] is None or size[0] < images.shape[1]
     return ops.image.resize(images, size, interpolation="bilinear", antialias=smaller, data_format="channels_last")
 
 

@@ -27,9 +27,10 @@ class Hyperparameters:
             of this training. None takes it as it is.
         optimizer: A name that `keras_vit.training.optimizer` takes.
         optimizer_settings: Further arguments of the optimizer, such as momentum.
-        weight_decay: See `optimizer`, as the four below.
+        weight_decay: See `optimizer`, as those down to `accumulation_steps`.
         layer_decay: 1 is none.
         clip_norm: None is none.
+        adaptive_clip: None is none.
         ema_decay: Keep a moving average of the weights, which is what is validated and saved as the best model.
         ema_warmup: Let its decay begin at 0.
         accumulation_steps: Batches to an update of the weights.
@@ -59,6 +60,7 @@ class Hyperparameters:
     weight_decay: float = 0.05
     layer_decay: float = 1.0
     clip_norm: float | None = 1.0
+    adaptive_clip: float | None = None
     ema_decay: float | None = None
     ema_warmup: bool = False
     accumulation_steps: int = 1
@@ -134,6 +136,7 @@ class Hyperparameters:
             weight_decay=self.weight_decay,
             layer_decay=self.layer_decay,
             clip_norm=self.clip_norm,
+            adaptive_clip=self.adaptive_clip,
             accumulation_steps=self.accumulation_steps,
             ema_decay=self.ema_decay,
             ema_warmup=self.ema_warmup,

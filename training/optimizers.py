@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_vit.graph import leaves
+from keras_vit.rebuild import classifiers
 from keras_vit.training.adam import LAMB, AdamW
 from keras_vit.training.base_optimizer import Optimizer
 from keras_vit.training.lars import LARS
@@ -55,6 +56,7 @@ def optimizer(
     layer_decay: float = 1.0,
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    adaptive_clip: float | None = None,
     accumulation_steps: int = 1,
     ema_decay: float | None = None,
     ema_warmup: bool = False,
@@ -76,6 +78,10 @@ def optimizer(
         layer_decay: The learning rate is multiplied by layer_decay ** distance from the head; see `layer_depths`.
         clip_norm: Gradients are scaled down where their norm, over all variables, is higher.
         clip_value: Every number of the gradients is clipped to [-clip_value, clip_value].
+        adaptive_clip: The gradient of each unit is scaled down where its norm is more than this times the unit's own
+            (Brock et al., arXiv 2102.06171, section 4.1). A unit is one output's part of a kernel, or a whole bias,
+            factor or table of embeddings. The classifier's variables are left out. The EfficientViT of Microsoft
+            Research is trained with 0.02.
         accumulation_steps: Batches whose gradients are averaged for one update.
         ema_decay: Keep a moving average of the weights with that decay; see `averaged_weights`.
         ema_warmup: Let that decay begin at 0.
@@ -99,6 +105,8 @@ def optimizer(
         learning_rate_factors=None if layer_decay == 1 else layer_decay_factors(model, layer_decay),
         global_clipnorm=clip_norm,
         clipvalue=clip_value,
+        adaptive_clip=adaptive_clip,
+        clip_axes=None if adaptive_clip is None else unit_axes(model),
         accumulation_steps=accumulation_steps,
         ema_decay=ema_decay,
         ema_warmup=ema_warmup,
@@ -127,6 +135,23 @@ def adamw(
 def weight_decay_factors(variables: Sequence[keras.Variable]) -> list[float]:
     """1 for each variable that weight decay is for, 0 for those that it is left out of."""
     return [0.0 if len(v.shape) <= 1 or _EMBEDDINGS.search(v.path) else 1.0 for v in variables]
+
+
+def unit_axes(model: keras.Model) -> list[tuple[int, ...] | None]:
+    """The axes of each trainable variable over which the norm of a unit is taken; None in the classifier.
+
+    Units are those outputs of a kernel (Brock et al., arXiv 2102.06171, section 4.1): the norm is over all axes but the
+    last one, or but the last two in a depthwise convolution. Every other variable is a single unit.
+    """
+    heads = classifiers(model)
+    axes = {}
+    for place, layer in leaves(model):
+        outputs = 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else 1
+        for variable in layer.trainable_variables:
+            rank = len(variable.shape)
+            normed = tuple(range(rank - outputs if variable.name == "kernel" else rank))
+            axes[id(variable)] = None if place in heads else normed
+    return [axes[id(variable)] for variable in model.trainable_variables]
 
 
 def layer_decay_factors(model: keras.Model, layer_decay: float) -> list[float]:

@@ -18,6 +18,7 @@ from keras_vit.training.data import ImageData
 from keras_vit.training.distillation import distill
 from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.progress import Progress
+from keras_vit.training.recomputation import recompute, recomputes
 from keras_vit.training.run_folder import run_folder, write_description
 from keras_vit.training.sam import use_sam
 from keras_vit.training.scores import gives_logits
@@ -47,6 +48,8 @@ def fit(
     run_dir: str | Path,
     hyperparameters: Hyperparameters | None = None,
     teacher: keras.Model | None = None,
+    recomputed: bool = False,
+    synchronized: bool = True,
     from_logits: bool | None = None,
     seed: int = 0,
     deterministic: bool = True,
@@ -80,6 +83,8 @@ def fit(
         run_dir: A folder that does not exist yet or is empty; with `resume`, the folder of the run.
         hyperparameters: Such as those of a recipe; None are those of `changes`.
         teacher: A trained model that the student learns from besides, see `distill`.
+        recomputed: Compute inner activations twice to save memory, see `recompute`.
+        synchronized: Normalize batches over all replicas, see `synchronize`.
         from_logits: Whether the scores are logits rather than probabilities; None finds out from the last
             layer.
         seed: Sets the global seeds and the states of the model's SeedGenerators, so Dropout and stochastic
@@ -146,7 +151,7 @@ def fit(
         keras.utils.set_random_seed(seed)
         if deterministic:
             tf.config.experimental.enable_op_determinism()
-        if strategy.num_replicas_in_sync > 1:
+        if strategy.num_replicas_in_sync > 1 and synchronized:
             synchronize(model)
         with strategy.scope():
             if "float16" in settings["compute_dtypes"]:
@@ -156,6 +161,8 @@ def fit(
                 hyperparameters.make_loss(from_logits),
                 metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
             )
+        if recomputed and not recomputes(model):
+            recompute(model)
         if teacher is not None:
             distill(
                 model,

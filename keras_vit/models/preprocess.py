@@ -28,12 +28,12 @@ def preprocess_input(images, model: keras.Model | str, weights: str | None = Non
         ValueError: The images are not of that kind, or what the model was trained with is not known.
     """
     if isinstance(model, str):
-        facts = _facts(name or model, weights)
+        facts = facts_of(name or model, weights)
         size, channels, normalizes = facts.image_size, 3, False
     else:
         size, channels = model.input_shape[1:3], model.input_shape[3]
         normalizes = any(layer.name == NORMALIZATION for layer in model.layers)
-        facts = _facts(name or model.name, weights)
+        facts = facts_of(name or model.name, weights)
 
     is_tensor = ops.is_tensor(images)
     if not is_tensor:
@@ -48,7 +48,16 @@ def preprocess_input(images, model: keras.Model | str, weights: str | None = Non
     return x if is_tensor else ops.convert_to_numpy(x)
 
 
-def _facts(name: str, weights: str | None) -> Variant | PublishedWeights:
+def facts_of(name: str, weights: str | None = None) -> Variant | PublishedWeights:
+    """What is known of the images that a published model of that name was trained on.
+
+    Args:
+        name: Of the registry, or with a tag as a model of published weights is called, such as "vit_b16.augreg_in21k".
+        weights: The tag.
+
+    Raises:
+        ValueError: The name is none of the registry's, or there are no weights of that tag.
+    """
     name, _, tag = name.partition(".")
     try:
         entry = variant(name)

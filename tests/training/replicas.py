@@ -69,6 +69,7 @@ CASES = {
     "accumulation, average and layer decay": with_optimizer(
         "adamw", accumulation_steps=2, ema_decay=0.9, ema_warmup=True, layer_decay=0.5
     ),
+    "adaptive clipping": with_optimizer("sgd", adaptive_clip=0.05, accumulation_steps=2),
     "SAM": with_sam(),
     "ASAM": with_sam(adaptive=True),
     "SAM of each replica": with_sam(per_replica=True),

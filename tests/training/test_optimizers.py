@@ -81,7 +81,7 @@ def test_what_cannot_be_is_refused(model):
 def test_an_optimizer_of_another_model_is_refused(model):
     optimizer = training.optimizer("adamw", model, 0.1)
     model.layers[0].trainable = False
-    with pytest.raises(ValueError, match="has 7 numbers and the model 5 trainable variables"):
+    with pytest.raises(ValueError, match="has 7 entries and the model 5 trainable variables"):
         optimizer.build(model.trainable_variables)
 
 

@@ -14,6 +14,7 @@ from keras_vit import training
 from keras_vit.models.registry import families, variant
 from keras_vit.training import command
 from keras_vit.training.recipes import changed, fields_of, parsed
+from tests.training.pictures import write_folder
 
 # Recipe: highest learning rate, weight decay, rate of stochastic depth, alphas of MixUp and CutMix, batch size, epochs.
 PUBLISHED = {
@@ -356,3 +357,22 @@ def test_the_sigmoid_loss_trains_on_logits(tmp_path):
             loss="sigmoid",
             run_dir=tmp_path / "other",
         )
+
+
+@pytest.mark.parametrize("recomputed", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_recipe_of_several_sizes_trains(tmp_path, recomputed):
+    write_folder(tmp_path / "pictures", classes=2, images=15)
+    small = {"stem_channels": 4, "channels": (4, 4, 8, 8, 8), "head_channels": 16, "expansion": 1, "depths": (1, 1, 1)}
+    changes = {
+        "model": "MobileViT",
+        "model_settings": {**small, "dims": (8, 8, 8)},
+        "pipeline.image_size": 64,
+        "batch_size": 4,
+        "multi_scale": training.MultiScale((32, 64), multiple_of=1),
+        "epochs": 2,
+        "warmup_steps": 0,
+    }
+    recipe = changed(training.recipe("mobilevit_s"), changes)
+    result = training.train(recipe, str(tmp_path / "pictures"), tmp_path / "run", verbose=0, recomputed=recomputed)
+    assert len(result.history) == 2 and np.isfinite(result.history[-1]["loss"])
+    assert keras.models.load_model(result.best_model, compile=False).input_shape == (None, 64, 64, 3)

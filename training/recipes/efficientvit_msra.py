@@ -27,7 +27,7 @@ RECIPES = {
             final_learning_rate=1e-5,
             weight_decay=0.025,
             clip_norm=None,
-            # adaptive_clip=0.02,
+            adaptive_clip=0.02,
             ema_decay=0.99996,
             label_smoothing=0.1,
         ),

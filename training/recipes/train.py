@@ -11,6 +11,8 @@ from keras_vit.files import saved_model
 from keras_vit.models.registry import families
 from keras_vit.training.data import ImageData, open_data
 from keras_vit.training.recipes.recipe import Recipe
+from keras_vit.training.recomputation import recompute
+from keras_vit.training.sizes import train_at_sizes
 from keras_vit.training.strategy import precision as precision_of
 from keras_vit.training.trainer import TrainingResult, fit
 
@@ -47,6 +49,11 @@ def train(
     keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = build_model(recipe, data, precision or precision_of(strategy))
+        if recipe.pipeline.multi_scale is not None:
+            if settings.pop("recomputed", False):
+                recompute(model)
+            train_at_sizes(model, recipe.pipeline.multi_scale.sizes)
+            settings["synchronized"] = False  # Which models of several sizes can't be.
         teacher = None if recipe.teacher is None else saved_model(recipe.teacher)
     description = {name: str(value) for name, value in vars(recipe).items() if name not in _ELSEWHERE}
     return fit(

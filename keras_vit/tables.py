@@ -1,4 +1,4 @@
-"""How results of `keras_vit.edge` print."""
+"""How results print: as columns of text."""
 
 from __future__ import annotations
 
