@@ -16,7 +16,7 @@ from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLos
 from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import ImageData
 from keras_vit.training.optimizers import adamw
-from keras_vit.training.strategy import is_chief, synchronize
+from keras_vit.training.strategy import is_chief, shareable, synchronize
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def fit(
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
     # Keras makes metrics and optimizer variables when it first needs them, and a checkpoint needs them now.
-    model.evaluate(_by_image(data.validation.take(1)), verbose=0)
+    model.evaluate(shareable(data.validation.take(1), strategy), verbose=0)
     with strategy.scope():
         model.optimizer.build(model.trainable_variables)
     if resume:
@@ -174,14 +174,6 @@ def fit(
 
     _fit_epochs(model, data, epoch, step, epochs, [StopAtNonFiniteLoss(), best, log, checkpoint, *callbacks], verbose)
     return TrainingResult(history=log.rows, best_model=best.path, run_dir=run_dir)
-
-
-def _by_image(batches):
-    # Workers shall have parts of the same global batches; by default, TensorFlow gives each its own files if it can.
-    options = tf.data.Options()
-    if batches.options().experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.AUTO:
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.with_options(options)
 
 
 class _RunCallbacks(keras.callbacks.CallbackList):
@@ -226,8 +218,8 @@ def _fit_epochs(model, data, epoch, step, epochs, callbacks, verbose):
         for current in range(epoch, epochs):
             run.first_step = step
             model.fit(
-                _by_image(data.train(current, step)),
-                validation_data=_by_image(data.validation),
+                shareable(data.train(current, step), model.distribute_strategy),
+                validation_data=shareable(data.validation, model.distribute_strategy),
                 shuffle=False,
                 initial_epoch=current,
                 epochs=current + 1,

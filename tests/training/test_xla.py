@@ -57,15 +57,17 @@ QUICK = ("ViT", "DeiT")
 def build(family):
     """A model of the family, and what must be compiled with it."""
     builder, settings = FAMILIES[family]
-    model = builder(**{**settings, "classes": 5, "drop_path_rate": 0.1})
+    model = builder(**{**settings, "classes": 5})
     if len(model.outputs) == 1:
         return model, "categorical_crossentropy"
     training.distill(model, keras_vit.ViT(**{**forms.TINY, "classes": 5}))
     return model, keras.losses.CategoricalCrossentropy(from_logits=True)
 
 
-def counted(model):
-    """The list grows by one each time that the model's step is traced."""
+def trained(family, batches=(8,) * STEPS, **how):
+    """The loss of each step, and how often the step had been traced by then."""
+    keras.utils.set_random_seed(0)
+    model, loss = build(family)
     traces, step = [], model.train_step
 
     def train_step(data):
@@ -73,16 +75,8 @@ def counted(model):
         return step(data)
 
     model.train_step = train_step
-    return traces
-
-
-def trained(family, jit_compile, batches=(8,) * STEPS):
-    """The loss of each step, how often the step had been traced by then, and the last weights."""
-    keras.utils.set_random_seed(0)
-    model, loss = build(family)
-    traces = counted(model)
-    optimizer = training.adamw(model, 1e-3, total_steps=STEPS, warmup_steps=1)
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
+    # Not AdamW, which makes steps of full length of rounding errors where a gradient is zero.
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss, metrics=["accuracy"], **how)
     random = np.random.default_rng(0)
     losses, counts = [], []
     for count in batches:
@@ -90,16 +84,19 @@ def trained(family, jit_compile, batches=(8,) * STEPS):
         labels = np.eye(5, dtype="float32")[random.integers(0, 5, count)]
         losses.append(model.train_on_batch(images, labels, return_dict=True)["loss"])
         counts.append(len(traces))
-    return losses, counts, [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    return losses, counts
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_the_train_step_compiles_once_and_computes_the_same(family):
-    import time
-    t=time.time()
-    losses, counts, weights = trained(family, jit_compile=True)
-    t1=time.time()
+    losses, counts = trained(family, jit_compile=True)
     assert counts == [counts[0]] * STEPS
-    expected, _, expected_weights = trained(family, jit_compile=False)
-    print(family, t1-t, time.time()-t1, counts, np.abs(np.subtract(losses, expected)).max(), losses, max(np.abs(a.astype("float64")-b).max() for a,b in zip(weights,expected_weights)))
-    np.testing.assert_allclose(losses, expected, atol=1e-4)
+    expected, _ = trained(family, run_eagerly=True)
+    np.testing.assert_allclose(losses, expected, atol=1e-4, rtol=0)
+
+
+def test_another_shape_is_traced_again():
+    _, counts = trained("ViT", batches=(8, 8, 4), jit_compile=True)
+    assert counts[0] == counts[1] < counts[2]
