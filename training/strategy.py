@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_vit.training.cluster import Worker, given_worker, meet, reach_grpc, worker_of_environment
-from keras_vit.training.multi_worker import MultiWorkerMirroredStrategy
+from keras_vit.training.mirrored import MirroredStrategy, MultiWorkerMirroredStrategy
 
 _KINDS = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
 
@@ -83,7 +83,7 @@ def strategy(
         return tf.distribute.OneDeviceStrategy("/cpu:0") if gpus else tf.distribute.get_strategy()
     if not gpus and devices is None:
         raise RuntimeError(f"TensorFlow sees no GPU here, which kind={kind!r} needs; kind='cpu' trains without.")
-    return tf.distribute.get_strategy() if kind == "gpu" else tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.get_strategy() if kind == "gpu" else MirroredStrategy(devices)
 
 
 def precision(strategy: tf.distribute.Strategy | None = None) -> str:
@@ -120,6 +120,41 @@ def synchronize(model: keras.Model) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def shareable(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
+    """The same images in batches of which each replica gets at least one, in place of a last batch that is too small.
+
+    A batch with fewer images than there are replicas is joined to the one before it. TensorFlow gives some replicas
+    nothing of such a batch, and its convolutions on CPUs (2.21, oneDNN) then give a tensor of a wrong shape.
+
+    Several workers get parts of each batch; by default, TensorFlow gives each its own files if it can.
+
+    Args:
+        batches: Tuples (images, labels) of tensors or of structures of them.
+        strategy: Of `training.strategy`.
+    """
+    options = tf.data.Options()
+    if batches.options().experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.AUTO:
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    replicas = strategy.num_replicas_in_sync
+    return (batches if replicas == 1 else _joined(batches, replicas)).with_options(options)
+
+
+def _joined(batches, least):
+    nothing = keras.tree.map_structure(lambda spec: tf.zeros((0, *spec.shape[1:]), spec.dtype), batches.element_spec)
+
+    def size(batch):
+        return tf.shape(keras.tree.flatten(batch)[0])[0]
+
+    def step(held, batch_and_end):
+        batch, is_end = batch_and_end
+        joined = keras.tree.map_structure(lambda *parts: tf.concat(parts, 0), held, batch)
+        fits = tf.minimum(size(held), size(batch)) >= least
+        return tf.cond(fits, lambda: (batch, held), lambda: (joined, tf.cond(is_end, lambda: joined, lambda: nothing)))
+
+    ended = batches.map(lambda *batch: (batch, False)).concatenate(tf.data.Dataset.from_tensors((nothing, True)))
+    return ended.scan(nothing, step).filter(lambda *batch: size(batch) > 0)
 
 
 def is_chief(model: keras.Model) -> bool:

@@ -22,7 +22,7 @@ from keras_vit.training.recomputation import recompute, recomputes
 from keras_vit.training.run_folder import run_folder, write_description
 from keras_vit.training.sam import use_sam
 from keras_vit.training.scores import gives_logits
-from keras_vit.training.strategy import is_chief, synchronize
+from keras_vit.training.strategy import is_chief, shareable, synchronize
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def fit(
         if hyperparameters.sam is not None:
             use_sam(model, hyperparameters.sam, adaptive=hyperparameters.sam_adaptive)
         # Keras makes metrics and optimizer variables when it first needs them, and a checkpoint needs them now.
-        model.evaluate(_by_image(data.validation.take(1)), verbose=0)
+        model.evaluate(shareable(data.validation.take(1), strategy), verbose=0)
         with strategy.scope():
             model.optimizer.build(model.trainable_variables)
         if resume:
@@ -196,14 +196,6 @@ def fit(
         ours = [*measured, StopAtNonFiniteLoss(), progress, best, log, checkpoint]
         _fit_epochs(model, data, epoch, step, total_steps, [*ours, *callbacks])
     return TrainingResult(history=log.rows, best_model=best.path, run_dir=run_dir)
-
-
-def _by_image(batches):
-    # Workers shall have parts of the same global batches; by default, TensorFlow gives each its own files if it can.
-    options = tf.data.Options()
-    if batches.options().experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.AUTO:
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.with_options(options)
 
 
 class _RunCallbacks(keras.callbacks.CallbackList):
@@ -243,8 +235,10 @@ def _fit_epochs(model, data, epoch, step, total_steps, callbacks):
             last = min(data.steps_per_epoch, total_steps - current * data.steps_per_epoch)
             batches = data.train(current, step)
             model.fit(
-                _by_image(batches if last == data.steps_per_epoch else batches.take(last - step)),
-                validation_data=_by_image(data.validation),
+                shareable(
+                    batches if last == data.steps_per_epoch else batches.take(last - step), model.distribute_strategy
+                ),
+                validation_data=shareable(data.validation, model.distribute_strategy),
                 shuffle=False,
                 initial_epoch=current,
                 epochs=current + 1,
