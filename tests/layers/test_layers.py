@@ -15,16 +15,12 @@ IMAGES = rng.normal(size=(2, 8, 12, 3)).astype("float32")
 # Every public layer with the input it takes.
 CASES = [
     (layers.PatchEmbedding, {"dim": 7, "patch_size": (4, 3)}, IMAGES),
-    (layers.ShiftedPatchEmbedding, {"dim": 7, "patch_size": (4, 2), "epsilon": 1e-3}, IMAGES),
     (layers.ClassToken, {"stddev": 0.02}, TOKENS),
     (layers.RegisterTokens, {"count": 3, "after": 1}, TOKENS),
     (layers.PositionEmbedding, {"grid": (2, 2), "resizing": "cubic"}, TOKENS),
     (layers.PositionEmbedding, {"grid": (2, 2), "kind": "sincos2d"}, TOKENS),
     (layers.LayerNorm, {"epsilon": 1e-3, "affine": False}, TOKENS),
     (layers.MultiHeadSelfAttention, {"dim": 12, "num_heads": 3, "qkv_bias": False}, TOKENS),
-    (layers.MultiHeadSelfAttention, {"dim": 12, "num_heads": 3, "locality": True}, TOKENS),
-    (layers.HeadScale, {"num_heads": 3, "init": 0.5}, TOKENS),
-    (layers.DiagonalMask, {}, rng.normal(size=(2, 5, 5)).astype("float32")),
     (layers.MLP, {"dim": 12, "hidden_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (layers.LayerScale, {"init": 0.5}, TOKENS),
     (layers.Scale, {"factor": 0.25}, TOKENS),

@@ -11,6 +11,27 @@ rng = np.random.default_rng(0)
 TOKENS = rng.normal(size=(2, 5, 12)).astype("float32")
 IMAGES = rng.normal(size=(2, 8, 12, 3)).astype("float32")
 
+CASES = [
+    (layers.ShiftedPatchEmbedding, {"dim": 7, "patch_size": (4, 2), "epsilon": 1e-3}, IMAGES),
+    (layers.MultiHeadSelfAttention, {"dim": 12, "num_heads": 3, "locality": True}, TOKENS),
+    (layers.TransformerBlock, {"dim": 12, "num_heads": 3, "mlp_dim": 24, "locality": True}, TOKENS),
+    (layers.HeadScale, {"num_heads": 3, "init": 0.5}, TOKENS),
+    (layers.DiagonalMask, {}, rng.normal(size=(2, 5, 5)).astype("float32")),
+]
+
+
+@pytest.mark.parametrize(("layer", "settings", "inputs"), CASES, ids=[case[0].__name__ for case in CASES])
+def test_saves_and_knows_its_shape(layer, settings, inputs, tmp_path):
+    first = layer(**settings)
+    image = keras.Input(inputs.shape[1:])
+    model = keras.Model(image, first(image))
+    randomized(first, inputs)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.layers[-1].get_config() == first.get_config() and settings.items() <= first.get_config().items()
+    np.testing.assert_array_equal(numpy(loaded(inputs)), numpy(model(inputs)))
+    assert tuple(layer(**settings).compute_output_shape((None, *inputs.shape[1:]))) == model.output_shape
+
 
 def shifted(images, down, right):
     """The image moved by so many pixels, up and to the left where negative, with zeros behind it."""
