@@ -9,6 +9,7 @@ from keras_vit.layers import (
     ClassToken,
     DropPath,
     GroupNorm,
+    HeadScale,
     LayerNorm,
     LayerScale,
     LearnedTokens,
@@ -22,7 +23,7 @@ from keras_vit.layers import (
 
 _GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-_FACTORS = (Scale, LayerScale, Shift, keras.layers.BatchNormalization)
+_FACTORS = (Scale, LayerScale, HeadScale, Shift, keras.layers.BatchNormalization)
 _AFFINE_NORMS = (LayerNorm, GroupNorm)
 _PASSING_MEANS = (keras.layers.Add, ClassToken, PositionEmbedding, RegisterTokens, Resize, Unfold)
 
@@ -155,6 +156,8 @@ def _scale_and_shift(layer, held):
     """What a factor or a norm multiplies each channel by at the end, and then adds to it."""
     if isinstance(layer, Scale):
         return np.float32(layer.factor), np.float32(0)
+    if isinstance(layer, HeadScale):
+        return np.repeat(held["gamma"], inputs_of(layer)[0].shape[-1] // layer.num_heads), np.float32(0)
     if isinstance(layer, Shift):
         return np.float32(1), np.float32(layer.offset)
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -296,6 +299,8 @@ def _passes_means(operation):
     """Whether inputs of mean zero over the last axis give outputs of mean zero, if its own weights have that too."""
     if type(operation).__name__ == "Reshape":
         return operation.output.shape[-1] == inputs_of(operation)[0].shape[-1]
+    if type(operation).__name__ == "Transpose":
+        return operation.axes is not None and operation.axes[-1] == len(operation.axes) - 1
     return isinstance(operation, _PASSING_MEANS) and is_called_once(operation)
 
 

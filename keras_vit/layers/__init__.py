@@ -10,6 +10,7 @@ from keras_vit.layers.class_token import ClassToken
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.conv_branch import BasicConv, ConvMLP, DepthwiseConv, DepthwiseSeparableConv, FusedMBConv, MBConv
 from keras_vit.layers.conv_norm import ConvNorm
+from keras_vit.layers.diagonal_mask import DiagonalMask
 from keras_vit.layers.drop_path import DropPath
 from keras_vit.layers.dynamic_relu import DynamicReLU
 from keras_vit.layers.efficientvit_block import EfficientViTBlock
@@ -34,9 +35,10 @@ from keras_vit.layers.position_embedding import PositionEmbedding, resize_positi
 from keras_vit.layers.register_tokens import RegisterTokens
 from keras_vit.layers.resize import Resize, ResizeToEven
 from keras_vit.layers.sandwich import PatchMerging, SandwichBlock, SandwichDownsample
-from keras_vit.layers.scale import Affine, LayerScale, Scale, Shift
+from keras_vit.layers.scale import Affine, HeadScale, LayerScale, Scale, Shift
 from keras_vit.layers.separable_attention import SeparableSelfAttention, WeightedSum
 from keras_vit.layers.separable_transformer_block import SeparableTransformerBlock
+from keras_vit.layers.shifted_patch_embedding import ShiftedPatchEmbedding
 from keras_vit.layers.softmax import RowSoftmax
 from keras_vit.layers.squeeze_excite import SqueezeExcite
 from keras_vit.layers.transformer_block import TransformerBlock
@@ -56,6 +58,7 @@ __all__ = [
     "ConvNorm",
     "DepthwiseConv",
     "DepthwiseSeparableConv",
+    "DiagonalMask",
     "DownsamplingBottleneck",
     "DropPath",
     "DynamicReLU",
@@ -67,6 +70,7 @@ __all__ = [
     "FusedMBConv",
     "GroupNorm",
     "HardSigmoid",
+    "HeadScale",
     "LayerNorm",
     "LayerScale",
     "LearnedTokens",
@@ -95,6 +99,7 @@ __all__ = [
     "SeparableSelfAttention",
     "SeparableTransformerBlock",
     "Shift",
+    "ShiftedPatchEmbedding",
     "SqueezeExcite",
     "TokenPooling",
     "TransformerBlock",

@@ -1,11 +1,16 @@
-"""Multi-head attention (Vaswani et al., arXiv 1706.03762, section 3.2; in ViT, arXiv 2010.11929, appendix A)."""
+"""Multi-head attention (Vaswani et al., arXiv 1706.03762, section 3.2; in ViT, arXiv 2010.11929, appendix A).
+
+Locality self-attention is that of Lee et al., "Vision Transformer for Small-Size Datasets", arXiv 2112.13492,
+section 3.3.
+"""
 
 import keras
 
 from keras_vit.layers.composite import Composite
+from keras_vit.layers.diagonal_mask import DiagonalMask
 from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.matmul import MatMul
-from keras_vit.layers.scale import Scale
+from keras_vit.layers.scale import HeadScale, Scale
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -23,6 +28,8 @@ class MultiHeadAttention(Composite):
         attention_dropout_rate: Dropout of the attention probabilities.
         groups: Into how many groups the tokens fall that do not see each other: the first token is of the first group,
             the second of the second, and so on in turn.
+        locality: Whether each head learns the temperature of its softmax, which starts at sqrt(dim / num_heads), and
+            no token looks at itself. Queries and tokens are then the same in number.
 
     Inputs: queries (batch, queries, dim) and tokens (batch, tokens, dim), with fixed numbers of both.
     Output: (batch, queries, dim).
@@ -36,6 +43,7 @@ class MultiHeadAttention(Composite):
         dropout_rate: float = 0.0,
         attention_dropout_rate: float = 0.0,
         groups: int = 1,
+        locality: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -47,16 +55,21 @@ class MultiHeadAttention(Composite):
         self.dropout_rate = dropout_rate
         self.attention_dropout_rate = attention_dropout_rate
         self.groups = groups
+        self.locality = locality
 
         dtype = self.dtype_policy
+        full_precision = keras.backend.result_type(self.variable_dtype, "float32")
+        factor = (dim // num_heads) ** -0.5
         self.query = keras.layers.Dense(dim, use_bias=qkv_bias, dtype=dtype, name="query")
         self.key = keras.layers.Dense(dim, use_bias=qkv_bias, dtype=dtype, name="key")
         self.value = keras.layers.Dense(dim, use_bias=qkv_bias, dtype=dtype, name="value")
-        self.scale = Scale((dim // num_heads) ** -0.5, dtype=dtype, name="scale")
+        if locality:
+            self.scale = HeadScale(num_heads, factor, dtype=dtype, name="scale")
+            self.mask = DiagonalMask(dtype=full_precision, name="mask")
+        else:
+            self.scale = Scale(factor, dtype=dtype, name="scale")
         self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
-        self.softmax = keras.layers.Activation(
-            "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
-        )
+        self.softmax = keras.layers.Activation("softmax", dtype=full_precision, name="softmax")
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
         self.context = MatMul(dtype=dtype, name="context")
         self.projection = keras.layers.Dense(dim, dtype=dtype, name="projection")
@@ -71,7 +84,13 @@ class MultiHeadAttention(Composite):
                 )
             if shape[1] % self.groups:
                 raise ValueError(f"{shape[1]} tokens do not fall into {self.groups} groups of the same size.")
+        if self.locality and queries_shape[1] != tokens_shape[1]:
+            raise ValueError(
+                "With locality each query is one of the tokens, which then does not look at itself; "
+                f"received {queries_shape[1]} queries and {tokens_shape[1]} tokens."
+            )
         self.query.build(queries_shape)
+        self.scale.build(queries_shape)
         self.key.build(tokens_shape)
         self.value.build(tokens_shape)
         self.projection.build(queries_shape)
@@ -80,7 +99,10 @@ class MultiHeadAttention(Composite):
         query = split_heads(self.scale(self.query(queries)), self.num_heads, self.groups)
         key = split_heads(self.key(tokens), self.num_heads, self.groups)
         value = split_heads(self.value(tokens), self.num_heads, self.groups)
-        probabilities = self.attention_dropout(self.softmax(self.scores(query, key)))
+        scores = self.scores(query, key)
+        if self.locality:
+            scores = self.mask(scores)
+        probabilities = self.attention_dropout(self.softmax(scores))
         context = merge_heads(self.context(probabilities, value), self.groups)
         return self.dropout(self.projection(context))
 
@@ -96,6 +118,7 @@ class MultiHeadAttention(Composite):
             "dropout_rate": self.dropout_rate,
             "attention_dropout_rate": self.attention_dropout_rate,
             "groups": self.groups,
+            "locality": self.locality,
         }
 
 

@@ -30,15 +30,18 @@ class PatchEmbedding(Composite):
         super().__init__(**kwargs)
         self.dim = dim
         self.patch_size = pair(patch_size, "patch_size")
-        self.projection = keras.layers.Conv2D(
-            dim, self.patch_size, strides=self.patch_size, dtype=self.dtype_policy, name="projection"
+        self.projection = self._projection()
+
+    def _projection(self) -> keras.layers.Layer:
+        return keras.layers.Conv2D(
+            self.dim, self.patch_size, strides=self.patch_size, dtype=self.dtype_policy, name="projection"
         )
 
     def grid(self, input_shape: tuple) -> tuple[int, int]:
         """Rows and columns of patches in an image batch of this shape."""
         if len(input_shape) != 4 or None in input_shape[1:]:
             raise ValueError(
-                "PatchEmbedding takes image batches (batch, height, width, channels) of a fixed size; "
+                f"{type(self).__name__} takes image batches (batch, height, width, channels) of a fixed size; "
                 f"received the shape {tuple(input_shape)}."
             )
         size = tuple(input_shape[1:3])

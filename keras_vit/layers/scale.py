@@ -1,4 +1,4 @@
-"""Multiplication by a constant or a learned vector, and addition of one."""
+"""Multiplication by a constant or by learned factors, and addition of a constant or a learned one."""
 
 import keras
 from keras import ops
@@ -89,3 +89,38 @@ class Affine(keras.layers.Layer):
     def get_config(self):
         # Keras can't write down by itself a layer that was given a dtype policy.
         return super().get_config()
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class HeadScale(keras.layers.Layer):
+    """Multiplies each attention head by a learned factor: the inverse of the learned temperature of locality
+    self-attention (Lee et al., arXiv 2112.13492, section 3.3), which is what the authors' code learns.
+
+    On the queries it has the effect that it would have on the scores, and folds into the layer that makes them.
+
+    Args:
+        num_heads: Number of heads; each is a run of neighbouring channels.
+        init: Initial value of every factor.
+
+    Input and output: (..., dim), where the heads divide dim.
+    """
+
+    def __init__(self, num_heads: int, init: float = 1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.init = init
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(
+            name="gamma", shape=(self.num_heads,), initializer=keras.initializers.Constant(self.init)
+        )
+
+    def call(self, inputs):
+        channels = ops.repeat(self.gamma, inputs.shape[-1] // self.num_heads)
+        return inputs * ops.cast(channels, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads, "init": self.init}

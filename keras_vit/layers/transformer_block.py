@@ -25,7 +25,7 @@ class TransformerBlock(Composite):
         drop_path_rate: Stochastic depth of each branch.
         dropout_rate: Dropout in the MLP and after the attention's projection.
         attention_dropout_rate: Dropout of the attention probabilities.
-        groups: Of the attention, as in `MultiHeadSelfAttention`.
+        groups, locality: Of the attention, as in `MultiHeadSelfAttention`.
 
     Input and output: (batch, tokens, dim), with a fixed number of tokens.
     """
@@ -43,6 +43,7 @@ class TransformerBlock(Composite):
         dropout_rate: float = 0.0,
         attention_dropout_rate: float = 0.0,
         groups: int = 1,
+        locality: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -58,11 +59,20 @@ class TransformerBlock(Composite):
             "dropout_rate": dropout_rate,
             "attention_dropout_rate": attention_dropout_rate,
             "groups": groups,
+            "locality": locality,
         }
         dtype = self.dtype_policy
         self.norm1 = LayerNorm(epsilon, dtype=dtype, name="norm1")
         self.attention = MultiHeadSelfAttention(
-            dim, num_heads, qkv_bias, dropout_rate, attention_dropout_rate, groups, dtype=dtype, name="attention"
+            dim,
+            num_heads,
+            qkv_bias,
+            dropout_rate,
+            attention_dropout_rate,
+            groups,
+            locality,
+            dtype=dtype,
+            name="attention",
         )
         self.norm2 = LayerNorm(epsilon, dtype=dtype, name="norm2")
         self.mlp = MLP(dim, mlp_dim, activation, dropout_rate, dtype=dtype, name="mlp")

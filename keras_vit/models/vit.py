@@ -18,6 +18,7 @@ from keras_vit.layers import (
     PatchEmbedding,
     PositionEmbedding,
     RegisterTokens,
+    ShiftedPatchEmbedding,
     TokenPooling,
     TransformerBlock,
 )
@@ -52,6 +53,8 @@ def ViT(
     activation: str = "gelu",
     epsilon: float = 1e-6,
     layer_scale: float | None = None,
+    shifted_patches: bool = False,
+    locality: bool = False,
     include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
@@ -90,6 +93,10 @@ def ViT(
         activation: Of the MLPs: "gelu" (exact) or "gelu_tanh", the form of the JAX code.
         epsilon: Of every LayerNorm.
         layer_scale: Initial value of a LayerScale on each branch, or None for none.
+        shifted_patches: Whether a token sees half a patch further on every side (arXiv 2112.13492, section 3.2), see
+            `ShiftedPatchEmbedding`.
+        locality: Whether attention learns its temperature and no token looks at itself (section 3.3 there), see
+            `MultiHeadAttention`. This and `shifted_patches` are for training on small data sets from a new start.
         include_preprocessing: Whether the model takes images in [0, 255] and scales them to [-1, 1] itself, or the
             `Statistics` by which it normalizes them instead.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
@@ -120,6 +127,7 @@ def ViT(
         num_registers=num_registers,
         positions=position_embedding,
         position_on_special_tokens=position_on_class_token,
+        shifted_patches=shifted_patches,
         dropout_rate=dropout_rate,
         dtype=dtype,
     )
@@ -132,6 +140,7 @@ def ViT(
         activation=activation,
         epsilon=epsilon,
         layer_scale=layer_scale,
+        locality=locality,
         dropout_rate=dropout_rate,
         attention_dropout_rate=attention_dropout_rate,
         dtype=dtype,
@@ -166,6 +175,7 @@ def embed(
     positions: str = "learned",
     resizing: str = "linear",
     position_on_special_tokens: bool = True,
+    shifted_patches: bool = False,
     dropout_rate: float = 0.0,
     dtype=None,
 ) -> keras.KerasTensor:
@@ -181,10 +191,12 @@ def embed(
         positions: Kind of `PositionEmbedding`.
         resizing: How a table for another image size is resized, see `PositionEmbedding`.
         position_on_special_tokens: Whether these have learned positions too.
+        shifted_patches: Whether a token is made of shifted patches too, see `ShiftedPatchEmbedding`.
         dropout_rate: Dropout of the result.
         dtype: A dtype policy, or None for the global one.
     """
-    patches = PatchEmbedding(width, patch_size, dtype=dtype, name="patch_embedding")
+    embedding = ShiftedPatchEmbedding if shifted_patches else PatchEmbedding
+    patches = embedding(width, patch_size, dtype=dtype, name="patch_embedding")
     add_positions = PositionEmbedding(
         patches.grid(images.shape), positions, resizing, dtype=dtype, name="position_embedding"
     )

@@ -17,6 +17,7 @@ FORMS = {
         dict(class_token=False, pooling="avg", position_embedding="sincos2d", representation_size=16),
     ),
     "MAE's positions": (keras_vit.ViT, dict(position_embedding="sincos2d_mae", pooling="avg", norm_after_pooling=True)),
+    "for small data": (keras_vit.ViT, dict(shifted_patches=True, locality=True)),
     "DeiT": (keras_vit.DeiT, {}),
     "distilled DeiT": (keras_vit.DeiT, dict(distilled=True)),
     "DeiT III": (keras_vit.DeiT3, {}),

@@ -87,6 +87,8 @@ PUBLISHED = {
     "efficientvit_l1": (1.2e-3, 0.1, 0.1, 0.2, 0.2, 1024, 320),
     "efficientvit_l2": (1.2e-3, 0.1, 0.1, 0.4, 0.4, 1024, 320),
     "efficientvit_l3": (1.2e-3, 0.1, 0.1, 0.6, 0.6, 1024, 320),
+    "vit_small_data_64": (1e-3, 0.05, 0.1, 1.0, 1.0, 128, 100),
+    "vit_small_data_32": (1e-3, 0.05, 0.1, 1.0, 1.0, 128, 100),
     **{f"efficientvit_m{size}": (4e-3, 0.025, 0, 0.8, 1.0, 2048, 300) for size in range(6)},
 }
 # Recipe: other fields that a paper is known by.
@@ -125,6 +127,15 @@ DETAILS = {
     "mobile_former_508m": {"model_settings": {"dropout_rate": 0.3}, "erase": 0.2},
     "mobile_former_26m": {"model_settings": {"dropout_rate": 0.1}, "erase": 0.0},
     "efficientvit_l3": {"erase": 0.2, "clip_norm": 2.0, "warmup_epochs": 20, "ema_decay": 0.9998, "loss": "sigmoid"},
+    "vit_small_data_64": {
+        "pipeline.image_size": 64,
+        "mix_probability": 0.5,
+        "erase": 0.25,
+        "repeats": 3,
+        "label_smoothing": 0.1,
+        "warmup_epochs": 10,
+        "policy": training.AutoAugment(),
+    },
     "efficientvit_m4": {"adaptive_clip": 0.02, "warmup_epochs": 5, "erase": 0.25, "repeats": 3},
 }
 

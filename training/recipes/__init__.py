@@ -19,6 +19,7 @@ from keras_vit.training.recipes import (
     mobilevit,
     mobilevit_v2,
     sam,
+    small_data,
     transfer,
     vit,
 )
@@ -40,6 +41,7 @@ _MODULES = (
     mobile_former,
     efficientvit,
     efficientvit_msra,
+    small_data,
     transfer,
     digits,
 )

@@ -1,0 +1,37 @@
+"""The mask of locality self-attention (Lee et al., arXiv 2112.13492, section 3.3)."""
+
+import keras
+import numpy as np
+from keras import ops
+
+# A power of two that float16 holds, so that a mask is the same number in every precision. It is far below any score:
+# the exponential of what is left of it is 0 even in float32.
+_BELOW = -(2.0**15)
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class DiagonalMask(keras.layers.Layer):
+    """Puts the score of each token for itself so low that a softmax over the last axis makes it 0.
+
+    Where the scores come from an int8 product the mask is added after they were taken off the int8 grid, so the grid
+    spans the scores alone. Give it a dtype of float32 at least, as the softmax behind it has.
+
+    Input and output: (..., tokens, tokens), at least 2 tokens.
+    """
+
+    def build(self, input_shape):
+        if input_shape[-1] != input_shape[-2] or input_shape[-1] is None or input_shape[-1] < 2:
+            raise ValueError(
+                f"DiagonalMask takes scores (..., tokens, tokens) of at least 2 tokens for each other; "
+                f"received the shape {tuple(input_shape)}."
+            )
+
+    def call(self, scores):
+        mask = np.eye(scores.shape[-1], dtype="float32") * np.float32(_BELOW)
+        return scores + ops.convert_to_tensor(mask, scores.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):  # Keras cannot do without it for a layer that was given a dtype policy.
+        return super().get_config()
