@@ -1,5 +1,6 @@
 """Where a model is trained: this CPU, one GPU or all of them, several machines, or a TPU."""
 
+import inspect
 import os
 import threading
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_vit.training.cluster import Worker, given_worker, meet, reach_grpc, worker_of_environment
+from keras_vit.training.data import ImageData
 from keras_vit.training.mirrored import MirroredStrategy, MultiWorkerMirroredStrategy
 
 _KINDS = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
@@ -120,6 +122,29 @@ def synchronize(model: keras.Model) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def training_batches(
+    data: ImageData, epoch: int, first: int, last: int, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """The steps `first` to `last` of an epoch of `data.train`, for `model.fit` under a strategy.
+
+    Of several workers with a device each, each one reads and augments its own part of every batch alone. (Otherwise
+    TensorFlow lets every worker make all batches, and gives it a part of each.)
+    """
+    workers = _workers(strategy)
+    own_parts = "input_context" in inspect.signature(data.train).parameters
+    if workers == 1 or workers != strategy.num_replicas_in_sync or not own_parts:
+        return shareable(data.train(epoch, first).take(last - first), strategy)
+    return strategy.distribute_datasets_from_function(
+        lambda context: data.train(epoch, first, input_context=context).take(last - first)
+    )
+
+
+def _workers(strategy):
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return strategy.cluster_resolver.cluster_spec().num_tasks("worker")
+    return 1
 
 
 def shareable(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:

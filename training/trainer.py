@@ -22,7 +22,7 @@ from keras_vit.training.recomputation import recompute, recomputes
 from keras_vit.training.run_folder import run_folder, write_description
 from keras_vit.training.sam import use_sam
 from keras_vit.training.scores import gives_logits
-from keras_vit.training.strategy import is_chief, shareable, synchronize
+from keras_vit.training.strategy import is_chief, shareable, synchronize, training_batches
 
 
 @dataclass(frozen=True)
@@ -233,11 +233,8 @@ def _fit_epochs(model, data, epoch, step, total_steps, callbacks):
         for current in range(epoch, epochs):
             run.first_step = step
             last = min(data.steps_per_epoch, total_steps - current * data.steps_per_epoch)
-            batches = data.train(current, step)
             model.fit(
-                shareable(
-                    batches if last == data.steps_per_epoch else batches.take(last - step), model.distribute_strategy
-                ),
+                training_batches(data, current, step, last, model.distribute_strategy),
                 validation_data=shareable(data.validation, model.distribute_strategy),
                 shuffle=False,
                 initial_epoch=current,

@@ -49,7 +49,9 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
     train_images, train_labels = tf.constant(images[train]), tf.constant(one_hot[train])
     steps = len(train) // batch_size
 
-    def epoch_batches(epoch: int, skip_steps: int = 0) -> tf.data.Dataset:
+    def epoch_batches(
+        epoch: int, skip_steps: int = 0, input_context: tf.distribute.InputContext | None = None
+    ) -> tf.data.Dataset:
         order = np.random.default_rng((seed, epoch)).permutation(len(train))
         # With an image's index, this number makes the image's own seed for this epoch.
         epoch_seed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
@@ -57,12 +59,14 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
         def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             chosen = tf.gather(train_images, index)
             if augment:
-                seeds = tf.stack([tf.fill([batch_size], tf.constant(epoch_seed, tf.int64)), index], axis=1)
+                seeds = tf.stack([tf.fill(tf.shape(index), tf.constant(epoch_seed, tf.int64)), index], axis=1)
                 chosen = augmentations.affine(chosen, seeds, shift=0.1, rotation=10, zoom=0.1)
             return chosen, tf.gather(train_labels, index)
 
-        indices = tf.data.Dataset.from_tensor_slices(order[skip_steps * batch_size :])
-        batches = indices.batch(batch_size, drop_remainder=True)
+        chosen = order[: steps * batch_size].reshape(steps, batch_size)[skip_steps:]
+        if input_context is not None:
+            chosen = chosen[:, input_context.input_pipeline_id :: input_context.num_input_pipelines]
+        batches = tf.data.Dataset.from_tensor_slices(chosen)
         return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def once(part: np.ndarray) -> tf.data.Dataset:

@@ -22,8 +22,8 @@ class ImageData:
         steps_per_epoch: Batches in an epoch of `train`.
         train: Called as `train(epoch, skip_steps)`: the batches of an epoch (counted from 0) but for the
             first `skip_steps`. The batches are a function of the epoch and of `settings` alone, so that a run
-            that was interrupted sees those it would have seen. What `keras_vit.training` makes of files takes a
-            `tf.distribute.InputContext` as a third argument and then gives one worker's part of each batch.
+            that was interrupted sees those it would have seen. The sources of `keras_vit.training` also take a
+            `tf.distribute.InputContext` as `input_context`, and then give one worker's part of each batch.
         validation: Each validation image once.
         settings: Whatever decides the batches, in JSON's types. A run is continued only with equal settings.
         test: Each test image once; None where there are none.
