@@ -16,7 +16,7 @@ from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLos
 from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import ImageData
 from keras_vit.training.optimizers import adamw
-from keras_vit.training.strategy import is_chief, shareable, synchronize
+from keras_vit.training.strategy import by_image, is_chief, shareable, synchronize
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _fit_epochs(model, data, epoch, step, epochs, callbacks, verbose):
         for current in range(epoch, epochs):
             run.first_step = step
             model.fit(
-                shareable(data.train(current, step), model.distribute_strategy),
+                by_image(data.train(current, step)),
                 validation_data=shareable(data.validation, model.distribute_strategy),
                 shuffle=False,
                 initial_epoch=current,
