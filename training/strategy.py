@@ -135,7 +135,7 @@ def training_batches(
     workers = _workers(strategy)
     own_parts = "input_context" in inspect.signature(data.train).parameters
     if workers == 1 or workers != strategy.num_replicas_in_sync or not own_parts:
-        return shareable(data.train(epoch, first).take(last - first), strategy)
+        return by_image(data.train(epoch, first).take(last - first))
     return strategy.distribute_datasets_from_function(
         lambda context: data.train(epoch, first, input_context=context).take(last - first)
     )
@@ -147,26 +147,30 @@ def _workers(strategy):
     return 1
 
 
+def by_image(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The same batches, of which each worker gets a part. By default, TensorFlow gives it its own files if it can."""
+    options = tf.data.Options()
+    if batches.options().experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.AUTO:
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.with_options(options)
+
+
 def shareable(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
-    """The same images in batches of which each replica gets at least one, in place of a last batch that is too small.
+    """The same images in as many batches, of which each replica gets an image, for a last batch that is too small.
 
-    A batch with fewer images than there are replicas is joined to the one before it. TensorFlow gives some replicas
-    nothing of such a batch, and its convolutions on CPUs (2.21, oneDNN) then give a tensor of a wrong shape.
-
-    Several workers get parts of each batch; by default, TensorFlow gives each its own files if it can.
+    A batch with fewer images than there are replicas shares those of the one before it. TensorFlow gives some replicas
+    nothing of such a batch, and its convolutions on CPUs (2.21, oneDNN) then give a tensor of a wrong shape. It takes
+    batches of at least two images for each replica.
 
     Args:
         batches: Tuples (images, labels) of tensors or of structures of them.
         strategy: Of `training.strategy`.
     """
-    options = tf.data.Options()
-    if batches.options().experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.AUTO:
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     replicas = strategy.num_replicas_in_sync
-    return (batches if replicas == 1 else _joined(batches, replicas)).with_options(options)
+    return by_image(batches if replicas == 1 else _balanced(batches, replicas))
 
 
-def _joined(batches, least):
+def _balanced(batches, least):
     nothing = keras.tree.map_structure(lambda spec: tf.zeros((0, *spec.shape[1:]), spec.dtype), batches.element_spec)
 
     def size(batch):
@@ -174,12 +178,16 @@ def _joined(batches, least):
 
     def step(held, batch_and_end):
         batch, is_end = batch_and_end
-        joined = keras.tree.map_structure(lambda *parts: tf.concat(parts, 0), held, batch)
-        fits = tf.minimum(size(held), size(batch)) >= least
-        return tf.cond(fits, lambda: (batch, held), lambda: (joined, tf.cond(is_end, lambda: joined, lambda: nothing)))
+        both = keras.tree.map_structure(lambda *parts: tf.concat(parts, 0), held, batch)
+        too_small = (size(batch) < least) & (size(held) > 0) & ~is_end
+        cut = tf.where(too_small, size(both) // 2, size(held))
+        first, rest = (keras.tree.map_structure(part, both) for part in (lambda x: x[:cut], lambda x: x[cut:]))
+        return rest, first
 
     ended = batches.map(lambda *batch: (batch, False)).concatenate(tf.data.Dataset.from_tensors((nothing, True)))
-    return ended.scan(nothing, step).filter(lambda *batch: size(batch) > 0)
+    balanced = ended.scan(nothing, step).filter(lambda *batch: size(batch) > 0)
+    count = batches.cardinality()
+    return balanced if count < 0 else balanced.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def is_chief(model: keras.Model) -> bool:

@@ -235,6 +235,7 @@ def _fit_epochs(model, data, epoch, step, total_steps, callbacks):
             last = min(data.steps_per_epoch, total_steps - current * data.steps_per_epoch)
             model.fit(
                 training_batches(data, current, step, last, model.distribute_strategy),
+                steps_per_epoch=last - step,
                 validation_data=shareable(data.validation, model.distribute_strategy),
                 shuffle=False,
                 initial_epoch=current,

@@ -51,7 +51,7 @@ class KillAt(keras.callbacks.Callback):
         self.steps = steps
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == self.steps:
+        if int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)) == self.steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 

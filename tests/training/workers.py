@@ -112,7 +112,7 @@ def trained(strategy, build, optimizer, data, synchronized=True, rest=5, **setti
     """The state of a model after one epoch, and what `fit`, `evaluate` and `predict` gave.
 
     The last two are of a batch and a rest that replicas can't share equally. If that is less than an image for each,
-    it is joined to the batch, so that even the first one is uneven.
+    both are made uneven.
     """
     with strategy.scope():
         model = build(**settings)
@@ -120,7 +120,7 @@ def trained(strategy, build, optimizer, data, synchronized=True, rest=5, **setti
             training.synchronize(model)
         model.compile(optimizer(model), "categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(data, shuffle=False, verbose=0).history
-    images = shareable(batches().unbatch().take(BATCH + rest).batch(BATCH), strategy)
+    images = shareable(batches().rebatch(1).take(BATCH + rest).rebatch(BATCH), strategy)
     results = [history["loss"][0], history["accuracy"][0], *model.evaluate(images, verbose=0)]
     return [*state(model), model.predict(images, verbose=0), np.array(results)]
 
@@ -137,7 +137,9 @@ def equal_steps(strategy):
     for name, (build, optimizer, how) in cases.items():
         keras.utils.set_random_seed(0)
         # Each step of a MobileViT with fresh weights makes differences some five times as large, rounding errors too.
-        keras.config.set_floatx("float64" if name == "mobilevit" else "float32")
+        floatx = "float64" if name == "mobilevit" else "float32"
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(floatx)
         results[name] = trained(strategy, build, optimizer, batches(), **how)
     return results
 
@@ -179,7 +181,7 @@ class KillAt(keras.callbacks.Callback):
         self.steps = steps
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == self.steps:
+        if int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)) == self.steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
