@@ -73,72 +73,54 @@ def distance(ours, theirs):
     return max(float(np.abs(a.astype("float64") - b).max()) for a, b in zip(ours, theirs, strict=True))
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("one")
-    return run(folder, "steps", "fit", "--run-dir", folder / "run")
-
-
-@pytest.fixture(scope="module")
-def mirrored(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mirrored")
-    return run(folder, "steps", "fit", "--replicas", "2", "--run-dir", folder / "run")
-
-
-@pytest.fixture(scope="module")
-def two_workers(tmp_path_factory):
-    """The results, and the run's folder of each: the second one is given another, to see that it writes nothing."""
-    folder = tmp_path_factory.mktemp("two")
-    run_dirs = [folder / f"run{index}" for index in range(2)]
-    of_worker = {index: ["--run-dir", run_dir] for index, run_dir in enumerate(run_dirs)}
-    return run_job(folder, 2, "steps", "unseeded", "fit", "without_ours", of_worker=of_worker), run_dirs
-
-
 EQUAL = ("vit", "mobilevit", "sharp_average")
 
 
-@pytest.mark.parametrize("name", [*EQUAL, "fit", "history"])
-def test_two_replicas_train_as_one_device(one, mirrored, name):
-    assert distance(mirrored[name], one[name]) < 1e-5
-
-
-def test_two_replicas_with_statistics_of_their_own_do_not(one, mirrored):
+def test_replicas_and_workers_train_as_one_device(tmp_path):
+    """In one test, so that tests that run side by side don't train the same again."""
+    one = run(tmp_path, "steps")
+    mirrored = run(tmp_path, "steps", "--replicas", "2")
+    workers = run_job(tmp_path, 2, "steps", "unseeded", "without_ours")
+    for name in EQUAL:
+        for other in (mirrored, *workers):
+            assert distance(other[name], one[name]) < 1e-5, name
+    # Replicas with statistics of their own do not.
     assert distance(mirrored["conv_apart"][:-2], one["conv_apart"][:-2]) > 1e-3
-
-
-@pytest.mark.parametrize("name", [*EQUAL, "fit", "history"])
-def test_two_workers_train_as_one_device(one, two_workers, name):
-    for worker in two_workers[0]:
-        assert distance(worker[name], one[name]) < 1e-5
-
-
-def test_the_chief_alone_writes_the_run(two_workers):
-    chief, other = two_workers[1]
-    names = {"run.json", "log.csv", "tensorboard", "best.keras", "checkpoint.safetensors"}
-    assert {path.name for path in chief.iterdir()} == names
-    assert not other.exists()
-
-
-@pytest.mark.slow
-def test_three_workers_train_as_one_device(one, tmp_path):
-    for worker in run_job(tmp_path, 3, "steps"):
-        for name in EQUAL:
-            assert distance(worker[name], one[name]) < 1e-5
-
-
-@pytest.mark.parametrize("name", ["unseeded_vit", "unseeded_conv"])
-def test_workers_that_draw_their_own_numbers_keep_equal_weights(two_workers, name):
-    first, second = (worker[name] for worker in two_workers[0])
-    assert distance(first, second) == 0
-    assert all(np.isfinite(array).all() for array in first)
-
-
-def test_keras_still_needs_our_multi_worker_strategy(two_workers):
-    """Where this fails, Keras' trainer has learned it: then keras_vit.training.mirrored can go."""
-    for worker in two_workers[0]:
+    # Workers that draw their own numbers keep equal weights.
+    for name in ("unseeded_vit", "unseeded_conv"):
+        assert distance(*(worker[name] for worker in workers)) == 0
+        assert all(np.isfinite(array).all() for array in workers[0][name])
+    # Where this fails, Keras' trainer has learned what keras_vit.training.mirrored is for: then it can go.
+    for worker in workers:
         whole_batch, scalar = worker["without_ours"][0]
         assert "PerReplica" in whole_batch
         assert scalar
+
+
+@pytest.mark.slow
+def test_fit_under_a_strategy_is_fit_on_one_device(tmp_path):
+    for name in ("one", "mirrored", "workers"):
+        (tmp_path / name).mkdir()
+    one = run(tmp_path / "one", "fit", "--run-dir", tmp_path / "one" / "run")
+    mirrored = run(tmp_path / "mirrored", "fit", "--replicas", "2", "--run-dir", tmp_path / "mirrored" / "run")
+    # The second worker is given another folder, to see that it writes nothing.
+    run_dirs = [tmp_path / "workers" / f"run{index}" for index in range(2)]
+    of_worker = {index: ["--run-dir", run_dir] for index, run_dir in enumerate(run_dirs)}
+    workers = run_job(tmp_path / "workers", 2, "fit", of_worker=of_worker)
+    for other in (mirrored, *workers):
+        for name in ("fit", "history"):
+            assert distance(other[name], one[name]) < 1e-5, name
+    names = {"run.json", "run.lock", "log.csv", "tensorboard", "best.keras", "checkpoint.safetensors"}
+    assert {path.name for path in run_dirs[0].iterdir()} == names
+    assert not run_dirs[1].exists()
+
+
+@pytest.mark.slow
+def test_three_workers_train_as_one_device(tmp_path):
+    one = run(tmp_path, "steps")
+    for worker in run_job(tmp_path, 3, "steps"):
+        for name in EQUAL:
+            assert distance(worker[name], one[name]) < 1e-5
 
 
 @pytest.mark.slow
