@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-# A power of two that float16 holds, so that a mask is the same number in every precision. It is far below any score:
-# the exponential of what is left of it is 0 even in float32.
+# A power of two that float16 holds, so that it is the same number in every file. Scores are smaller by far, and after
+# the softmax has taken off the largest one, the exponential of what is left is 0 even in float32.
 _BELOW = -(2.0**15)
 
 
@@ -13,8 +13,8 @@ _BELOW = -(2.0**15)
 class DiagonalMask(keras.layers.Layer):
     """Puts the score of each token for itself so low that a softmax over the last axis makes it 0.
 
-    Where the scores come from an int8 product the mask is added after they were taken off the int8 grid, so the grid
-    spans the scores alone. Give it a dtype of float32 at least, as the softmax behind it has.
+    It is an addition of its own between product and softmax, which quantization leaves in float: the int8 grid of the
+    product spans the scores alone. Give it a dtype of float32 at least, as the softmax behind it has.
 
     Input and output: (..., tokens, tokens), at least 2 tokens.
     """
@@ -22,7 +22,7 @@ class DiagonalMask(keras.layers.Layer):
     def build(self, input_shape):
         if input_shape[-1] != input_shape[-2] or input_shape[-1] is None or input_shape[-1] < 2:
             raise ValueError(
-                f"DiagonalMask takes scores (..., tokens, tokens) of at least 2 tokens for each other; "
+                "DiagonalMask takes scores (..., tokens, tokens) of at least 2 tokens for each other; "
                 f"received the shape {tuple(input_shape)}."
             )
 

@@ -93,10 +93,10 @@ class Affine(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class HeadScale(keras.layers.Layer):
-    """Multiplies each attention head by a learned factor: the inverse of the learned temperature of locality
-    self-attention (Lee et al., arXiv 2112.13492, section 3.3), which is what the authors' code learns.
+    """Multiplies each attention head's channels by a learned factor.
 
-    On the queries it has the effect that it would have on the scores, and folds into the layer that makes them.
+    On the queries that is one over the temperature of locality self-attention (Lee et al., arXiv 2112.13492, section
+    3.3), in the form that the authors' code learns. There it folds into the layer that makes the queries.
 
     Args:
         num_heads: Number of heads; each is a run of neighbouring channels.

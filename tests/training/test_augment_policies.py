@@ -1,5 +1,8 @@
 """Which operations a policy applies, how often and how strongly; the operations themselves are tested elsewhere."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -156,6 +159,23 @@ def test_an_image_depends_on_its_own_numbers_alone(policy):
     np.testing.assert_array_equal(some, tf.gather(result, order))
     with pytest.raises(AssertionError):
         np.testing.assert_array_equal(run(images, NUMBERS[1:33]), result)
+
+
+def test_a_policy_in_a_process_that_is_deterministic_from_the_start():
+    # In a process of its own, since keras-cv's layers are made once.
+    script = """
+import numpy as np, tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+from keras_vit.training.augment.pixels import autocontrast
+image = autocontrast(tf.constant(np.arange(10, 22).reshape(1, 2, 2, 3), tf.uint8)).numpy()
+assert image.min() == 0 and image.max() == 255
+try:
+    tf.random.get_global_generator()
+except RuntimeError:
+    print("as before")
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.endswith("as before\n"), result.stderr[-2000:]
 
 
 def test_a_whole_augmentation_is_its_parts_in_turn():

@@ -9,8 +9,10 @@ their random part, with strengths drawn elsewhere. Where it has no such operatio
 Equalization) or is much slower (its RandomSharpness), the operation is written here.
 """
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import keras
@@ -24,6 +26,24 @@ _BLUR_RADIUS = 6  # Three times the largest sigma of the recipes, 2.
 _RANGE = (0, 255)
 
 
+@contextlib.contextmanager
+def _global_generator() -> Iterator[None]:
+    """While open, there is TensorFlow's global generator, which keras-cv's layers ask for and are never to draw from.
+
+    Where determinism is on, as `fit` has it, there is none unless somebody sets one; afterwards it is as before.
+    """
+    try:
+        tf.random.get_global_generator()
+    except RuntimeError:
+        tf.random.set_global_generator(tf.random.Generator.from_seed(0))
+        try:
+            yield
+        finally:
+            tf.random.set_global_generator(None)
+    else:
+        yield
+
+
 @functools.cache
 def _keras_cv() -> SimpleNamespace:
     """The layers of keras-cv in use, in float32 whatever the policy of the model is."""
@@ -33,7 +53,7 @@ def _keras_cv() -> SimpleNamespace:
     # Importing it gives Keras' module attributes that nothing needs.
     for name in set(vars(keras.backend)) - before:
         delattr(keras.backend, name)
-    with tf.init_scope():
+    with tf.init_scope(), _global_generator():
         return SimpleNamespace(
             autocontrast=layers.AutoContrast(_RANGE, dtype="float32"),
             solarize=layers.Solarization(_RANGE, dtype="float32"),

@@ -7,10 +7,10 @@ tokenization and locality self-attention. Its authors report a top-1 of 61.07 % 
 CIFAR-100, where the same ViT without the two has 57.07 % and 73.81 %.
 
 The numbers are the defaults of the authors' code, aanna0701/SPT_LSA_ViT. What differs here: stochastic depth rises
-over the blocks to the rate that theirs all have; biases, factors and embeddings do not decay; the crop's rim is
-mirrored, not black; an erased box is noise, not the mean colour, and takes at most a third of the image, not 0.4; and
-the policy of AutoAugment is ImageNet's, which they have for Tiny-ImageNet, for small images too. Where the learning
-rate begins and ends is not known; here it is 0.
+over the blocks to the rate that theirs all have; biases, factors and embeddings do not decay; class token and
+positions start near 0, not from N(0, 1); the crop's rim is mirrored, not black; an erased box takes at most a third of
+the image, not 0.4; and the policy of AutoAugment is ImageNet's, which they have for Tiny-ImageNet, for small images
+too. Where the learning rate begins and ends could not be found; here it is 0.
 """
 
 from keras_vit.preprocessing import Statistics
@@ -36,6 +36,7 @@ RECIPES = {
             "num_heads": 12,
             "mlp_dim": 384,
             "qkv_bias": False,
+            "epsilon": 1e-5,
             "shifted_patches": True,
             "locality": True,
             "drop_path_rate": 0.1,
