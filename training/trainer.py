@@ -22,7 +22,7 @@ from keras_vit.training.recomputation import recompute, recomputes
 from keras_vit.training.run_folder import run_folder, write_description
 from keras_vit.training.sam import use_sam
 from keras_vit.training.scores import gives_logits
-from keras_vit.training.strategy import is_chief, shareable, synchronize, training_batches
+from keras_vit.training.strategy import by_image, is_chief, shareable, synchronize, training_batches
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,9 @@ def fit(
         if hyperparameters.sam is not None:
             use_sam(model, hyperparameters.sam, adaptive=hyperparameters.sam_adaptive)
         # Keras makes metrics and optimizer variables when it first needs them, and a checkpoint needs them now.
-        model.evaluate(shareable(data.validation.take(1), strategy), verbose=0)
+        # Made-up images do, and leave no half-read dataset behind: TensorFlow waits for its threads to end when it lets
+        # go of one, and where these wait for Python in turn, they wait for ever.
+        model.evaluate(_blank_batch(data), verbose=0)
         with strategy.scope():
             model.optimizer.build(model.trainable_variables)
         if resume:
@@ -250,11 +252,15 @@ def _fit_epochs(model, data, epoch, step, total_steps, callbacks):
         run.end_run()
 
 
+def _blank_batch(data):
+    images, labels = tf.zeros((data.batch_size, *data.input_shape)), tf.one_hot([0] * data.batch_size, data.classes)
+    return by_image(tf.data.Dataset.from_tensors((images, labels)))
+
+
 def _check_scores(model, data, has_teacher):
     """The number of the model's outputs."""
-    images, _ = next(iter(data.validation))
     try:
-        scores = model(images[:1], training=False)
+        scores = model(tf.zeros((1, *data.input_shape)), training=False)
     except ValueError as error:
         raise ValueError(f"{model.name} does not take images of shape {data.input_shape}: {error}") from error
     heads = keras.tree.flatten(scores)
