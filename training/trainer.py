@@ -218,7 +218,10 @@ def _fit_epochs(model, data, epoch, step, epochs, callbacks, verbose):
         for current in range(epoch, epochs):
             run.first_step = step
             model.fit(
-                by_image(data.train(current, step)),
+                # Under a strategy, Keras makes a step too many where it doesn't know how many there are.
+                by_image(data.train(current, step)).apply(
+                    tf.data.experimental.assert_cardinality(data.steps_per_epoch - step)
+                ),
                 validation_data=shareable(data.validation, model.distribute_strategy),
                 shuffle=False,
                 initial_epoch=current,
