@@ -34,8 +34,12 @@ class _ReducesForKeras:
         return super().reduce(reduce_op, value, axis)
 
     def _of_one_size(self, value):
-        sizes = self.gather(self.run(lambda part: tf.shape(part)[:1], (value,)), axis=0)
-        return bool(tf.reduce_all(sizes == sizes[0]))
+        def size_and_square(part):
+            size = tf.shape(part)[0]
+            return tf.stack([size, size * size])
+
+        total, squares = super().reduce("SUM", self.run(size_and_square, (value,)), axis=None).numpy()
+        return total**2 == squares * self.num_replicas_in_sync
 
 
 class MirroredStrategy(_ReducesForKeras, tf.distribute.MirroredStrategy):

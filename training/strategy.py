@@ -38,6 +38,9 @@ def strategy(
     ```
 
     `training.fit` compiles and synchronizes by itself. A batch is the global one: each replica gets its part of it.
+    With Keras' own `fit`, let the replicas share every batch equally and the dataset's cardinality be known: otherwise
+    Keras 3.15 ends an epoch with a step without images. With several workers that holds for `predict` too, after which
+    they may wait for each other for ever.
     Call this first in a program, before TensorFlow runs anything: devices and workers can't be joined later.
 
     Args:

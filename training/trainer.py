@@ -237,6 +237,7 @@ def _fit_epochs(model, data, epoch, step, total_steps, callbacks):
             last = min(data.steps_per_epoch, total_steps - current * data.steps_per_epoch)
             model.fit(
                 training_batches(data, current, step, last, model.distribute_strategy),
+                # Under a strategy, Keras makes a step too many where it doesn't know how many there are.
                 steps_per_epoch=last - step,
                 validation_data=shareable(data.validation, model.distribute_strategy),
                 shuffle=False,
