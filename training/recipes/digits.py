@@ -3,7 +3,7 @@
     keras-vit train --recipe digits_mobilevit --run-dir runs/digits
     keras-vit train --recipe digits_deit_distilled --teacher runs/digits/best.keras --run-dir runs/distilled
 
-The accuracies that these reach, and in which time, are in the README.
+The accuracies that these reach are in the README.
 """
 
 from keras_vit.training.data import Pipeline
