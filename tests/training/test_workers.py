@@ -42,12 +42,6 @@ def read(output):
     return groups
 
 
-def run(folder, *arguments):
-    output = folder / "one.npz"
-    assert finish([start(output, *arguments)]) == [0], log(output)
-    return read(output)
-
-
 def start_job(folder, count, *arguments, of_worker=None):
     """A process for each worker of a job; `of_worker` has further arguments of single ones."""
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
@@ -74,15 +68,25 @@ def distance(ours, theirs):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("one")
-    return run(folder, "steps", "fit", "--run-dir", folder / "run")
+def one_and_mirrored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("replicas")
+    outputs = [folder / f"{replicas}.npz" for replicas in (1, 2)]
+    processes = [
+        start(output, "steps", "fit", "--replicas", replicas, "--run-dir", folder / f"run{replicas}")
+        for replicas, output in enumerate(outputs, 1)
+    ]
+    assert finish(processes) == [0, 0], [log(output) for output in outputs]
+    return [read(output) for output in outputs]
 
 
 @pytest.fixture(scope="module")
-def mirrored(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mirrored")
-    return run(folder, "steps", "fit", "--replicas", "2", "--run-dir", folder / "run")
+def one(one_and_mirrored):
+    return one_and_mirrored[0]
+
+
+@pytest.fixture(scope="module")
+def mirrored(one_and_mirrored):
+    return one_and_mirrored[1]
 
 
 @pytest.fixture(scope="module")
