@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_vit import training
 from keras_vit.layers import ConvNorm
 from keras_vit.training.cluster import Worker, expand_hosts, meet, worker_of_environment
+from keras_vit.training.strategy import shareable
 
 without_gpu = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU here")
 
@@ -166,3 +167,19 @@ def test_synchronize_reaches_every_batch_normalization():
     assert [norm.synchronized for norm in norms] == [True] * 3
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
     np.testing.assert_allclose(plain(images, training=True), synchronized(images, training=True), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch", "images", "sizes"), [(4, 9, [4, 2, 3]), (4, 10, [4, 4, 2]), (4, 5, [2, 3]), (4, 8, [4, 4]), (4, 1, [1])]
+)
+def test_a_last_batch_too_small_for_the_replicas_shares_those_of_the_one_before(batch, images, sizes):
+    class Two:
+        num_replicas_in_sync = 2
+
+    numbers = np.arange(images)
+    batches = shareable(tf.data.Dataset.from_tensor_slices((numbers[:, None], numbers)).batch(batch), Two)
+    assert batches.cardinality() == len(sizes)
+    received = list(batches.as_numpy_iterator())
+    assert [len(labels) for _, labels in received] == sizes
+    for part in (0, 1):
+        np.testing.assert_array_equal(np.concatenate([pair[part].ravel() for pair in received]), numbers)
