@@ -80,7 +80,7 @@ class MobileViTBlock(Composite):
         self.norm = LayerNorm(1e-5, dtype=dtype, name="norm")
         self.fold = Fold(*even, dtype=dtype, name="fold")
         self.resize_back = Resize(*size, dtype=dtype, name="resize_back")
-        self.project = ConvNorm(channels, activation="silu", dtype=dtype, name="project")
+        self.project_back = ConvNorm(channels, activation="silu", dtype=dtype, name="project_back")
         self.concatenate = keras.layers.Concatenate(dtype=dtype, name="concatenate")
         self.fuse = ConvNorm(channels, 3, activation="silu", dtype=dtype, name="fuse")
 

@@ -73,7 +73,7 @@ class MobileViTV2Block(Composite):
             setattr(self, f"transformer_{index}", block)
         self.norm = GroupNorm(dtype=dtype, name="norm")
         self.fold = Fold(*map(next_even, size), dtype=dtype, name="fold")
-        self.project = ConvNorm(channels, dtype=dtype, name="project")
+        self.project_back = ConvNorm(channels, dtype=dtype, name="project_back")
 
     def build(self, input_shape):
         for part in self.parts().values():

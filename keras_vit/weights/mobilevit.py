@@ -76,7 +76,7 @@ _HUGGING_FACE_TRANSFORMER = {
 NAMINGS = (
     _timm(
         _TIMM_TRANSFORMER
-        | _conv_norms("conv", "bn", {"local": "conv_kxk", "project": "conv_proj", "fuse": "conv_fusion"})
+        | _conv_norms("conv", "bn", {"local": "conv_kxk", "project_back": "conv_proj", "fuse": "conv_fusion"})
         | {
             "widen.conv": "conv_1x1",
             "transformer_{j}.attention.query": third("transformer.{j}.attn.qkv", 0),
@@ -90,7 +90,7 @@ NAMINGS = (
         "mobilevit",
         _HUGGING_FACE_TRANSFORMER
         | _conv_norms(
-            "convolution", "normalization", {"local": "conv_kxk", "project": "conv_projection", "fuse": "fusion"}
+            "convolution", "normalization", {"local": "conv_kxk", "project_back": "conv_projection", "fuse": "fusion"}
         )
         | {
             "widen.conv": "conv_1x1.convolution",
@@ -108,7 +108,7 @@ NAMINGS = (
 NAMINGS_V2 = (
     _timm(
         _TIMM_TRANSFORMER
-        | _conv_norms("conv", "bn", {"local": "conv_kxk", "project": "conv_proj"})
+        | _conv_norms("conv", "bn", {"local": "conv_kxk", "project_back": "conv_proj"})
         | _scores_keys_values("transformer.{j}.attn.qkv_proj")
         | {
             "narrow.conv": "conv_1x1",
@@ -119,7 +119,7 @@ NAMINGS_V2 = (
     _hugging_face(
         "mobilevitv2",
         _HUGGING_FACE_TRANSFORMER
-        | _conv_norms("convolution", "normalization", {"local": "conv_kxk", "project": "conv_projection"})
+        | _conv_norms("convolution", "normalization", {"local": "conv_kxk", "project_back": "conv_projection"})
         | _scores_keys_values("transformer.layer.{j}.attention.qkv_proj.convolution")
         | {
             "narrow.conv": "conv_1x1.convolution",

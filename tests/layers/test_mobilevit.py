@@ -84,7 +84,7 @@ def mobilevit_block(x, w, depth, heads):
             tokens = tokens + dense(hidden, part(block, "mlp/contract"))
         tokens = norm(tokens, 1e-5) * w["norm/gamma"] + w["norm/beta"]
         y[place] = tokens.reshape(y[place].shape)
-    y = conv_norm(resized(y, size, align_corners=False), part(w, "project"), silu)
+    y = conv_norm(resized(y, size, align_corners=False), part(w, "project_back"), silu)
     return conv_norm(np.concatenate([x, y], -1), part(w, "fuse"), silu)
 
 
@@ -111,7 +111,7 @@ def mobilevit_v2_block(x, w, depth):
         x = x + separable_attention(group_norm(x, part(block, "norm1")), part(block, "attention"))
         hidden = silu(dense(group_norm(x, part(block, "norm2")), part(block, "mlp/expand")))
         x = x + dense(hidden, part(block, "mlp/contract"))
-    return conv_norm(group_norm(x, part(w, "norm")), part(w, "project"))
+    return conv_norm(group_norm(x, part(w, "norm")), part(w, "project_back"))
 
 
 def with_statistics(layer, inputs):
