@@ -187,9 +187,6 @@ class _Held(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         return self.rate.value
 
-    def get_config(self):
-        raise NotImplementedError("It lives as long as the test.")
-
 
 @contextlib.contextmanager
 def _settable_rate(model):
