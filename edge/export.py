@@ -29,8 +29,8 @@ def export(
         model: A functional float model, or what `quantize_aware` made of one. It is folded first (`keras_vit.fuse`).
         path: The file to write, ending in ".tflite". It appears whole or not at all.
         precision: "float32"; "float16" (weights stored in float16, computed in float32); "dynamic_int8" (int8 weights
-            where it pays, activations rounded as they come); "hybrid_int8" (products in int8 with fixed ranges, the rest in
-            float).
+            where it pays, activations rounded as they come); "hybrid_int8" (products in int8 with fixed ranges, others
+            in float).
         calibration_data: Images, for "hybrid_int8" of a float model; see `quantize_aware`.
 
     Returns:
