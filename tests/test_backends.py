@@ -31,6 +31,7 @@ def run(*command, **environment):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_layers_pass_on_jax():
     assert " passed" in run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/layers")
 

@@ -1,6 +1,6 @@
 """The layers that vision transformers are made of."""
 
-from keras_vit.layers.activations import gelu_tanh
+from keras_vit.layers.activations import GELU, gelu_tanh
 from keras_vit.layers.attention import MultiHeadAttention, MultiHeadSelfAttention
 from keras_vit.layers.attention_bias import AttentionBias
 from keras_vit.layers.attention_pooling import AttentionPooling
@@ -45,6 +45,7 @@ from keras_vit.layers.transformer_block import TransformerBlock
 from keras_vit.layers.unfold import Fold, Unfold
 
 __all__ = [
+    "GELU",
     "MLP",
     "Affine",
     "AttentionBias",

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.layers.activations import activation as named
+from keras_vit.layers.activations import activation as activation_layer
 from keras_vit.layers.composite import Composite
 
 
@@ -88,7 +88,7 @@ class ConvNorm(Composite):
                 momentum=0.9, epsilon=epsilon, gamma_initializer=gamma_initializer, dtype=dtype, name="norm"
             )
         if activation is not None:
-            self.activation = keras.layers.Activation(named(activation), dtype=dtype, name="activation")
+            self.activation = activation_layer(activation, dtype=dtype, name="activation")
 
     def build(self, input_shape):
         for part in self.parts().values():

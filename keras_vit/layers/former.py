@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_vit.layers.activations import GELU
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.drop_path import DropPath
 from keras_vit.layers.heads import merge_heads, split_heads
@@ -49,7 +50,7 @@ class Former(Composite):
         self.add1 = keras.layers.Add(dtype=dtype, name="add1")
         self.norm1 = LayerNorm(epsilon, dtype=dtype, name="norm1")
         self.expand = linear(2 * dim, dtype, "expand")
-        self.gelu = keras.layers.Activation("gelu", dtype=dtype, name="gelu")
+        self.gelu = GELU(dtype=dtype, name="gelu")
         self.contract = linear(dim, dtype, "contract")
         self.add2 = keras.layers.Add(dtype=dtype, name="add2")
         self.norm2 = LayerNorm(epsilon, dtype=dtype, name="norm2")

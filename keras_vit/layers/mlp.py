@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.layers.activations import activation as named
+from keras_vit.layers.activations import activation as activation_layer
 from keras_vit.layers.composite import Composite
 
 
@@ -28,7 +28,7 @@ class MLP(Composite):
 
         dtype = self.dtype_policy
         self.expand = keras.layers.Dense(hidden_dim, dtype=dtype, name="expand")
-        self.activation = keras.layers.Activation(named(activation), dtype=dtype, name="activation")
+        self.activation = activation_layer(activation, dtype=dtype, name="activation")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
         self.contract = keras.layers.Dense(dim, dtype=dtype, name="contract")
         self.output_dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="output_dropout")

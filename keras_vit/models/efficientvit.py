@@ -18,7 +18,7 @@ from keras_vit.layers import (
     LayerNorm,
     MBConv,
 )
-from keras_vit.layers.activations import activation as named
+from keras_vit.layers.activations import activation as activation_layer
 from keras_vit.models.build import classifier, finished, image_input, prepared
 from keras_vit.models.registry import register_variant
 from keras_vit.preprocessing import IMAGENET, Statistics
@@ -181,7 +181,7 @@ def EfficientViT(
     if include_top:
         x = keras.layers.Dense(head_widths[1], use_bias=False, dtype=dtype, name="pre_logits")(x)
         x = LayerNorm(shared["epsilon"], dtype=dtype, name="pre_logits_norm")(x)
-        x = keras.layers.Activation(named(design.activation), dtype=dtype, name="pre_logits_activation")(x)
+        x = activation_layer(design.activation, dtype=dtype, name="pre_logits_activation")(x)
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
     return finished(images, input_tensor, x, name, weights)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import keras_vit
 from keras_vit import edge
+from keras_vit.edge.graph import read_graph
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 16, 16, 3)).astype("float32")
 
@@ -118,6 +120,25 @@ def test_a_model_of_the_users_own(tmp_path):
     file = edge.export(quantized, tmp_path / "own.tflite", "hybrid_int8")
     assert edge.verify(quantized, file, IMAGES).snr_db > 25
     assert edge.audit(file).ops["DEPTHWISE_CONV_2D"] == 1
+
+
+def test_dynamic_int8_rounds_only_where_that_is_faster(tmp_path):
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(64, 1, name="widen", activation="relu")(image)  # 64 products for each number it reads,
+    x = keras.layers.DepthwiseConv2D(3, padding="same", name="depthwise", activation="relu")(x)
+    x = keras.layers.Conv2D(32, 1, name="narrow", activation="relu")(x)  # and here 32.
+    x = keras.layers.Conv2D(16, 3, padding="same", name="window", activation="relu")(x)  # 9 positions, 16 each.
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(100, name="hidden", activation="relu")(x)
+    model = keras.Model(image, keras.layers.Dense(4, name="head")(x))
+    file = edge.export(model, tmp_path / "own.tflite", "dynamic_int8")
+    products = [
+        op for op in read_graph(Path(file).read_bytes()).operators if op.name.endswith(("CONV_2D", "CONNECTED"))
+    ]
+    assert [(op.inputs[1].dtype, op.inputs[1].shape[0]) for op in products] == [
+        ("INT8", 64), ("FLOAT32", 1), ("FLOAT32", 32), ("INT8", 16), ("INT8", 100), ("FLOAT32", 4)
+    ]  # fmt: skip
+    assert edge.verify(model, file, IMAGES).snr_db > 25
 
 
 def test_a_mixed_precision_model(tmp_path):

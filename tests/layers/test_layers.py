@@ -22,6 +22,7 @@ CASES = [
     (layers.LayerNorm, {"epsilon": 1e-3, "affine": False}, TOKENS),
     (layers.MultiHeadSelfAttention, {"dim": 12, "num_heads": 3, "qkv_bias": False}, TOKENS),
     (layers.MLP, {"dim": 12, "hidden_dim": 20, "activation": "gelu_tanh"}, TOKENS),
+    (layers.GELU, {}, TOKENS),
     (layers.LayerScale, {"init": 0.5}, TOKENS),
     (layers.Scale, {"factor": 0.25}, TOKENS),
     (layers.Affine, {}, TOKENS),
@@ -231,6 +232,19 @@ def test_attention_within_groups():
     for group in range(2):
         expected[:, group::2] = attention(tokens[:, group::2], weights(layer), 3)
     np.testing.assert_allclose(numpy(layer(tokens)), expected, atol=1e-4)
+
+
+def test_gelu_and_its_gradient():
+    x = np.linspace(-8, 8, 101, dtype="float32")[None]
+    model = keras.Sequential([layers.LayerScale(1), layers.GELU()])
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda _, outputs: keras.ops.sum(outputs))
+    loss = model.train_on_batch(x, x)
+    np.testing.assert_allclose(loss, gelu(x).sum(), rtol=1e-6)
+    cumulative = 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    gamma = model.layers[0].gamma
+    np.testing.assert_allclose(1 - numpy(gamma), (x * (cumulative + x * density))[0], atol=1e-5)
+    np.testing.assert_allclose(numpy(model(x)), gelu(x * numpy(gamma)), atol=1e-5)
 
 
 def test_mlp():
