@@ -370,7 +370,8 @@ def test_the_sigmoid_loss_trains_on_logits(tmp_path):
         )
 
 
-@pytest.mark.parametrize("recomputed", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("recomputed", [False, True])
 def test_a_recipe_of_several_sizes_trains(tmp_path, recomputed):
     write_folder(tmp_path / "pictures", classes=2, images=15)
     small = {"stem_channels": 4, "channels": (4, 4, 8, 8, 8), "head_channels": 16, "expansion": 1, "depths": (1, 1, 1)}

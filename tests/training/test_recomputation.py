@@ -224,6 +224,7 @@ def measured(forgets, batch, settings, steps=2):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_memory_falls():
     settings = {"input_shape": [96, 96, 3], "patch_size": 8, "width": 96, "depth": 12, "num_heads": 3, "classes": 10}
     plain, less = (measured(forgets, 16, settings) for forgets in (False, True))
