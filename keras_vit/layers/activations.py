@@ -49,7 +49,7 @@ class GELU(keras.layers.Activation):
         return config
 
 
-def activation(function: str, **kwargs) -> keras.layers.Layer:
+def activation_layer(function: str, **kwargs) -> keras.layers.Layer:
     """The layer of an activation that Keras or this file names; `kwargs` are the layer's dtype and name."""
     if function == "gelu":
         return GELU(**kwargs)

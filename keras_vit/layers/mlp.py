@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.layers.activations import activation as activation_layer
+from keras_vit.layers.activations import activation_layer
 from keras_vit.layers.composite import Composite
 
 

@@ -18,7 +18,7 @@ from keras_vit.layers import (
     LayerNorm,
     MBConv,
 )
-from keras_vit.layers.activations import activation as activation_layer
+from keras_vit.layers.activations import activation_layer
 from keras_vit.models.build import classifier, finished, image_input, prepared
 from keras_vit.models.registry import register_variant
 from keras_vit.preprocessing import IMAGENET, Statistics
