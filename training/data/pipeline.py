@@ -103,8 +103,8 @@ class Pipeline:
         """Images in [0, 255] as the model expects them."""
         if self.statistics is None:
             return images
-        mean, std = np.float32(self.statistics.mean), np.float32(self.statistics.std)
-        return images * (1 / (255 * std)) - mean / std
+        scale, offset = self.statistics.scale_and_offset(self.channels)
+        return images * np.float32(scale) + np.float32(offset)
 
 
 def image_data(train: Source, validation: Source, test: Source | None = None, **pipeline) -> ImageData:
