@@ -6,11 +6,62 @@
 import importlib
 
 from keras_vit import layers
-from keras_vit.attention import attention_distance, attention_maps, attention_rollout, position_similarity
-from keras_vit.features import feature_extractor
-from keras_vit.fusion import fuse
-from keras_vit.graph import flatten
-from keras_vit.models.deit import (
+from keras_vit.graph.classifier import new_head
+from keras_vit.graph.flattening import flatten
+from keras_vit.graph.fusion import fuse
+from keras_vit.graph.resizing import resize_model
+from keras_vit.inspection.attention_maps import (
+    attention_distance,
+    attention_maps,
+    attention_rollout,
+    position_similarity,
+)
+from keras_vit.inspection.features import feature_extractor
+from keras_vit.models.efficientvit.efficientvit import (
+    EfficientViT,
+    EfficientViT_B0,
+    EfficientViT_B1,
+    EfficientViT_B2,
+    EfficientViT_B3,
+    EfficientViT_L0,
+    EfficientViT_L1,
+    EfficientViT_L2,
+    EfficientViT_L3,
+)
+from keras_vit.models.efficientvit_msra.efficientvit_msra import (
+    EfficientViT_M0,
+    EfficientViT_M1,
+    EfficientViT_M2,
+    EfficientViT_M3,
+    EfficientViT_M4,
+    EfficientViT_M5,
+    EfficientViT_MSRA,
+)
+from keras_vit.models.info import count_macs, model_info
+from keras_vit.models.mobile_former.mobile_former import (
+    MobileFormer,
+    MobileFormer_26M,
+    MobileFormer_52M,
+    MobileFormer_96M,
+    MobileFormer_151M,
+    MobileFormer_214M,
+    MobileFormer_294M,
+    MobileFormer_508M,
+)
+from keras_vit.models.mobilevit.mobilevit import MobileViT, MobileViT_S, MobileViT_XS, MobileViT_XXS
+from keras_vit.models.mobilevit.mobilevit_v2 import (
+    MobileViTV2,
+    MobileViTV2_050,
+    MobileViTV2_075,
+    MobileViTV2_100,
+    MobileViTV2_125,
+    MobileViTV2_150,
+    MobileViTV2_175,
+    MobileViTV2_200,
+)
+from keras_vit.models.preprocessing import preprocess_input
+from keras_vit.models.registry import create_model, download_weights, list_models, list_weights
+from keras_vit.models.vit.deit import (
     DeiT,
     DeiT3,
     DeiT3_B16,
@@ -26,51 +77,7 @@ from keras_vit.models.deit import (
     DeiT_Ti16_Distilled,
     average_heads,
 )
-from keras_vit.models.efficientvit import (
-    EfficientViT,
-    EfficientViT_B0,
-    EfficientViT_B1,
-    EfficientViT_B2,
-    EfficientViT_B3,
-    EfficientViT_L0,
-    EfficientViT_L1,
-    EfficientViT_L2,
-    EfficientViT_L3,
-)
-from keras_vit.models.efficientvit_msra import (
-    EfficientViT_M0,
-    EfficientViT_M1,
-    EfficientViT_M2,
-    EfficientViT_M3,
-    EfficientViT_M4,
-    EfficientViT_M5,
-    EfficientViT_MSRA,
-)
-from keras_vit.models.info import count_macs, model_info
-from keras_vit.models.mobile_former import (
-    MobileFormer,
-    MobileFormer_26M,
-    MobileFormer_52M,
-    MobileFormer_96M,
-    MobileFormer_151M,
-    MobileFormer_214M,
-    MobileFormer_294M,
-    MobileFormer_508M,
-)
-from keras_vit.models.mobilevit import MobileViT, MobileViT_S, MobileViT_XS, MobileViT_XXS
-from keras_vit.models.mobilevit_v2 import (
-    MobileViTV2,
-    MobileViTV2_050,
-    MobileViTV2_075,
-    MobileViTV2_100,
-    MobileViTV2_125,
-    MobileViTV2_150,
-    MobileViTV2_175,
-    MobileViTV2_200,
-)
-from keras_vit.models.preprocess import preprocess_input
-from keras_vit.models.registry import create_model, download_weights, list_models, list_weights
-from keras_vit.models.vit import (
+from keras_vit.models.vit.vit import (
     ViT,
     ViT_B8,
     ViT_B16,
@@ -87,7 +94,6 @@ from keras_vit.models.vit import (
     ViT_XS16,
     ViT_XS28,
 )
-from keras_vit.rebuild import new_head, resize_model
 from keras_vit.weights.load import load_weights
 
 __version__ = "0.1.0"

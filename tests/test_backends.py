@@ -11,9 +11,9 @@ import pytest
 
 import keras_vit
 from tests.benchmarks.weights import randomize
-from tests.models.forms import FORMS, form
-from tests.models.forms import images as images_of_forms
-from tests.models.test_mobile_former import tiny
+from tests.models.mobile_former.test_mobile_former import tiny
+from tests.models.vit.forms import FORMS, form
+from tests.models.vit.forms import images as images_of_forms
 from tests.reference import images, relative_error, timm_file
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,15 @@ def run(*command, **environment):
 
 @pytest.mark.slow
 def test_layers_pass_on_jax():
-    assert " passed" in run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/layers")
+    assert " passed" in run(
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/layers",
+        *map(str, ROOT.glob("tests/models/*/test_*layers.py")),
+    )
 
 
 def outputs_on_jax(model, inputs, folder):
@@ -54,7 +62,7 @@ def test_every_form_gives_the_same_on_both_backends(tmp_path):
     together = keras.Model(inputs, {which: model(inputs) for which, model in models.items()})
     together.save(tmp_path / "forms.keras")
     script = (
-        "import keras, numpy, keras_vit; from tests.models.forms import images;"
+        "import keras, numpy, keras_vit; from tests.models.vit.forms import images;"
         "assert keras.backend.backend() == 'jax';"
         f"outputs = keras.models.load_model({str(tmp_path / 'forms.keras')!r})(images());"
         f"numpy.savez({str(tmp_path / 'jax.npz')!r}, **outputs);"
@@ -87,8 +95,8 @@ def test_vit_gives_the_same_on_both_backends(tmp_path):
 @pytest.mark.parametrize("family", ["EfficientViT", "EfficientViT_MSRA"])
 def test_efficientvit_gives_the_same_on_both_backends(family, tmp_path):
     tiny = {
-        "EfficientViT": dict(widths=(4, 8, 8, 16, 16), depths=(1, 1, 1, 1, 1), head_dim=8, head_widths=(20, 12)),
-        "EfficientViT_MSRA": dict(widths=(16, 16, 24), depths=(1, 1, 1), num_heads=(2, 2, 3)),
+        "EfficientViT": dict(channels=(4, 8, 8, 16, 16), depths=(1, 1, 1, 1, 1), head_dim=8, head_channels=(20, 12)),
+        "EfficientViT_MSRA": dict(channels=(16, 16, 24), depths=(1, 1, 1), num_heads=(2, 2, 3)),
     }
     model = getattr(keras_vit, family)(**tiny[family], input_shape=(128, 128, 3), classifier_activation=None)
     randomize(model)
@@ -107,7 +115,7 @@ def mobilevits():
     """What one small model of each version gives, with weights that are the same on every backend."""
     random = np.random.RandomState(0)
     # Few different shapes, since JAX compiles for each; the last two maps, 5 x 5 and 3 x 3, are odd.
-    sizes = dict(input_shape=(80, 80, 3), stem_channels=8, channels=(8,) * 5, dims=(8,) * 3, depths=(1, 1, 1))
+    sizes = dict(input_shape=(80, 80, 3), stem_channels=8, channels=(8,) * 5, widths=(8,) * 3, depths=(1, 1, 1))
     outputs = []
     for builder in (keras_vit.MobileViT, keras_vit.MobileViTV2):
         model = builder(**sizes, expansion=2, include_top=False)

@@ -1,6 +1,5 @@
 """Training: data, optimizers, losses, distillation, and a `fit` that can be interrupted and continued exactly."""
 
-from keras_vit.training.adam import LAMB, AdamW
 from keras_vit.training.augment import (
     Augmentation,
     AutoAugment,
@@ -12,9 +11,6 @@ from keras_vit.training.augment import (
     ThreeAugment,
     multi_crop,
 )
-from keras_vit.training.averaging import EvaluateAverage, averaged_weights
-from keras_vit.training.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
-from keras_vit.training.checkpoint import TrainingCheckpoint
 from keras_vit.training.data import (
     ImageData,
     MultiScale,
@@ -28,22 +24,26 @@ from keras_vit.training.data import (
     tfrecords,
     write_tfrecords,
 )
-from keras_vit.training.distillation import distill
-from keras_vit.training.evaluation import ClassAccuracy, Evaluation, evaluate
-from keras_vit.training.hyperparameters import Hyperparameters
-from keras_vit.training.lars import LARS
-from keras_vit.training.learning_rate_finder import RangeTest, find_learning_rate
-from keras_vit.training.losses import DistillationLoss, SigmoidCrossentropy
-from keras_vit.training.optimizers import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
+from keras_vit.training.distribution.strategy import precision, strategy, synchronize
+from keras_vit.training.evaluation.averaging import EvaluateAverage, averaged_weights
+from keras_vit.training.evaluation.evaluation import ClassAccuracy, Evaluation, evaluate
+from keras_vit.training.objectives.distillation import distill
+from keras_vit.training.objectives.losses import DistillationLoss, SigmoidCrossentropy
+from keras_vit.training.objectives.scores import gives_logits
+from keras_vit.training.optimizers.adam import LAMB, AdamW
+from keras_vit.training.optimizers.factory import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
+from keras_vit.training.optimizers.lars import LARS
+from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
+from keras_vit.training.optimizers.soap import SOAP
 from keras_vit.training.recipes import Recipe, list_recipes, recipe, train
-from keras_vit.training.recomputation import recompute
-from keras_vit.training.sam import use_sam
-from keras_vit.training.schedules import Cosine, InverseSquareRoot, Linear
-from keras_vit.training.scores import gives_logits
-from keras_vit.training.sizes import train_at_sizes
-from keras_vit.training.soap import SOAP
-from keras_vit.training.strategy import precision, strategy, synchronize
-from keras_vit.training.trainer import TrainingResult, fit
+from keras_vit.training.running.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
+from keras_vit.training.running.checkpoint import TrainingCheckpoint
+from keras_vit.training.running.hyperparameters import Hyperparameters
+from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
+from keras_vit.training.running.trainer import TrainingResult, fit
+from keras_vit.training.steps.recomputation import recompute
+from keras_vit.training.steps.sam import use_sam
+from keras_vit.training.steps.sizes import train_at_sizes
 
 __all__ = [
     "LAMB",

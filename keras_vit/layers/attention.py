@@ -21,23 +21,23 @@ class MultiHeadAttention(Composite):
     ask for. The softmax computes in float32 at least.
 
     Args:
-        dim: Width of a token.
+        width: Width of a token.
         num_heads: Number of heads; it divides the width.
         qkv_bias: Whether query, key and value have a bias.
         dropout_rate: Dropout after the output projection.
         attention_dropout_rate: Dropout of the attention probabilities.
         groups: Into how many groups the tokens fall that do not see each other: the first token is of the first group,
             the second of the second, and so on in turn.
-        locality: Whether each head learns the temperature of its softmax, which starts at sqrt(dim / num_heads), and
+        locality: Whether each head learns the temperature of its softmax, which starts at sqrt(width / num_heads), and
             no token looks at itself. Queries and tokens are then the same in number.
 
-    Inputs: queries (batch, queries, dim) and tokens (batch, tokens, dim), with fixed numbers of both.
-    Output: (batch, queries, dim).
+    Inputs: queries (batch, queries, width) and tokens (batch, tokens, width), with fixed numbers of both.
+    Output: (batch, queries, width).
     """
 
     def __init__(
         self,
-        dim: int,
+        width: int,
         num_heads: int,
         qkv_bias: bool = True,
         dropout_rate: float = 0.0,
@@ -47,9 +47,9 @@ class MultiHeadAttention(Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if dim % num_heads:
-            raise ValueError(f"The number of heads divides the width; {num_heads} heads do not divide {dim}.")
-        self.dim = dim
+        if width % num_heads:
+            raise ValueError(f"The number of heads divides the width; {num_heads} heads do not divide {width}.")
+        self.width = width
         self.num_heads = num_heads
         self.qkv_bias = qkv_bias
         self.dropout_rate = dropout_rate
@@ -59,10 +59,10 @@ class MultiHeadAttention(Composite):
 
         dtype = self.dtype_policy
         full_precision = keras.backend.result_type(self.variable_dtype, "float32")
-        factor = (dim // num_heads) ** -0.5
-        self.query = keras.layers.Dense(dim, use_bias=qkv_bias, dtype=dtype, name="query")
-        self.key = keras.layers.Dense(dim, use_bias=qkv_bias, dtype=dtype, name="key")
-        self.value = keras.layers.Dense(dim, use_bias=qkv_bias, dtype=dtype, name="value")
+        factor = (width // num_heads) ** -0.5
+        self.query = keras.layers.Dense(width, use_bias=qkv_bias, dtype=dtype, name="query")
+        self.key = keras.layers.Dense(width, use_bias=qkv_bias, dtype=dtype, name="key")
+        self.value = keras.layers.Dense(width, use_bias=qkv_bias, dtype=dtype, name="value")
         if locality:
             self.scale = HeadScale(num_heads, factor, dtype=dtype, name="scale")
             self.mask = DiagonalMask(dtype=full_precision, name="mask")
@@ -72,14 +72,14 @@ class MultiHeadAttention(Composite):
         self.softmax = keras.layers.Activation("softmax", dtype=full_precision, name="softmax")
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
         self.context = MatMul(dtype=dtype, name="context")
-        self.projection = keras.layers.Dense(dim, dtype=dtype, name="projection")
+        self.projection = keras.layers.Dense(width, dtype=dtype, name="projection")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
 
     def build(self, queries_shape, tokens_shape):
         for shape in (queries_shape, tokens_shape):
-            if shape[1] is None or shape[2] != self.dim:
+            if shape[1] is None or shape[2] != self.width:
                 raise ValueError(
-                    f"{type(self).__name__} takes (batch, tokens, {self.dim}) with a fixed number of tokens; "
+                    f"{type(self).__name__} takes (batch, tokens, {self.width}) with a fixed number of tokens; "
                     f"received the shape {tuple(shape)}."
                 )
             if shape[1] % self.groups:
@@ -112,7 +112,7 @@ class MultiHeadAttention(Composite):
     def get_config(self):
         return {
             **super().get_config(),
-            "dim": self.dim,
+            "width": self.width,
             "num_heads": self.num_heads,
             "qkv_bias": self.qkv_bias,
             "dropout_rate": self.dropout_rate,
@@ -126,7 +126,7 @@ class MultiHeadAttention(Composite):
 class MultiHeadSelfAttention(MultiHeadAttention):
     """Softmax attention of every token to every other; the arguments are those of `MultiHeadAttention`.
 
-    Input and output: (batch, tokens, dim), with a fixed number of tokens.
+    Input and output: (batch, tokens, width), with a fixed number of tokens.
     """
 
     def build(self, input_shape):

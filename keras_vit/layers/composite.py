@@ -33,7 +33,7 @@ class Composite(keras.layers.Layer):
         return {name: part for name, part in vars(self).items() if isinstance(part, keras.layers.Layer)}
 
     def config_at(self, input_shape: tuple, *_) -> dict:
-        """The configuration for another size of the image, see `keras_vit.rebuild`: a map's size is its input's."""
+        """The configuration for another image size, see `keras_vit.resize_model`: a map's size is its input's."""
         config = self.get_config()
         return {**config, "size": tuple(input_shape[1:3])} if "size" in config else config
 

@@ -13,7 +13,7 @@ class ConvBranch(Composite):
     A subclass is the table of its convolutions, `chain`. All but the last are followed by the activation.
 
     Args:
-        filters: Output channels.
+        channels: Output channels.
         input_channels: Channels of the input.
         strides: Of the one convolution that strides.
         expansion: Channels between the convolutions over those of the input, where a branch widens.
@@ -25,12 +25,12 @@ class ConvBranch(Composite):
         drop_path_rate: Stochastic depth of a residual branch.
 
     Input: (batch, height, width, input_channels).
-    Output: (batch, ceil(height / strides), ceil(width / strides), filters).
+    Output: (batch, ceil(height / strides), ceil(width / strides), channels).
     """
 
     def __init__(
         self,
-        filters: int,
+        channels: int,
         input_channels: int,
         strides: int = 1,
         expansion: float = 4,
@@ -44,7 +44,7 @@ class ConvBranch(Composite):
     ):
         super().__init__(**kwargs)
         self.settings = {
-            "filters": filters,
+            "channels": channels,
             "input_channels": input_channels,
             "strides": strides,
             "expansion": expansion,
@@ -56,8 +56,8 @@ class ConvBranch(Composite):
             "drop_path_rate": drop_path_rate,
         }
         dtype = self.dtype_policy
-        self.is_residual = strides == 1 and filters == input_channels
-        *inner, last = self.chain(filters, round(input_channels * expansion)).items()
+        self.is_residual = strides == 1 and channels == input_channels
+        *inner, last = self.chain(channels, round(input_channels * expansion)).items()
         between = {"activation": activation, "norm": not fewer_norm, "use_bias": fewer_norm}
         end = {"gamma_initializer": "zeros" if zero_init and self.is_residual else "ones"}
         for (name, convolution), role in [*((one, between) for one in inner), (last, end)]:
@@ -66,14 +66,14 @@ class ConvBranch(Composite):
             self.drop_path = DropPath(drop_path_rate, dtype=dtype, name="drop_path")
             self.add = keras.layers.Add(dtype=dtype, name="add")
 
-    def chain(self, filters: int, hidden: int) -> dict[str, dict]:
+    def chain(self, channels: int, hidden_channels: int) -> dict[str, dict]:
         """By attribute's name, in order, each convolution's own arguments of `ConvNorm`."""
         raise NotImplementedError
 
-    def _around(self, filters, strides=1, depthwise=False):
+    def _around(self, channels, strides=1, depthwise=False):
         """Arguments of a convolution with the branch's kernel size."""
-        settings = {"filters": filters, "kernel_size": self.settings["kernel_size"], "strides": strides}
-        return {**settings, "depthwise": True, "input_channels": filters} if depthwise else settings
+        settings = {"channels": channels, "kernel_size": self.settings["kernel_size"], "strides": strides}
+        return {**settings, "depthwise": True, "input_channels": channels} if depthwise else settings
 
     def _convolutions(self):
         return [part for part in self.parts().values() if isinstance(part, ConvNorm)]
@@ -104,11 +104,11 @@ class ConvBranch(Composite):
 class MBConv(ConvBranch):
     """Widen by 1 x 1, look around in each channel, narrow by 1 x 1."""
 
-    def chain(self, filters, hidden):
+    def chain(self, channels, hidden_channels):
         return {
-            "expand": {"filters": hidden},
-            "depthwise": self._around(hidden, self.settings["strides"], depthwise=True),
-            "project": {"filters": filters},
+            "expand": {"channels": hidden_channels},
+            "depthwise": self._around(hidden_channels, self.settings["strides"], depthwise=True),
+            "project": {"channels": channels},
         }
 
 
@@ -116,38 +116,38 @@ class MBConv(ConvBranch):
 class FusedMBConv(ConvBranch):
     """An `MBConv` whose first two convolutions are one (Tan and Le, arXiv 2104.00298, section 3.2)."""
 
-    def chain(self, filters, hidden):
-        return {"spatial": self._around(hidden, self.settings["strides"]), "project": {"filters": filters}}
+    def chain(self, channels, hidden_channels):
+        return {"spatial": self._around(hidden_channels, self.settings["strides"]), "project": {"channels": channels}}
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DepthwiseSeparableConv(ConvBranch):
     """Look around in each channel, then mix them by 1 x 1 (Howard et al., arXiv 1704.04861, section 3.1)."""
 
-    def chain(self, filters, hidden):
-        channels, strides = self.settings["input_channels"], self.settings["strides"]
-        return {"depthwise": self._around(channels, strides, depthwise=True), "project": {"filters": filters}}
+    def chain(self, channels, hidden_channels):
+        inputs, strides = self.settings["input_channels"], self.settings["strides"]
+        return {"depthwise": self._around(inputs, strides, depthwise=True), "project": {"channels": channels}}
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class BasicConv(ConvBranch):
     """Two full convolutions (He et al., arXiv 1512.03385, figure 5, left)."""
 
-    def chain(self, filters, hidden):
-        return {"conv1": self._around(filters, self.settings["strides"]), "conv2": self._around(filters)}
+    def chain(self, channels, hidden_channels):
+        return {"conv1": self._around(channels, self.settings["strides"]), "conv2": self._around(channels)}
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DepthwiseConv(ConvBranch):
     """Look around in each channel."""
 
-    def chain(self, filters, hidden):
-        return {"depthwise": self._around(filters, self.settings["strides"], depthwise=True)}
+    def chain(self, channels, hidden_channels):
+        return {"depthwise": self._around(channels, self.settings["strides"], depthwise=True)}
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class ConvMLP(ConvBranch):
     """Widen and narrow by 1 x 1: the perceptron of a transformer block, with batch normalization."""
 
-    def chain(self, filters, hidden):
-        return {"expand": {"filters": hidden}, "project": {"filters": filters}}
+    def chain(self, channels, hidden_channels):
+        return {"expand": {"channels": hidden_channels}, "project": {"channels": channels}}

@@ -14,7 +14,7 @@ class ConvNorm(Composite):
     here were trained with the latter, so a strided convolution pads by itself.
 
     Args:
-        filters: Output channels. For a depthwise convolution a multiple of the input's.
+        channels: Output channels. For a depthwise convolution a multiple of the input's.
         kernel_size: Side of the kernel, odd.
         strides: 1 or more.
         groups: Groups of channels that do not see each other.
@@ -27,12 +27,12 @@ class ConvNorm(Composite):
         gamma_initializer: Of the normalization's scale. "zeros" makes a residual branch start as nothing.
 
     Input: (batch, height, width, channels).
-    Output: (batch, ceil(height / strides), ceil(width / strides), filters).
+    Output: (batch, ceil(height / strides), ceil(width / strides), channels).
     """
 
     def __init__(
         self,
-        filters: int,
+        channels: int,
         kernel_size: int = 1,
         strides: int = 1,
         groups: int = 1,
@@ -47,7 +47,7 @@ class ConvNorm(Composite):
     ):
         super().__init__(**kwargs)
         self.settings = {
-            "filters": filters,
+            "channels": channels,
             "kernel_size": kernel_size,
             "strides": strides,
             "groups": groups,
@@ -68,20 +68,20 @@ class ConvNorm(Composite):
         initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
         shared = {"strides": strides, "padding": padding, "use_bias": use_bias, "dtype": dtype, "name": "conv"}
         if depthwise:
-            if not input_channels or filters % input_channels:
+            if not input_channels or channels % input_channels:
                 raise ValueError(
                     "A depthwise convolution gives a multiple of its input's channels; "
-                    f"received filters={filters} and input_channels={input_channels}."
+                    f"received channels={channels} and input_channels={input_channels}."
                 )
             self.conv = keras.layers.DepthwiseConv2D(
                 kernel_size,
-                depth_multiplier=filters // input_channels,
+                depth_multiplier=channels // input_channels,
                 depthwise_initializer=initializer,
                 **shared,
             )
         else:
             self.conv = keras.layers.Conv2D(
-                filters, kernel_size, groups=groups, kernel_initializer=initializer, **shared
+                channels, kernel_size, groups=groups, kernel_initializer=initializer, **shared
             )
         if norm:
             self.norm = keras.layers.BatchNormalization(

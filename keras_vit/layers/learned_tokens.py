@@ -10,36 +10,36 @@ class LearnedTokens(keras.layers.Layer):
 
     Args:
         num_tokens: How many.
-        dim: Width of a token.
+        width: Width of a token.
         initializer: Of the tokens; the standard normal distribution where None.
 
-    Input: (batch, ...); only the size of the batch is looked at. Output: (batch, num_tokens, dim).
+    Input: (batch, ...); only the size of the batch is looked at. Output: (batch, num_tokens, width).
     """
 
-    def __init__(self, num_tokens: int, dim: int, initializer: str | None = None, **kwargs):
+    def __init__(self, num_tokens: int, width: int, initializer: str | None = None, **kwargs):
         super().__init__(**kwargs)
         self.num_tokens = num_tokens
-        self.dim = dim
+        self.width = width
         self.initializer = initializer
 
     def build(self, input_shape):
         self.tokens = self.add_weight(
             name="tokens",
-            shape=(self.num_tokens, self.dim),
+            shape=(self.num_tokens, self.width),
             initializer=self.initializer or keras.initializers.RandomNormal(stddev=1.0),
         )
 
     def call(self, inputs):
         tokens = ops.cast(self.tokens, self.compute_dtype)
-        return ops.broadcast_to(tokens, (ops.shape(inputs)[0], self.num_tokens, self.dim))
+        return ops.broadcast_to(tokens, (ops.shape(inputs)[0], self.num_tokens, self.width))
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.num_tokens, self.dim)
+        return (input_shape[0], self.num_tokens, self.width)
 
     def get_config(self):
         return {
             **super().get_config(),
             "num_tokens": self.num_tokens,
-            "dim": self.dim,
+            "width": self.width,
             "initializer": self.initializer,
         }

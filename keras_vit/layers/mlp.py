@@ -11,44 +11,44 @@ class MLP(Composite):
     """Dense, activation, dense, each followed by dropout.
 
     Args:
-        dim: Width of the output.
-        hidden_dim: Width between the two dense layers.
+        width: Width of the output.
+        mlp_dim: Width between the two dense layers.
         activation: Name of a Keras activation, or "gelu_tanh". "gelu" is the exact form, with the error function.
         dropout_rate: Dropout after the activation and after the second dense layer.
 
-    Input: (..., any). Output: (..., dim).
+    Input: (..., any). Output: (..., width).
     """
 
-    def __init__(self, dim: int, hidden_dim: int, activation: str = "gelu", dropout_rate: float = 0.0, **kwargs):
+    def __init__(self, width: int, mlp_dim: int, activation: str = "gelu", dropout_rate: float = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.dim = dim
-        self.hidden_dim = hidden_dim
+        self.width = width
+        self.mlp_dim = mlp_dim
         self.activation_name = activation
         self.dropout_rate = dropout_rate
 
         dtype = self.dtype_policy
-        self.expand = keras.layers.Dense(hidden_dim, dtype=dtype, name="expand")
+        self.expand = keras.layers.Dense(mlp_dim, dtype=dtype, name="expand")
         self.activation = activation_layer(activation, dtype=dtype, name="activation")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
-        self.contract = keras.layers.Dense(dim, dtype=dtype, name="contract")
+        self.contract = keras.layers.Dense(width, dtype=dtype, name="contract")
         self.output_dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="output_dropout")
 
     def build(self, input_shape):
         self.expand.build(input_shape)
-        self.contract.build((*input_shape[:-1], self.hidden_dim))
+        self.contract.build((*input_shape[:-1], self.mlp_dim))
 
     def call(self, inputs):
         hidden = self.dropout(self.activation(self.expand(inputs)))
         return self.output_dropout(self.contract(hidden))
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.dim)
+        return (*input_shape[:-1], self.width)
 
     def get_config(self):
         return {
             **super().get_config(),
-            "dim": self.dim,
-            "hidden_dim": self.hidden_dim,
+            "width": self.width,
+            "mlp_dim": self.mlp_dim,
             "activation": self.activation_name,
             "dropout_rate": self.dropout_rate,
         }

@@ -19,22 +19,22 @@ class PatchEmbedding(Composite):
     """Cuts an image into patches that do not overlap and projects each one to a token.
 
     Args:
-        dim: Width of a token.
+        width: Width of a token.
         patch_size: Side of a patch in pixels, or (height, width).
 
     Input: (batch, height, width, channels); height and width are multiples of the patch's.
-    Output: (batch, height / patch_height * width / patch_width, dim), row by row.
+    Output: (batch, height / patch_height * width / patch_width, width), row by row.
     """
 
-    def __init__(self, dim: int, patch_size: int | tuple[int, int] = 16, **kwargs):
+    def __init__(self, width: int, patch_size: int | tuple[int, int] = 16, **kwargs):
         super().__init__(**kwargs)
-        self.dim = dim
+        self.width = width
         self.patch_size = pair(patch_size, "patch_size")
         self.projection = self._projection()
 
     def _projection(self) -> keras.layers.Layer:
         return keras.layers.Conv2D(
-            self.dim, self.patch_size, strides=self.patch_size, dtype=self.dtype_policy, name="projection"
+            self.width, self.patch_size, strides=self.patch_size, dtype=self.dtype_policy, name="projection"
         )
 
     def grid(self, input_shape: tuple) -> tuple[int, int]:
@@ -59,11 +59,11 @@ class PatchEmbedding(Composite):
 
     def call(self, images):
         rows, columns = self.grid(images.shape)
-        return ops.reshape(self.projection(images), (-1, rows * columns, self.dim))
+        return ops.reshape(self.projection(images), (-1, rows * columns, self.width))
 
     def compute_output_shape(self, input_shape):
         rows, columns = self.grid(input_shape)
-        return (input_shape[0], rows * columns, self.dim)
+        return (input_shape[0], rows * columns, self.width)
 
     def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "patch_size": self.patch_size}
+        return {**super().get_config(), "width": self.width, "patch_size": self.patch_size}

@@ -15,7 +15,7 @@ class PositionEmbedding(keras.layers.Layer):
             for the tokens that are no patches.
         resizing: How a learned table that was made for another grid is resized, see `resize_positions`.
 
-    Input and output: (batch, tokens, dim) with a fixed number of tokens, at least rows * columns.
+    Input and output: (batch, tokens, width) with a fixed number of tokens, at least rows * columns.
     """
 
     def __init__(self, grid: tuple[int, int], kind: str = "learned", resizing: str = "linear", **kwargs):
@@ -29,7 +29,7 @@ class PositionEmbedding(keras.layers.Layer):
         self.resizing = resizing
 
     def build(self, input_shape):
-        tokens, dim = input_shape[1:]
+        tokens, width = input_shape[1:]
         rows, columns = self.grid
         if tokens is None or tokens < rows * columns:
             raise ValueError(
@@ -40,13 +40,13 @@ class PositionEmbedding(keras.layers.Layer):
         if self.kind == "learned":
             initializer = keras.initializers.TruncatedNormal(stddev=0.02)
         else:
-            table = self._fixed(self.grid, dim)
+            table = self._fixed(self.grid, width)
 
             def initializer(shape, dtype=None):
                 return ops.convert_to_tensor(table, dtype)
 
         self.table = self.add_weight(
-            name="table", shape=(1, tokens, dim), initializer=initializer, trainable=self.kind == "learned"
+            name="table", shape=(1, tokens, width), initializer=initializer, trainable=self.kind == "learned"
         )
 
     def call(self, tokens):
@@ -67,8 +67,8 @@ class PositionEmbedding(keras.layers.Layer):
             )
         return self._fixed(self.grid, table.shape[2])
 
-    def _fixed(self, grid, dim):
-        return np.pad(sincos_positions(grid, dim, self.kind), ((0, 0), (self.prefix, 0), (0, 0)))
+    def _fixed(self, grid, width):
+        return np.pad(sincos_positions(grid, width, self.kind), ((0, 0), (self.prefix, 0), (0, 0)))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -77,7 +77,7 @@ class PositionEmbedding(keras.layers.Layer):
         return {**super().get_config(), "grid": self.grid, "kind": self.kind, "resizing": self.resizing}
 
     def config_at(self, input_shape: tuple, old_image: tuple[int, int], new_image: tuple[int, int]) -> dict:
-        """The configuration for another size of the image, see `keras_vit.rebuild`."""
+        """The configuration for another size of the image, see `keras_vit.graph.resizing`."""
         grid = [side * new // old for side, old, new in zip(self.grid, old_image, new_image, strict=True)]
         return {**self.get_config(), "grid": grid}
 
@@ -91,21 +91,21 @@ class PositionEmbedding(keras.layers.Layer):
 _FREQUENCIES = {"sincos2d": lambda count: count - 1, "sincos2d_mae": lambda count: count}
 
 
-def sincos_positions(grid: tuple[int, int], dim: int, kind: str = "sincos2d") -> np.ndarray:
+def sincos_positions(grid: tuple[int, int], width: int, kind: str = "sincos2d") -> np.ndarray:
     """A fixed table of sines and cosines of the column and the row (Chen et al., arXiv 2104.02057, section 4.3).
 
     Args:
         grid: Rows and columns of patches.
-        dim: Width of a token, a multiple of 4 and at least 8.
+        width: Width of a token, a multiple of 4 and at least 8.
         kind: "sincos2d" as in Beyer et al., arXiv 2205.01580, or "sincos2d_mae" as in He et al., arXiv 2111.06377. They
             differ in the frequencies alone.
 
     Returns:
-        (1, rows * columns, dim) in float32: sines and cosines of the column, then of the row.
+        (1, rows * columns, width) in float32: sines and cosines of the column, then of the row.
     """
-    if dim % 4 or dim < 8:
-        raise ValueError(f"Fixed positions need a width that is a multiple of 4 and at least 8; received {dim}.")
-    count = dim // 4
+    if width % 4 or width < 8:
+        raise ValueError(f"Fixed positions need a width that is a multiple of 4 and at least 8; received {width}.")
+    count = width // 4
     frequencies = 10000.0 ** -(np.arange(count) / _FREQUENCIES[kind](count))
     row, column = np.indices(grid).reshape(2, -1, 1) * frequencies
     return np.concatenate([np.sin(column), np.cos(column), np.sin(row), np.cos(row)], axis=1)[None].astype("float32")
@@ -147,13 +147,13 @@ def resize_positions(
     """Resizes a position table to another grid of patches.
 
     Args:
-        table: (1, prefix + old rows * old columns, dim); the prefix rows (class token and the like) are kept.
+        table: (1, prefix + old rows * old columns, width); the prefix rows (class token and the like) are kept.
         old_grid: Rows and columns the table was made for.
         new_grid: Rows and columns wanted.
         method: "linear" (ViT's authors) or "cubic" (DeiT's).
 
     Returns:
-        (1, prefix + new rows * new columns, dim), in the table's dtype.
+        (1, prefix + new rows * new columns, width), in the table's dtype.
     """
     if method not in _METHODS:
         raise ValueError(f"method is one of {sorted(_METHODS)}; received {method!r}.")

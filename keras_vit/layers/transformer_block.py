@@ -15,7 +15,7 @@ class TransformerBlock(Composite):
     """x + attention(norm(x)), then x + mlp(norm(x)); each branch may have a LayerScale and stochastic depth.
 
     Args:
-        dim: Width of a token.
+        width: Width of a token.
         num_heads: Number of attention heads.
         mlp_dim: Hidden width of the MLP.
         qkv_bias: Whether query, key and value have a bias.
@@ -27,12 +27,12 @@ class TransformerBlock(Composite):
         attention_dropout_rate: Dropout of the attention probabilities.
         groups, locality: Of the attention, as in `MultiHeadSelfAttention`.
 
-    Input and output: (batch, tokens, dim), with a fixed number of tokens.
+    Input and output: (batch, tokens, width), with a fixed number of tokens.
     """
 
     def __init__(
         self,
-        dim: int,
+        width: int,
         num_heads: int,
         mlp_dim: int,
         qkv_bias: bool = True,
@@ -48,7 +48,7 @@ class TransformerBlock(Composite):
     ):
         super().__init__(**kwargs)
         self.settings = {
-            "dim": dim,
+            "width": width,
             "num_heads": num_heads,
             "mlp_dim": mlp_dim,
             "qkv_bias": qkv_bias,
@@ -64,7 +64,7 @@ class TransformerBlock(Composite):
         dtype = self.dtype_policy
         self.norm1 = LayerNorm(epsilon, dtype=dtype, name="norm1")
         self.attention = MultiHeadSelfAttention(
-            dim,
+            width,
             num_heads,
             qkv_bias,
             dropout_rate,
@@ -75,7 +75,7 @@ class TransformerBlock(Composite):
             name="attention",
         )
         self.norm2 = LayerNorm(epsilon, dtype=dtype, name="norm2")
-        self.mlp = MLP(dim, mlp_dim, activation, dropout_rate, dtype=dtype, name="mlp")
+        self.mlp = MLP(width, mlp_dim, activation, dropout_rate, dtype=dtype, name="mlp")
         if layer_scale is not None:
             self.layer_scale1 = LayerScale(layer_scale, dtype=dtype, name="layer_scale1")
             self.layer_scale2 = LayerScale(layer_scale, dtype=dtype, name="layer_scale2")

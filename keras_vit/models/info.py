@@ -6,8 +6,10 @@ import threading
 import keras
 import numpy as np
 
-from keras_vit.graph import inputs_of, opened_up
-from keras_vit.layers import FloatMatMul, LinearAttention, MatMul
+from keras_vit.graph.flattening import opened_up
+from keras_vit.graph.reading import inputs_of
+from keras_vit.layers import FloatMatMul, MatMul
+from keras_vit.models.efficientvit.linear_attention import LinearAttention
 from keras_vit.models.registry import variant
 from keras_vit.weights.catalog import weights_of
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_vit.preprocessing import Statistics
+from keras_vit.models.images import Statistics
 from keras_vit.weights.catalog import PublishedWeights, find_weights, grants_commercial_use, weights_of
 from keras_vit.weights.hub import fetch
 from keras_vit.weights.load import load_weights

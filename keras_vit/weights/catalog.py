@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from keras_vit.preprocessing import HALF, IMAGENET, UNIT, Statistics
+from keras_vit.models.images import HALF, IMAGENET, UNIT, Statistics
 
 _APACHE = "Apache-2.0"
 _APPLE = "Apple sample-code licence"

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from keras_vit.graph import leaves
+from keras_vit.graph.flattening import leaves
 from keras_vit.layers import PositionEmbedding
-from keras_vit.weights import efficientvit, efficientvit_msra, mobile_former, mobilevit, vit
+from keras_vit.models.efficientvit import weights as efficientvit
+from keras_vit.models.efficientvit_msra import weights as efficientvit_msra
+from keras_vit.models.mobile_former import weights as mobile_former
+from keras_vit.models.mobilevit import weights as mobilevit
+from keras_vit.models.vit import weights as vit
 from keras_vit.weights.naming import Naming
 from keras_vit.weights.readers import read_arrays
 

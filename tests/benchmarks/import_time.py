@@ -4,7 +4,7 @@ import statistics
 import subprocess
 import sys
 
-from keras_vit.tables import table
+from keras_vit.utils.tables import table
 
 PAIRS = 9
 TARGET = 1.2  # times the import of Keras

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.tables import table
+from keras_vit.utils.tables import table
 
 IMAGES, SIZE, BATCH = 448, 224, 64
 ROUNDS = 3

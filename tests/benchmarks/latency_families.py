@@ -5,7 +5,7 @@ import tempfile
 
 import numpy as np
 
-from keras_vit.tables import table
+from keras_vit.utils.tables import table
 
 PRECISIONS = ("float32", "dynamic_int8", "hybrid_int8")
 TARGETS = {  # p50 of hybrid_int8 over p50 of float32, at most, on one thread. dynamic_int8: never above 1.

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-from keras_vit.tables import table
+from keras_vit.utils.tables import table
 
 MODELS = {  # Ours, theirs, and our p50 over theirs, at most.
     "mobilevit_s": ("mobilevit.MobileViT_S", 0.95),

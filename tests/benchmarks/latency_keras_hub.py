@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-from keras_vit.tables import table
+from keras_vit.utils.tables import table
 
 TARGET = 0.95  # p50 over keras-hub's p50, at most
 

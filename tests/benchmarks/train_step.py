@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from keras_vit.tables import table
+from keras_vit.utils.tables import table
 
 BATCH, STEPS = 32, 12
 TARGET = 1.1  # times the rate of keras-hub's, at least

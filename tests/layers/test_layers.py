@@ -7,6 +7,15 @@ import numpy as np
 import pytest
 
 from keras_vit import layers
+from keras_vit.models.efficientvit.efficientvit_block import EfficientViTBlock
+from keras_vit.models.efficientvit.linear_attention import LinearAttention
+from keras_vit.models.efficientvit_msra.attention_bias import AttentionBias
+from keras_vit.models.efficientvit_msra.sandwich import SandwichBlock, SandwichDownsample
+from keras_vit.models.mobilevit.mobilevit_block import MobileViTBlock
+from keras_vit.models.mobilevit.mobilevit_v2_block import MobileViTV2Block
+from keras_vit.models.mobilevit.separable_attention import SeparableSelfAttention
+from keras_vit.models.mobilevit.separable_transformer_block import SeparableTransformerBlock
+from keras_vit.models.vit.attention_pooling import AttentionPooling
 
 rng = np.random.default_rng(0)
 TOKENS = rng.normal(size=(2, 5, 12)).astype("float32")
@@ -14,47 +23,47 @@ IMAGES = rng.normal(size=(2, 8, 12, 3)).astype("float32")
 
 # Every public layer with the input it takes.
 CASES = [
-    (layers.PatchEmbedding, {"dim": 7, "patch_size": (4, 3)}, IMAGES),
+    (layers.PatchEmbedding, {"width": 7, "patch_size": (4, 3)}, IMAGES),
     (layers.ClassToken, {"stddev": 0.02}, TOKENS),
     (layers.RegisterTokens, {"count": 3, "after": 1}, TOKENS),
     (layers.PositionEmbedding, {"grid": (2, 2), "resizing": "cubic"}, TOKENS),
     (layers.PositionEmbedding, {"grid": (2, 2), "kind": "sincos2d"}, TOKENS),
     (layers.LayerNorm, {"epsilon": 1e-3, "affine": False}, TOKENS),
-    (layers.MultiHeadSelfAttention, {"dim": 12, "num_heads": 3, "qkv_bias": False}, TOKENS),
-    (layers.MLP, {"dim": 12, "hidden_dim": 20, "activation": "gelu_tanh"}, TOKENS),
+    (layers.MultiHeadSelfAttention, {"width": 12, "num_heads": 3, "qkv_bias": False}, TOKENS),
+    (layers.MLP, {"width": 12, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (layers.GELU, {}, TOKENS),
     (layers.LayerScale, {"init": 0.5}, TOKENS),
     (layers.Scale, {"factor": 0.25}, TOKENS),
     (layers.Affine, {}, TOKENS),
     (layers.DropPath, {"rate": 0.5, "seed": 3}, TOKENS),
     (layers.TokenPooling, {"index": 1}, TOKENS),
-    (layers.AttentionPooling, {"dim": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
+    (AttentionPooling, {"width": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (
         layers.TransformerBlock,
-        {"dim": 12, "num_heads": 2, "mlp_dim": 24, "layer_scale": 0.1, "drop_path_rate": 0.2},
+        {"width": 12, "num_heads": 2, "mlp_dim": 24, "layer_scale": 0.1, "drop_path_rate": 0.2},
         TOKENS,
     ),
-    (layers.MBConv, {"input_channels": 3, "filters": 3, "expansion": 2, "drop_path_rate": 0.2}, IMAGES),
-    (layers.MBConv, {"input_channels": 3, "filters": 5, "strides": 2}, IMAGES),
+    (layers.MBConv, {"input_channels": 3, "channels": 3, "expansion": 2, "drop_path_rate": 0.2}, IMAGES),
+    (layers.MBConv, {"input_channels": 3, "channels": 5, "strides": 2}, IMAGES),
     (layers.Unfold, {}, IMAGES),
     (layers.Fold, {"height": 2, "width": 4}, np.repeat(TOKENS, 8, axis=1)[:, :8]),
     (layers.Resize, {"height": 5, "width": 13}, IMAGES),
     (layers.ResizeToEven, {}, IMAGES[:, 1:, 3:]),
     (layers.GroupNorm, {"epsilon": 1e-3}, TOKENS),
-    (layers.SeparableSelfAttention, {"dim": 12}, TOKENS),
-    (layers.SeparableTransformerBlock, {"dim": 12, "mlp_dim": 24, "drop_path_rate": 0.2}, TOKENS),
+    (SeparableSelfAttention, {"width": 12}, TOKENS),
+    (SeparableTransformerBlock, {"width": 12, "mlp_dim": 24, "drop_path_rate": 0.2}, TOKENS),
     (
-        layers.MobileViTBlock,
-        {"size": (8, 12), "channels": 3, "dim": 8, "depth": 1, "num_heads": 2, "mlp_dim": 16, "drop_path_rate": 0.2},
+        MobileViTBlock,
+        {"size": (8, 12), "channels": 3, "width": 8, "depth": 1, "num_heads": 2, "mlp_dim": 16, "drop_path_rate": 0.2},
         IMAGES,
     ),
-    (layers.MobileViTV2Block, {"size": (8, 11), "channels": 3, "dim": 8, "depth": 1, "mlp_dim": 16}, IMAGES[:, :, 1:]),
-    (layers.MBConv, {"filters": 5, "input_channels": 3, "strides": 2, "fewer_norm": True}, IMAGES),
-    (layers.LinearAttention, {"epsilon": 1e-3}, rng.normal(size=(2, 3, 6, 5)).astype("float32")),
-    (layers.EfficientViTBlock, {"filters": 3, "head_dim": 3, "drop_path_rate": 0.1}, IMAGES),
-    (layers.AttentionBias, {"window": (1, 5)}, rng.normal(size=(2, 5, 5)).astype("float32")),
-    (layers.SandwichBlock, {"filters": 3, "num_heads": 3, "size": (8, 12), "window": 5, "key_dim": 4}, IMAGES),
-    (layers.SandwichDownsample, {"filters": 5, "input_channels": 3}, IMAGES),
+    (MobileViTV2Block, {"size": (8, 11), "channels": 3, "width": 8, "depth": 1, "mlp_dim": 16}, IMAGES[:, :, 1:]),
+    (layers.MBConv, {"channels": 5, "input_channels": 3, "strides": 2, "fewer_norm": True}, IMAGES),
+    (LinearAttention, {"epsilon": 1e-3}, rng.normal(size=(2, 3, 6, 5)).astype("float32")),
+    (EfficientViTBlock, {"channels": 3, "head_dim": 3, "drop_path_rate": 0.1}, IMAGES),
+    (AttentionBias, {"window": (1, 5)}, rng.normal(size=(2, 5, 5)).astype("float32")),
+    (SandwichBlock, {"channels": 3, "num_heads": 3, "size": (8, 12), "window": 5, "key_dim": 4}, IMAGES),
+    (SandwichDownsample, {"channels": 5, "input_channels": 3}, IMAGES),
 ]
 
 
@@ -262,7 +271,7 @@ def test_transformer_block():
 
 
 def test_attention_pooling():
-    layer = randomized(layers.AttentionPooling(12, 2, 24), TOKENS)
+    layer = randomized(AttentionPooling(12, 2, 24), TOKENS)
     w = weights(layer)
     probe = np.repeat(w["probe/tokens"][np.newaxis], 2, axis=0)
     x = attention(TOKENS, part(w, "attention"), 2, queries=probe)[:, 0]

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 import keras_vit
-from keras_vit.cli import main
+from keras_vit.cli.main import main
 from keras_vit.models import registry
 from keras_vit.weights.catalog import CATALOG, grants_commercial_use
 

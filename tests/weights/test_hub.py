@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import save
 
 import keras_vit
-from keras_vit.cli import main
-from keras_vit.preprocessing import IMAGENET
+from keras_vit.cli.main import main
+from keras_vit.models.images import IMAGENET
 from keras_vit.weights.catalog import find_weights
 from tests.weights.hub_server import serve
 

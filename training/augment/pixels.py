@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.missing import needs
+from keras_vit.utils.missing import needs
 
 FILL = np.array([124.0, 116.0, 104.0], "float32")  # ImageNet's mean colour: what comes into view when an image moves.
 _BLUR_RADIUS = 6  # Three times the largest sigma of the recipes, 2.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.missing import needs
+from keras_vit.utils.missing import needs
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 _MODES = {1: "L", 3: "RGB"}

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.missing import needs
 from keras_vit.training import augment as augmentations
 from keras_vit.training.data.image_data import ImageData
+from keras_vit.utils.missing import needs
 
 
 def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bool = True) -> ImageData:

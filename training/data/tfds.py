@@ -4,11 +4,11 @@ import difflib
 
 import tensorflow as tf
 
-from keras_vit.missing import needs
 from keras_vit.training.data.decode import Content
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.pipeline import image_data
 from keras_vit.training.data.source import drawn_from_a_stream
+from keras_vit.utils.missing import needs
 
 
 class TFDSSource:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.files import replacing
 from keras_vit.training.data.decode import Content, CorruptImages, open_image
 from keras_vit.training.data.folder import folder_source
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.pipeline import image_data
 from keras_vit.training.data.source import drawn_from_a_stream
+from keras_vit.utils.files import replacing
 
 _FILES_AT_ONCE = 16
 

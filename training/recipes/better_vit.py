@@ -6,9 +6,9 @@
 1 % of the training images for validation.
 """
 
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.augreg import augmentation
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
     f"vit_s16_better_{epochs}": Recipe(

@@ -7,9 +7,9 @@ The authors' teacher is a RegNetY-16GF with 82.9 % top-1. The colour jitter amon
 RandAugment.
 """
 
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.augmentations import DEIT
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Touvron et al., arXiv 2012.12877"
 _FOUR_GPUS = ("4 GPUs", "less than 3 days")

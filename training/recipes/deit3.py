@@ -11,9 +11,9 @@ epochs on ImageNet-1k. Learning rates are not scaled with the batch.
 from dataclasses import dataclass, replace
 
 from keras_vit.training.augment import RandAugment, SimpleRandomCrop
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.augmentations import DEIT, DEIT3
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SCHEDULE = {"warmup_epochs": 5, "warmup_learning_rate": 1e-6, "final_learning_rate": 1e-5, "clip_norm": None}
 _SIMPLE_CROP = replace(DEIT3, crop=SimpleRandomCrop(), mixup=0.0, repeats=1)

@@ -7,8 +7,8 @@ The accuracies that these reach are in the README.
 """
 
 from keras_vit.training.data import Pipeline
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.recipe import Recipe
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _MODELS = {  # Builder, its settings, image size, epochs.
@@ -22,7 +22,7 @@ _MODELS = {  # Builder, its settings, image size, epochs.
             "channels": (16, 24, 32, 48, 64),
             "head_channels": 128,
             "expansion": 2,
-            "dims": (48, 64, 80),
+            "widths": (48, 64, 80),
             "depths": (1, 1, 1),
         },
         32,
@@ -35,21 +35,21 @@ _MODELS = {  # Builder, its settings, image size, epochs.
             "lite_row": (24, 12, 1),
             "rows": ((72, 16, 2), (48, 16, 1), (96, 32, 2), (96, 32, 1), (192, 64, 2), (256, 64, 1)),
             "num_tokens": 3,
-            "token_dim": 64,
-            "hidden_dim": 256,
+            "token_width": 64,
+            "head_width": 256,
         },
         32,
         40,
     ),
     "efficientvit": (
         "EfficientViT",
-        {"widths": (8, 16, 32, 48, 64), "depths": (1, 1, 1, 1, 1), "head_widths": (128, 128)},
+        {"channels": (8, 16, 32, 48, 64), "depths": (1, 1, 1, 1, 1), "head_channels": (128, 128)},
         32,
         40,
     ),
     "efficientvit_msra": (
         "EfficientViT_MSRA",
-        {"widths": (32, 64, 96), "depths": (1, 1, 1), "num_heads": (2, 2, 2), "kernel_sizes": (3, 3)},
+        {"channels": (32, 64, 96), "depths": (1, 1, 1), "num_heads": (2, 2, 2), "kernel_sizes": (3, 3)},
         64,
         40,
     ),

@@ -9,8 +9,8 @@ that leaves out the first stages of L1 to L3.
 
 from keras_vit.training.augment import Augmentation, RandAugment
 from keras_vit.training.data import MultiScale
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {  # Learning rate of a GPU, alpha of MixUp and CutMix, RandAugment, erasing, stochastic depth, top-1.
     "b1": (2.5e-4, 0.1, (1, 3), 0.0, 0.05, 79.4),

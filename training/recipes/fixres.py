@@ -7,9 +7,9 @@ resolution; DeiT's authors do so with all weights (arXiv 2012.12877, section 6).
 loading.
 """
 
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.augmentations import DEIT
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
     f"{model}_finetune_384": Recipe(

@@ -6,8 +6,8 @@ The larger the model, the stronger its regularization. The paper gives no warm-u
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {  # Learning rate, weight decay, dropout, MixUp, whether there is RandAugment, erasing, top-1.
     "508m": (1e-3, 0.20, 0.3, 0.2, True, 0.2, 79.3),

@@ -7,8 +7,8 @@ Basic augmentation and several image sizes, with batches that are the larger, th
 
 from keras_vit.training.augment import Augmentation, RandomResizedCrop
 from keras_vit.training.data import MultiScale
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
     model: Recipe(

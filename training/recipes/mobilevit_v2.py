@@ -6,8 +6,8 @@ The wider the model, the lower the learning rate and the higher the weight decay
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _WIDTHS = {  # Learning rate, weight decay, top-1.
     "050": (0.009, 0.004, 70.2),

@@ -5,9 +5,9 @@
 Neither strong augmentation nor pre-training: crops, flips, and a smooth neighbourhood of the weights.
 """
 
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.augmentations import INCEPTION
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
     f"{model}_sam": Recipe(

@@ -13,11 +13,11 @@ the image, not 0.4; and the policy of AutoAugment is ImageNet's, which they have
 too. Where the learning rate begins and ends could not be found; here it is 0.
 """
 
-from keras_vit.preprocessing import Statistics
+from keras_vit.models.images import Statistics
 from keras_vit.training.augment import Augmentation, AutoAugment, CentreCrop, SimpleRandomCrop
 from keras_vit.training.data import Pipeline
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.recipe import Recipe
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SETTINGS = {  # Image size: the data set that the statistics are of, the patch, the statistics.
     64: ("Tiny-ImageNet", 8, Statistics((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821))),

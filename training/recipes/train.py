@@ -7,14 +7,14 @@ import keras
 import tensorflow as tf
 
 import keras_vit
-from keras_vit.files import saved_model
 from keras_vit.models.registry import families
 from keras_vit.training.data import ImageData, open_data
+from keras_vit.training.distribution.strategy import precision as precision_of
 from keras_vit.training.recipes.recipe import Recipe
-from keras_vit.training.recomputation import recompute
-from keras_vit.training.sizes import train_at_sizes
-from keras_vit.training.strategy import precision as precision_of
-from keras_vit.training.trainer import TrainingResult, fit
+from keras_vit.training.running.trainer import TrainingResult, fit
+from keras_vit.training.steps.recomputation import recompute
+from keras_vit.training.steps.sizes import train_at_sizes
+from keras_vit.utils.files import saved_model
 
 
 def train(
@@ -33,7 +33,7 @@ def train(
         recipe: Such as `recipe("deit_s16")`, or a changed one.
         data: Image data, or the name of a source that `open_data` opens with the recipe's pipeline.
         run_dir: See `fit`.
-        strategy: Of `keras_vit.training.strategy`; None is the current one.
+        strategy: Of `keras_vit.training.distribution.strategy`; None is the current one.
         precision: A dtype policy; None is the one that suits the strategy's devices.
         seed: Of the starting weights, of dropout, and of data that are opened here.
         settings: Further arguments of `fit`, such as resume.

@@ -7,9 +7,9 @@ Pre-training on ImageNet-1k, ImageNet-21k or JFT-300M at 224 pixels, then fine-t
 that on ImageNet-1k after both (table 5), so for the pre-training too.
 """
 
-from keras_vit.training.hyperparameters import Hyperparameters
 from keras_vit.training.recipes.augmentations import INCEPTION
 from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Dosovitskiy et al., arXiv 2010.11929"
 _WIDTHS = {"vit_b32": 768, "vit_b16": 768, "vit_l32": 1024, "vit_l16": 1024, "vit_h14": 1280}

@@ -1,0 +1,1 @@
+"""Writers: from a Keras model to a file that a device runs."""

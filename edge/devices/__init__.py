@@ -1,0 +1,1 @@
+"""Running files on devices: proof, audit, measurement."""

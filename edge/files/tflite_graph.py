@@ -1,0 +1,139 @@
+"""The operators and tensors of a .tflite file, read without a runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_vit.utils.missing import needs
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """shape has -1 for a size known only when the file runs; dtype is the schema's name, such as INT8."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    zero_points: tuple[int, ...]
+    constant: bool
+
+    @property
+    def dynamic(self) -> bool:
+        return -1 in self.shape
+
+    @property
+    def quantized(self) -> bool:
+        return bool(self.zero_points)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator; `options` is the schema's table of its parameters, None where it has none."""
+
+    name: str
+    version: int
+    custom: bool
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    options: Any
+
+    @property
+    def layer(self) -> str:
+        """The path of the Keras layer that made it, as far as its first output's name still tells."""
+        path = self.outputs[0].name.split(";")[0] if self.outputs else ""
+        return path.rpartition("/")[0] or path
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A file.
+
+    Attributes:
+        operators: of the main graph, in order.
+        nested: of the graphs that control flow and composites refer to.
+        inputs, outputs: tensors of the main graph.
+        min_runtime: what the converter wrote down as the oldest runtime, "" when it did not.
+    """
+
+    operators: tuple[Operator, ...]
+    nested: tuple[Operator, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    min_runtime: str
+
+
+def read_graph(content: bytes) -> Graph:
+    """Reads the content of a sound file: one just converted, or one that the runner's check_file has passed.
+
+    Raises:
+        ImportError: ai-edge-litert, which has the file format's schema, is not installed.
+    """
+    with needs("ai-edge-litert", "reading a .tflite file's operators", "edge"):
+        from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    types = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
+
+    def tensor(index: int, parts: Any) -> Tensor:
+        signature = parts.shape if parts.shapeSignature is None else parts.shapeSignature
+        points = parts.quantization.zeroPoint if parts.quantization else None
+        buffer = model.buffers[parts.buffer]
+        return Tensor(
+            index=index,
+            name=_text(parts.name),
+            shape=() if signature is None else tuple(int(size) for size in signature),
+            dtype=types[parts.type],
+            zero_points=() if points is None else tuple(int(point) for point in points),
+            constant=buffer.data is not None or buffer.size > 0,
+        )
+
+    def operator(parts: Any, tensors: list[Tensor]) -> Operator:
+        code = model.operatorCodes[parts.opcodeIndex]
+        # Numbers above 127 stand in the newer of two fields; old files have the older one alone.
+        number = max(code.deprecatedBuiltinCode, code.builtinCode)
+        custom = number == schema.BuiltinOperator.CUSTOM
+        return Operator(
+            name=_text(code.customCode) if custom else names[number],
+            version=code.version,
+            custom=custom,
+            inputs=tuple(tensors[i] for i in _indices(parts.inputs)),
+            outputs=tuple(tensors[i] for i in _indices(parts.outputs)),
+            options=parts.builtinOptions,
+        )
+
+    graphs = []
+    for subgraph in model.subgraphs:
+        tensors = [tensor(i, parts) for i, parts in enumerate(subgraph.tensors)]
+        graphs.append([operator(parts, tensors) for parts in subgraph.operators or ()])
+        if len(graphs) == 1:
+            inputs, outputs = (
+                tuple(tensors[i] for i in _indices(ends)) for ends in (subgraph.inputs, subgraph.outputs)
+            )
+    return Graph(
+        operators=tuple(graphs[0]),
+        nested=tuple(operator for graph in graphs[1:] for operator in graph),
+        inputs=inputs,
+        outputs=outputs,
+        min_runtime=_min_runtime(model),
+    )
+
+
+def _min_runtime(model: Any) -> str:
+    for entry in model.metadata or ():
+        if _text(entry.name) == "min_runtime_version":
+            return bytes(np.asarray(model.buffers[entry.buffer].data, np.uint8)).rstrip(b"\0").decode("ascii")
+    return ""
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
+def _indices(value: np.ndarray | None) -> list[int]:
+    """Tensor indices; -1 stands for an input that is left out."""
+    return [] if value is None else [int(index) for index in value if index >= 0]

@@ -1,0 +1,1 @@
+"""The `keras-vit` command, one module for each subcommand."""

@@ -1,0 +1,1 @@
+"""Rebuilding functional models: flatten, fuse, resize, a new head."""

@@ -1,0 +1,90 @@
+"""The classifier that a model ends in, and a new one in its place."""
+
+import keras
+
+from keras_vit.graph.flattening import weighted_leaves
+from keras_vit.graph.reading import node_of, producer
+from keras_vit.graph.rebuilding import as_functional, clone, copy, copy_layer_weights
+
+_UNCHANGED = "unchanged"
+
+
+def new_head(model: keras.Model, classes: int, classifier_activation: str | None = _UNCHANGED) -> keras.Model:
+    """A trained model with a new, untrained classifier for other classes.
+
+    The classifier is the dense layer that the model ends in, an activation behind it not counted; or several, where an
+    output is computed from those, such as the mean of DeiT's two.
+
+    Args:
+        model: A functional or sequential model; it is left as it was.
+        classes: Number of classes.
+        classifier_activation: Activation of the class scores in place of the model's own, or None for logits.
+
+    Returns:
+        A functional model with weights of its own, not compiled. All weights but the classifier's are equal.
+
+    Raises:
+        ValueError: The model does not end in a classifier.
+    """
+    if not isinstance(classes, int) or classes < 1:
+        raise ValueError(f"classes is a positive integer; received {classes!r}.")
+    model = as_functional(model)
+    heads, activations = _ending(model)
+    last = {producer(tensor).name for tensor in model.outputs}
+    new_activation = classifier_activation != _UNCHANGED
+
+    def make(operation):
+        if operation.name not in heads:
+            return copy(operation)
+        changes = {"units": classes} | ({"activation": "linear"} if new_activation else {})
+        return type(operation).from_config({**operation.get_config(), **changes})
+
+    def call(operation, *args, **kwargs):
+        if not new_activation:
+            return operation(*args, **kwargs)
+        scores = args[0] if operation.name in activations else operation(*args, **kwargs)
+        if operation.name not in last or classifier_activation in (None, "linear"):
+            return scores
+        name = "predictions" if len(last) == 1 else f"{operation.name}_predictions"
+        # In float32, as the builders do.
+        return keras.layers.Activation(classifier_activation, dtype="float32", name=name)(scores)
+
+    changed = clone(model, None, make, call)
+    for (name, before), (_, after) in zip(weighted_leaves(model), weighted_leaves(changed), strict=True):
+        if name not in heads:
+            copy_layer_weights(name, before, after)
+    return changed
+
+
+def classifiers(model: keras.Model) -> set[str]:
+    """Names of the dense layers that a functional or sequential model ends in; none if it gives features."""
+    try:
+        return _ending(as_functional(model))[0]
+    except _NoClassifierError:
+        return set()
+
+
+class _NoClassifierError(ValueError):
+    """A model does not end in a classifier."""
+
+
+def _ending(model: keras.Model) -> tuple[set[str], set[str]]:
+    """Names of the dense layers that a model ends in, and of the activations behind them."""
+    heads, activations = set(), set()
+    waiting = list(model.outputs)
+    while waiting:
+        tensor = waiting.pop()
+        operation = producer(tensor)
+        if len(tensor.shape) == 2 and isinstance(operation, keras.layers.Dense):
+            heads.add(operation.name)
+            continue
+        before = node_of(model, operation).input_tensors
+        if len(tensor.shape) != 2 or not before or getattr(operation, "weights", []):
+            raise _NoClassifierError(
+                f"{model.name!r} does not end in a classifier, a dense layer of its own, but in {operation.name!r}, "
+                f"a {type(operation).__name__} that gives {tuple(tensor.shape)}."
+            )
+        if isinstance(operation, (keras.layers.Activation, keras.layers.Softmax)):
+            activations.add(operation.name)
+        waiting += before
+    return heads, activations

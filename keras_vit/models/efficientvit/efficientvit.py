@@ -1,0 +1,224 @@
+"""EfficientViT of MIT, whose attention is linear in the pixels (Cai et al., arXiv 2205.14756).
+
+Reference code: mit-han-lab/efficientvit, Apache-2.0.
+"""
+
+import os
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_vit.layers import BasicConv, ConvNorm, DepthwiseSeparableConv, FusedMBConv, LayerNorm, MBConv
+from keras_vit.layers.activations import activation_layer
+from keras_vit.models.builder import classifier, finished, image_input, prepared
+from keras_vit.models.efficientvit.efficientvit_block import EfficientViTBlock
+from keras_vit.models.images import IMAGENET, Statistics
+from keras_vit.models.registry import register_variant
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One resolution: a block that halves it, then blocks that keep it.
+
+    Attributes:
+        first: The block with stride 2.
+        first_expansion: Its expansion.
+        block: The blocks after it.
+        expansion: Theirs.
+        fewer_norm: Whether the stage's convolutions have a bias where others have a normalization.
+        first_is_counted: Whether the published depth counts the first block.
+    """
+
+    first: type
+    first_expansion: int
+    block: type
+    expansion: int
+    fewer_norm: bool = False
+    first_is_counted: bool = False
+
+
+@dataclass(frozen=True)
+class _Series:
+    stem: type
+    stages: tuple[_Stage, ...]
+    activation: str
+    epsilon: float
+
+
+_SERIES = {
+    "B": _Series(
+        DepthwiseSeparableConv,
+        (
+            _Stage(MBConv, 4, MBConv, 4, first_is_counted=True),
+            _Stage(MBConv, 4, MBConv, 4, first_is_counted=True),
+            _Stage(MBConv, 4, EfficientViTBlock, 4, fewer_norm=True),
+            _Stage(MBConv, 4, EfficientViTBlock, 4, fewer_norm=True),
+        ),
+        "hard_swish",
+        1e-5,
+    ),
+    "L": _Series(
+        BasicConv,
+        (
+            _Stage(FusedMBConv, 16, FusedMBConv, 4),
+            _Stage(FusedMBConv, 16, FusedMBConv, 4),
+            _Stage(MBConv, 16, MBConv, 4, fewer_norm=True),
+            _Stage(MBConv, 24, EfficientViTBlock, 6, fewer_norm=True),
+        ),
+        "gelu_tanh",
+        1e-7,
+    ),
+}
+
+
+def EfficientViT(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "efficientvit",
+    *,
+    series: str = "B",
+    channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256),
+    depths: tuple[int, int, int, int, int] = (1, 2, 3, 3, 4),
+    head_dim: int = 16,
+    head_channels: tuple[int, int] = (1536, 1600),
+    epsilon: float | None = None,
+    attention_epsilon: float = 1e-15,
+    include_preprocessing: bool | Statistics = False,
+    drop_path_rate: float = 0.0,
+    dropout_rate: float = 0.0,
+    dtype: str | None = None,
+) -> keras.Model:
+    """EfficientViT of MIT (Cai et al., arXiv 2205.14756).
+
+    The layers "stem", "stem_block_{j}" and "stage_{i}_block_{j}" give maps at strides 2 (the stem) and 4, 8, 16, 32
+    (stages 0 to 3).
+
+    Args:
+        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
+        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads.
+        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
+        input_shape: (height, width, channels), 224 x 224 x 3 by default; any height and width.
+        pooling: Without the top, None for the last stage's map (batch, height / 32, width / 32, channels[4]) or "avg"
+            for its mean (batch, channels[4]).
+        classes: Number of classes.
+        classifier_activation: Activation of the class scores, or None for logits.
+        name: Name of the model.
+        series: "B", made of inverted residuals with hard swish, or "L", the larger ones for GPUs, with fused ones first
+            and the tanh form of GELU.
+        channels: Channels of the stem and of the four stages.
+        depths: Blocks of the stem and of the four stages, as the paper's code counts them: a block that halves the
+            resolution counts in the first two stages of series B only.
+        head_dim: Channels of an attention head; it divides the width of every stage with attention.
+        head_channels: Channels of the head's convolution and of its dense layer.
+        epsilon: Of every norm; 1e-5 in series B and 1e-7 in series L by default.
+        attention_epsilon: Added to the divisor of the linear attention. 1e-15 is the authors', timm has 1e-5.
+        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them by ImageNet's statistics.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the stages' first.
+        dropout_rate: Dropout before the classifier.
+        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+
+    Returns:
+        A functional `keras.Model`.
+    """
+    if series not in _SERIES:
+        raise ValueError(f"series is one of {sorted(_SERIES)}; received {series!r}.")
+    if len(channels) != 5 or len(depths) != 5:
+        raise ValueError(
+            "channels and depths have five numbers, for the stem and four stages; "
+            f"received channels={tuple(channels)} and depths={tuple(depths)}."
+        )
+    if not include_top and pooling not in (None, "avg"):
+        raise ValueError(f"pooling is None or 'avg'; received {pooling!r}.")
+    design = _SERIES[series]
+    shared = {
+        "activation": design.activation,
+        "epsilon": design.epsilon if epsilon is None else epsilon,
+        "dtype": dtype,
+    }
+    images = image_input(input_shape, (224, 224), input_tensor)
+    x = prepared(images, include_preprocessing, IMAGENET)
+    x = ConvNorm(channels[0], 3, strides=2, **shared, name="stem")(x)
+    for block in range(depths[0]):
+        x = design.stem(channels[0], channels[0], **shared, name=f"stem_block_{block}")(x)
+
+    repeats = [depth - stage.first_is_counted for stage, depth in zip(design.stages, depths[1:], strict=True)]
+    drop_path = iter(np.linspace(0.0, drop_path_rate, sum(repeats)).tolist())
+    for index, (stage, width, depth) in enumerate(zip(design.stages, channels[1:], repeats, strict=True)):
+        x = stage.first(
+            width,
+            x.shape[-1],
+            strides=2,
+            expansion=stage.first_expansion,
+            fewer_norm=stage.fewer_norm,
+            **shared,
+            name=f"stage_{index}_block_0",
+        )(x)
+        own = {"expansion": stage.expansion, **shared}
+        if stage.block is EfficientViTBlock:
+            own |= {"head_dim": head_dim, "attention_epsilon": attention_epsilon}
+        else:
+            own |= {"input_channels": width, "fewer_norm": stage.fewer_norm}
+        for block in range(1, depth + 1):
+            x = stage.block(width, **own, drop_path_rate=next(drop_path), name=f"stage_{index}_block_{block}")(x)
+
+    if include_top:
+        x = ConvNorm(head_channels[0], **shared, name="head_conv")(x)
+    if include_top or pooling == "avg":
+        x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pooling")(x)
+    if include_top:
+        x = keras.layers.Dense(head_channels[1], use_bias=False, dtype=dtype, name="pre_logits")(x)
+        x = LayerNorm(shared["epsilon"], dtype=dtype, name="pre_logits_norm")(x)
+        x = activation_layer(design.activation, dtype=dtype, name="pre_logits_activation")(x)
+        x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
+        x = classifier(x, classes, classifier_activation, dtype)
+    return finished(images, input_tensor, x, name, weights)
+
+
+_SIZES = {  # channels, depths, channels of a head, channels of the classifier's head
+    "B0": ((8, 16, 32, 64, 128), (1, 2, 2, 2, 2), 16, (1024, 1280)),
+    "B1": ((16, 32, 64, 128, 256), (1, 2, 3, 3, 4), 16, (1536, 1600)),
+    "B2": ((24, 48, 96, 192, 384), (1, 3, 4, 4, 6), 32, (2304, 2560)),
+    "B3": ((32, 64, 128, 256, 512), (1, 4, 6, 6, 9), 32, (2304, 2560)),
+    # L0 was published as the encoder of a segmentation model, without a classifier; this is L1's.
+    "L0": ((32, 64, 128, 256, 512), (1, 1, 1, 4, 4), 32, (3072, 3200)),
+    "L1": ((32, 64, 128, 256, 512), (1, 1, 1, 6, 6), 32, (3072, 3200)),
+    "L2": ((32, 64, 128, 256, 512), (1, 2, 2, 8, 8), 32, (3072, 3200)),
+    "L3": ((64, 128, 256, 512, 1024), (1, 2, 2, 8, 8), 32, (6144, 6400)),
+}
+
+
+def _variant(size: str):
+    channels, depths, head_dim, head_channels = _SIZES[size]
+    return register_variant(
+        EfficientViT,
+        f"EfficientViT_{size}",
+        f"efficientvit_{size.lower()}",
+        {
+            "series": size[0],
+            "channels": channels,
+            "depths": depths,
+            "head_dim": head_dim,
+            "head_channels": head_channels,
+        },
+        summary=f"EfficientViT-{size} of MIT: stages of {', '.join(map(str, channels[1:]))} channels.",
+        image_size=(224, 224),
+        paper="EfficientViT: Multi-Scale Linear Attention for High-Resolution Dense Prediction, arXiv 2205.14756",
+        licence="Apache-2.0",
+        statistics=IMAGENET,
+    )
+
+
+EfficientViT_B0 = _variant("B0")
+EfficientViT_B1 = _variant("B1")
+EfficientViT_B2 = _variant("B2")
+EfficientViT_B3 = _variant("B3")
+EfficientViT_L0 = _variant("L0")
+EfficientViT_L1 = _variant("L1")
+EfficientViT_L2 = _variant("L2")
+EfficientViT_L3 = _variant("L3")

@@ -1,0 +1,1 @@
+"""EfficientViT of Microsoft Research."""

@@ -1,0 +1,53 @@
+"""A learned bias of attention by distance (Graham et al., LeViT, arXiv 2104.01136, section 3.4, "attention bias")."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_vit.layers.position_embedding import resize_positions
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class AttentionBias(keras.layers.Layer):
+    """Adds to the score of two pixels one learned number for how many rows and columns they are apart.
+
+    The numbers are spread over all pairs by a product with a constant matrix, which an export computes once and for
+    all; a gather would stay in the graph.
+
+    Args:
+        window: Rows and columns of pixels.
+
+    Input and output: (..., pixels, pixels), row by row.
+    """
+
+    def __init__(self, window: tuple[int, int], **kwargs):
+        super().__init__(**kwargs)
+        self.window = tuple(window)
+
+    def build(self, input_shape):
+        rows, columns = self.window
+        pixels = rows * columns
+        if tuple(input_shape[-2:]) != (pixels, pixels):
+            raise ValueError(
+                f"AttentionBias of a window of {rows} x {columns} takes (..., {pixels}, {pixels}); "
+                f"received the shape {tuple(input_shape)}."
+            )
+        self.table = self.add_weight(name="table", shape=(pixels,), initializer="zeros")
+        row, column = np.divmod(np.arange(pixels), columns)
+        apart = np.abs(row[:, None] - row) * columns + np.abs(column[:, None] - column)
+        self._spread = np.eye(pixels, dtype="float32")[:, apart.ravel()]
+
+    def call(self, scores):
+        bias = ops.matmul(ops.cast(self.table, scores.dtype), ops.cast(self._spread, scores.dtype))
+        return scores + ops.reshape(bias, scores.shape[-2:])
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def weights_from(self, old: "AttentionBias") -> dict[str, np.ndarray]:
+        """The table of the same layer with another window, resized to this one's, see `keras_vit.graph.resizing`."""
+        table = ops.convert_to_numpy(old.table)[None, :, None]
+        return {"table": resize_positions(table, old.window, self.window)[0, :, 0]}
+
+    def get_config(self):
+        return {**super().get_config(), "window": self.window}

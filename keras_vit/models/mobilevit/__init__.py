@@ -1,0 +1,1 @@
+"""MobileViT and MobileViTV2."""

@@ -1,0 +1,108 @@
+"""The MobileViT block (Mehta and Rastegari, arXiv 2110.02178, section 3.1 and figure 1b)."""
+
+import keras
+
+from keras_vit.layers.composite import Composite
+from keras_vit.layers.conv_norm import ConvNorm
+from keras_vit.layers.layer_norm import LayerNorm
+from keras_vit.layers.resize import Resize, next_even
+from keras_vit.layers.transformer_block import TransformerBlock
+from keras_vit.layers.unfold import PATCH_AREA, Fold, Unfold
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class MobileViTBlock(Composite):
+    """A convolution, transformers over pixels in the same place of each 2 x 2 patch, and a convolution over both.
+
+    As no batch norm follows the convolution to the width of the tokens, it has neither bias nor activation. An odd map
+    is resized to the next even size for the transformers, and back.
+
+    Args:
+        size: (height, width) of the map.
+        channels: Of the map.
+        width: Width of a token.
+        depth: Number of transformer blocks.
+        num_heads: Heads of each attention.
+        mlp_dim: Hidden width of each MLP.
+        drop_path_rate: Stochastic depth of each branch of the transformer blocks.
+        dropout_rate: Dropout in the MLPs and after the attentions' projections.
+        attention_dropout_rate: Dropout of the attention probabilities.
+
+    Input and output: (batch, height, width, channels).
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        mlp_dim: int,
+        drop_path_rate: float = 0.0,
+        dropout_rate: float = 0.0,
+        attention_dropout_rate: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.settings = {
+            "size": tuple(size),
+            "channels": channels,
+            "width": width,
+            "depth": depth,
+            "num_heads": num_heads,
+            "mlp_dim": mlp_dim,
+            "drop_path_rate": drop_path_rate,
+            "dropout_rate": dropout_rate,
+            "attention_dropout_rate": attention_dropout_rate,
+        }
+        dtype = self.dtype_policy
+        even = [next_even(side) for side in size]
+        self.local = ConvNorm(channels, 3, activation="silu", dtype=dtype, name="local")
+        self.widen = ConvNorm(width, norm=False, dtype=dtype, name="widen")
+        self.resize = Resize(*even, dtype=dtype, name="resize")
+        self.unfold = Unfold(dtype=dtype, name="unfold")
+        for index in range(depth):
+            block = TransformerBlock(
+                width,
+                num_heads,
+                mlp_dim,
+                activation="silu",
+                epsilon=1e-5,
+                drop_path_rate=drop_path_rate,
+                dropout_rate=dropout_rate,
+                attention_dropout_rate=attention_dropout_rate,
+                groups=PATCH_AREA,
+                dtype=dtype,
+                name=f"transformer_{index}",
+            )
+            setattr(self, f"transformer_{index}", block)
+        self.norm = LayerNorm(1e-5, dtype=dtype, name="norm")
+        self.fold = Fold(*even, dtype=dtype, name="fold")
+        self.resize_back = Resize(*size, dtype=dtype, name="resize_back")
+        self.project_back = ConvNorm(channels, activation="silu", dtype=dtype, name="project_back")
+        self.concatenate = keras.layers.Concatenate(dtype=dtype, name="concatenate")
+        self.fuse = ConvNorm(channels, 3, activation="silu", dtype=dtype, name="fuse")
+
+    def _branch(self):
+        """The parts that the input goes through, one after the other, before it is put beside itself."""
+        return [part for part in self.parts().values() if part not in (self.concatenate, self.fuse)]
+
+    def build(self, input_shape):
+        shape = input_shape
+        for part in self._branch():
+            part.build(shape)
+            shape = part.compute_output_shape(shape)
+        self.fuse.build((*input_shape[:-1], 2 * input_shape[-1]))
+
+    def call(self, inputs):
+        x = inputs
+        for part in self._branch():
+            x = part(x)
+        return self.fuse(self.concatenate([inputs, x]))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}

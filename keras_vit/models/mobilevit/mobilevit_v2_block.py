@@ -1,0 +1,93 @@
+"""The MobileViTv2 block (Mehta and Rastegari, arXiv 2206.02680, section 3)."""
+
+import keras
+
+from keras_vit.layers.composite import Composite
+from keras_vit.layers.conv_norm import ConvNorm
+from keras_vit.layers.group_norm import GroupNorm
+from keras_vit.layers.resize import ResizeToEven, next_even
+from keras_vit.layers.unfold import PATCH_AREA, Fold, Unfold
+from keras_vit.models.mobilevit.separable_transformer_block import SeparableTransformerBlock
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class MobileViTV2Block(Composite):
+    """A depthwise convolution, then transformers with separable attention, as in `MobileViTBlock`.
+
+    Nothing of the input is added or put beside the output. An odd map is resized to the next even size and stays so.
+
+    Args:
+        size: (height, width) of the map.
+        channels: Of the map.
+        width: Width of a token.
+        depth: Number of transformer blocks.
+        mlp_dim: Hidden width of each MLP.
+        drop_path_rate: Stochastic depth of each branch of the transformer blocks.
+        dropout_rate: Dropout in the MLPs and after the attentions' projections.
+        attention_dropout_rate: Dropout of the attentions' softmax.
+
+    Input: (batch, height, width, channels). Output: (batch, next even height, next even width, channels).
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        channels: int,
+        width: int,
+        depth: int,
+        mlp_dim: int,
+        drop_path_rate: float = 0.0,
+        dropout_rate: float = 0.0,
+        attention_dropout_rate: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.settings = {
+            "size": tuple(size),
+            "channels": channels,
+            "width": width,
+            "depth": depth,
+            "mlp_dim": mlp_dim,
+            "drop_path_rate": drop_path_rate,
+            "dropout_rate": dropout_rate,
+            "attention_dropout_rate": attention_dropout_rate,
+        }
+        dtype = self.dtype_policy
+        self.resize = ResizeToEven(dtype=dtype, name="resize")
+        self.local = ConvNorm(
+            channels, 3, depthwise=True, input_channels=channels, activation="silu", dtype=dtype, name="local"
+        )
+        self.narrow = ConvNorm(width, norm=False, dtype=dtype, name="narrow")
+        self.unfold = Unfold(dtype=dtype, name="unfold")
+        for index in range(depth):
+            block = SeparableTransformerBlock(
+                width,
+                mlp_dim,
+                drop_path_rate,
+                dropout_rate,
+                attention_dropout_rate,
+                PATCH_AREA,
+                dtype=dtype,
+                name=f"transformer_{index}",
+            )
+            setattr(self, f"transformer_{index}", block)
+        self.norm = GroupNorm(dtype=dtype, name="norm")
+        self.fold = Fold(*map(next_even, size), dtype=dtype, name="fold")
+        self.project_back = ConvNorm(channels, dtype=dtype, name="project_back")
+
+    def build(self, input_shape):
+        for part in self.parts().values():
+            part.build(input_shape)
+            input_shape = part.compute_output_shape(input_shape)
+
+    def call(self, inputs):
+        x = inputs
+        for part in self.parts().values():
+            x = part(x)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return self.resize.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}

@@ -1,0 +1,135 @@
+"""The keras-vit command as a person types it: what it prints, and one line for what goes wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit
+from keras_vit.cli.main import main
+from tests.training.pictures import write_folder
+
+IMAGES = np.random.default_rng(0).normal(size=(6, 16, 16, 1)).astype("float32")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keras_vit.ViT(input_shape=(16, 16, 1), patch_size=4, width=24, depth=1, num_heads=3, classes=5).save("model.keras")
+    np.save("images.npy", IMAGES)
+    np.save("labels.npy", np.arange(6) % 5)
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_installed_script():
+    script = Path(sys.executable).parent / "keras-vit"
+    result = subprocess.run([script, "list", "vit_b*"], capture_output=True, text=True)
+    assert result.stdout.split() == ["vit_b16", "vit_b28", "vit_b32", "vit_b8"]
+
+
+def test_info(capsys):
+    assert "86,567,656" in run(capsys, "info", "vit_b16")[1]
+    facts = json.loads(run(capsys, "info", "vit_b16", "--json")[1])
+    assert facts["parameters"] == 86_567_656 and facts["function"] == "ViT_B16"
+
+
+def test_from_a_model_to_a_measured_file(folder, capsys):
+    assert run(capsys, "export", "model.keras", "float32.tflite")[0] == 0
+    assert run(capsys, "quantize", "model.keras", "int8.keras", "--calibration", "images.npy")[0] == 0
+    code, out, _ = run(capsys, "export", "int8.keras", "int8.tflite", "--precision", "hybrid_int8")
+    assert code == 0 and out.startswith("int8.tflite: 0.")
+    files = ("float32.tflite", "int8.tflite")
+    result = json.loads(
+        run(capsys, "verify", "int8.keras", files[1], "--images", "images.npy", "--labels", "labels.npy", "--json")[1]
+    )
+    assert result["images"] == 6 and result["snr_db"] > 25 and 0 <= result["top1"] <= 1
+    assert json.loads(run(capsys, "audit", files[1], "--json")[1])["partitions"] == 1
+    code, out, _ = run(capsys, "benchmark", *files, "--runs", 3, "--json")
+    assert [len(row["samples_ms"]) for row in json.loads(out)["benchmarks"]] == [3, 3]
+
+
+def test_training_and_resuming(folder, capsys):
+    command = [
+        "train",
+        "--model",
+        "vit_xs16",
+        "--image-size",
+        16,
+        "--run-dir",
+        "run",
+        "--epochs",
+        1,
+        "--batch-size",
+        600,
+    ]
+    code, out, _ = run(capsys, *command)
+    assert code == 0 and "on the validation images" in out
+    code, _, err = run(capsys, *command)
+    assert code == 1 and "not empty; pass resume=True" in err
+    assert run(capsys, *command, "--resume")[0] == 0
+
+
+def test_training_on_records_of_a_folder(folder, capsys):
+    write_folder(Path("pictures"), classes=2)
+    for name in ("train", "validation"):
+        code, out, _ = run(capsys, "records", "pictures", "shards", "--name", name, "--shards", 2)
+        assert code == 0 and "12/12" in out and "tfrecords:shards" in out
+    tiny = "model_settings=" + str({"patch_size": 8, "width": 16, "depth": 1, "num_heads": 1})
+    command = ["train", "--recipe", "digits_vit", "--data", "tfrecords:shards", "--set", tiny, "--set", "channels=3"]
+    code, out, err = run(capsys, *command, "--epochs", 1, "--warmup-epochs", 0, "--batch-size", 4, "--run-dir", "run")
+    assert code == 0, err
+    assert "step 3/3" in out
+    code, _, err = run(capsys, "train", "--recipe", "digits_vit", "--data", "nowhere", "--run-dir", "other")
+    assert code == 1 and "no folder 'nowhere'" in err
+    (folder / "empty").mkdir()
+    code, _, err = run(capsys, "train", "--recipe", "digits_vit", "--data", "empty", "--run-dir", "other")
+    assert code == 1 and "holds no folders" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["info", "vit_b15"], "no model named 'vit_b15'. The nearest are vit_b16"),
+        (["export", "none.keras", "out.tflite"], "no model file 'none.keras'"),
+        (["export", "images.npy", "out.tflite"], "no model named 'images.npy'"),
+        (["export", "broken.keras", "out.tflite"], "damaged or no Keras model"),
+        (["export", "model.keras", "out.bin"], "ends in .tflite; received 'out.bin'"),
+        (["export", "model.keras", "out.tflite", "--precision", "int4"], "received 'int4'"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "model.keras"], "is an archive of several arrays"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "broken.tflite"], "is no .npy file"),
+        (["audit", "broken.tflite"], "broken.tflite"),
+        (["benchmark", "none.tflite"], "none.tflite"),
+        (["benchmark", "broken.tflite", "--device", "phone"], "device is 'phone'"),
+    ],
+    ids=lambda value: value[0] + " " + value[1] if isinstance(value, list) else "",
+)
+def test_one_line_for_what_goes_wrong(arguments, sentence, folder, capsys):
+    (folder / "broken.keras").write_bytes(b"PK no")
+    (folder / "broken.tflite").write_bytes(b"\x1c\x00\x00\x00TFL3 no")
+    before = {path.name for path in folder.iterdir()}
+    code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert err.startswith("keras-vit: ") and sentence in err and "Traceback" not in err
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_a_demo_does_not_replace_what_is_no_demo(folder, capsys):
+    code, _, err = run(capsys, "demo", "--output", ".")
+    assert code == 1 and "holds something other than a demo" in err
+    assert (folder / "model.keras").is_file()
+
+
+def test_a_saved_model_loads_after_importing_keras_vit_alone(folder):
+    script = "import keras_vit, keras; print(keras.models.load_model('model.keras').count_params())"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.strip() == str(keras.models.load_model("model.keras").count_params()), result.stderr

@@ -1,0 +1,135 @@
+import json
+import sys
+from collections import Counter
+
+import pytest
+
+from keras_vit.edge.devices.audit import audit
+
+
+def _written_min_runtime(file):
+    """What the converter, from TensorFlow's own table, wrote into the file."""
+    import tensorflow as tf  # noqa: F401, its converter made the file
+    from ai_edge_litert import schema_py_generated as schema
+
+    with open(file, "rb") as stream:
+        model = schema.ModelT.InitFromPackedBuf(stream.read(), 0)
+    (entry,) = (entry for entry in model.metadata if entry.name == b"min_runtime_version")
+    return bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
+
+
+def _outside(result):
+    return [(finding.op, finding.severity) for finding in result.findings]
+
+
+def test_a_file_that_the_delegate_takes_whole_has_no_findings(tflite_files):
+    result = audit(tflite_files["float32"])
+    assert result.partitions == 1
+    assert result.findings == []
+    assert result.ops == Counter(CONV_2D=1, RESHAPE=1, FULLY_CONNECTED=1, SOFTMAX=1)
+    assert "No findings." in str(result)
+
+
+@pytest.mark.parametrize(
+    "name, op, partitions, words",
+    [
+        ("int8_softmax", "SOFTMAX", 2, "only in float"),
+        ("int8_matmul", "BATCH_MATMUL", 2, "right-hand side has zero point -128"),
+        ("slice_drops_axis", "STRIDED_SLICE", 2, "drops an axis"),
+        ("six_concatenated", "CONCATENATION", 1, "at most 5 tensors, here are 6"),
+        ("gather", "GATHER", 2, "no kernel for GATHER"),
+    ],
+)
+def test_an_operator_outside_the_delegate_is_named_with_its_reason(tflite_files, name, op, partitions, words):
+    result = audit(tflite_files[name])
+    assert result.partitions == partitions
+    assert _outside(result) == [(op, "warning")]
+    assert words in result.findings[0].reason
+    assert words in str(result)
+
+
+def test_the_layer_is_named(tmp_path):
+    import keras
+    import tensorflow as tf
+
+    inputs = keras.Input((4, 8))
+    x = keras.layers.Dense(8, name="first_block")(inputs)
+    x = keras.layers.Lambda(lambda x: x[:, 0] * 2.0, name="first_token")(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", model.call, input_signature=[tf.TensorSpec((1, 4, 8), tf.float32)])
+    archive.write_out(str(tmp_path / "saved"), verbose=False)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert())
+    (finding,) = audit(path).findings
+    assert finding.op == "STRIDED_SLICE"
+    assert "first_token" in finding.layer
+
+
+def test_an_operator_outside_the_builtins_is_an_error(tflite_files):
+    result = audit(tflite_files["flex"])
+    assert _outside(result) == [("FlexErf", "error")]
+    assert "Flex" in result.findings[0].reason
+    assert result.ops["FlexErf"] == 1
+
+
+def test_tensors_above_rank_4_are_warned_of(tflite_files):
+    result = audit(tflite_files["rank_5"])
+    assert result.partitions == 1
+    assert {(finding.op, finding.severity) for finding in result.findings} == {
+        ("RESHAPE", "warning"),
+        ("TRANSPOSE", "warning"),
+        ("MUL", "warning"),
+    }
+    assert all("rank 5" in finding.reason for finding in result.findings)
+
+
+def test_dynamic_shapes_are_errors_where_they_begin(tflite_files):
+    first, *_ = audit(tflite_files["dynamic_batch"]).findings
+    assert (first.severity, first.op) == ("error", "INPUT")
+    assert "(-1, 8, 8, 3)" in first.reason
+    errors = [f for f in audit(tflite_files["where"]).findings if f.severity == "error"]
+    assert [finding.op for finding in errors] == ["WHERE"]
+
+
+def test_float16_weights_are_explained(tflite_files):
+    result = audit(tflite_files["float16"])
+    assert result.partitions == 1
+    assert {finding.severity for finding in result.findings} == {"info"}
+    assert "no faster" in result.findings[0].reason
+
+
+def test_the_most_severe_finding_comes_first(tflite_files):
+    severities = [finding.severity for finding in audit(tflite_files["where"]).findings]
+    assert severities == sorted(severities)  # "error" before "warning"
+    assert len(set(severities)) == 2
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "int8", "gather", "where", "rank_5", "int8_matmul"])
+def test_the_oldest_runtime_is_what_the_converter_wrote(tflite_files, name):
+    numbers = [int(number) for number in _written_min_runtime(tflite_files[name]).split(".")]
+    assert [int(number) for number in audit(tflite_files[name]).min_runtime.split(".")] == numbers
+
+
+def test_results_go_through_json_unchanged(tflite_files):
+    facts = audit(tflite_files["int8_softmax"]).to_dict()
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert facts["findings"][0]["op"] == "SOFTMAX"
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "other", "truncated"])
+def test_an_unusable_file_is_named(broken_files, name):
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{name}.tflite"):
+        audit(broken_files[name])
+
+
+def test_an_unknown_target_is_refused_with_the_known_ones(tflite_files):
+    with pytest.raises(ValueError, match="'npu'; these exist: 'cpu'"):
+        audit(tflite_files["float32"], target="npu")
+
+
+def test_a_missing_schema_gives_the_pip_line(tflite_files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with pytest.raises(ImportError, match="pip install"):
+        audit(tflite_files["float32"])

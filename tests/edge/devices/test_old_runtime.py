@@ -1,0 +1,71 @@
+"""Files run on tflite-runtime 2.14, the last release of the runtime that old boards have."""
+
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit
+from keras_vit.edge import export
+from keras_vit.edge.devices import runner
+from keras_vit.edge.devices.interpreter import Interpreter
+
+
+@pytest.fixture(scope="session")
+def old_python(tmp_path_factory):
+    """A Python that has tflite-runtime 2.14.0, which needs CPython 3.9 to 3.11."""
+    here = sys.executable if sys.version_info[:2] <= (3, 11) else None
+    candidates = [here, *map(shutil.which, ("python3.11", "python3.10", "python3.9"))]
+    for python in filter(None, candidates):
+        folder = tmp_path_factory.mktemp("old_runtime")
+        if subprocess.run([python, "-m", "venv", str(folder)], capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip("tflite-runtime 2.14.0 needs CPython 3.9 to 3.11, and there is none that makes environments.")
+    python = str(folder / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "tflite-runtime==2.14.0", "numpy<2"], check=True)
+    return python
+
+
+@pytest.fixture(scope="session")
+def vit():
+    keras.utils.set_random_seed(0)
+    return keras_vit.ViT(
+        input_shape=(8, 8, 3), patch_size=4, width=24, depth=2, num_heads=3, classes=5, classifier_activation=None
+    )
+
+
+def _outputs(file, images, command=None):
+    with Interpreter(file, command=command) as interpreter:
+        interpreter.allocate()
+        return interpreter.runtime, interpreter.run(images)
+
+
+def _noise(outputs, expected):
+    return np.sqrt(np.mean((outputs - expected) ** 2) / np.mean(expected**2))
+
+
+def test_a_float32_file_gives_the_same_on_both_runtimes(old_python, vit, images, tmp_path):
+    file = export(vit, tmp_path / "float32.tflite")
+    runtime, (old,) = _outputs(file, images, [old_python, runner.__file__])
+    assert runtime == "tflite-runtime 2.14.0"
+    np.testing.assert_allclose(old, vit(images), atol=1e-5)
+
+
+def test_a_hybrid_int8_file_is_as_near_to_the_float_model_on_both_runtimes(old_python, vit, images, tmp_path):
+    # The old runtime rounds the results of int8 products by other rules, so the two differ by steps of the grid.
+    file = export(vit, tmp_path / "hybrid.tflite", "hybrid_int8", calibration_data=images)
+    runtime, (old,) = _outputs(file, images, [old_python, runner.__file__])
+    assert runtime == "tflite-runtime 2.14.0"
+    _, (new,) = _outputs(file, images)
+    expected = np.asarray(vit(images))
+    assert _noise(old, expected) < 1.25 * _noise(new, expected) < 0.06
+    np.testing.assert_array_equal(old.argmax(1), expected.argmax(1))
+
+
+def test_a_truncated_file_is_a_sentence_where_the_runtime_checks_nothing(old_python, broken_files):
+    with pytest.raises(ValueError, match="truncated"):
+        Interpreter(broken_files["truncated"], command=[old_python, runner.__file__])

@@ -1,0 +1,248 @@
+"""Quantization-aware training: the rounding is int8's, the result is an ordinary Keras model."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vit
+from keras_vit import edge
+from keras_vit.edge.quantization.fake_quant import FakeQuant, QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
+from tests.models.vit.forms import form, images
+
+IMAGES = np.random.default_rng(0).normal(size=(24, 16, 16, 3)).astype("float32")
+
+
+def vit(**settings):
+    keras.utils.set_random_seed(0)
+    return keras_vit.ViT(
+        **{"input_shape": (16, 16, 3), "patch_size": 4, "width": 24, "depth": 2, "num_heads": 3, "classes": 5}
+        | settings
+    )
+
+
+def grid(values, limit):
+    """Symmetric int8 from its definition: 127 steps either way."""
+    step = limit / 127
+    return np.clip(np.round(values / step), -127, 127) * step
+
+
+def test_activations_are_on_the_int8_grid():
+    layer = FakeQuant()
+    random = np.random.default_rng(0)
+    # Away from the middle between two steps, where the two ways of rounding differ.
+    values = ((random.integers(-150, 150, 1000) + random.uniform(-0.4, 0.4, 1000)) * 3 / 127).astype("float32")
+    layer(values)
+    layer.limit = 3.0
+    np.testing.assert_allclose(layer(values), grid(values, 3.0), atol=1e-6)
+    assert len(np.unique(np.round(np.asarray(layer(values)) * 127 / 3))) > 200
+
+
+def test_the_gradient_passes_inside_the_range_only():
+    layer = FakeQuant()
+    values = tf.constant([-4.0, -1.0, 0.3, 2.9, 3.5])
+    layer(values)
+    layer.limit = 3.0
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        outputs = layer(values)
+    np.testing.assert_array_equal(tape.gradient(outputs, values), [0, 1, 1, 1, 0])
+
+
+def test_the_range_follows_the_data_in_training():
+    layer = FakeQuant()
+    values = np.array([-8.0, 2.0], "float32")
+    layer(values)
+    layer.limit = 4.0
+    layer(values)
+    assert layer.limit == 4.0
+    layer(values, training=True)
+    np.testing.assert_allclose(layer.limit, 4.0 + (8.0 - 4.0) * 0.001, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("plain", "quantized", "inputs"),
+    [
+        (keras.layers.Dense(6), QuantizedDense, (2, 5)),
+        (keras.layers.Conv2D(6, 3, strides=2, padding="same"), QuantizedConv2D, (2, 8, 8, 4)),
+        (keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False), QuantizedDepthwiseConv2D, (2, 8, 8, 4)),
+    ],
+    ids=["dense", "conv", "depthwise"],
+)
+def test_kernels_are_on_their_channels_grid(plain, quantized, inputs):
+    random = np.random.default_rng(0)
+    x = random.normal(size=inputs).astype("float32")
+    plain(x)
+    for variable in plain.weights:
+        variable.assign(random.normal(size=variable.shape))
+    layer = quantized.from_config(plain.get_config())
+    layer(x)
+    layer.set_weights(plain.get_weights())
+    kernel = np.asarray(plain.kernel.numpy())
+    # A channel of the output is the kernel's last axis, but (channel, multiplier) where each channel has its own.
+    axes = (0, 1) if isinstance(plain, keras.layers.DepthwiseConv2D) else tuple(range(kernel.ndim - 1))
+    plain.kernel.assign(grid(kernel, np.abs(kernel).max(axis=axes, keepdims=True)))
+    np.testing.assert_allclose(layer(x), plain(x), atol=1e-5)
+
+
+def test_ranges_start_where_the_calibration_data_is():
+    quantized = edge.quantize_aware(vit(), calibration_data=IMAGES)
+    assert quantized.get_layer("image.fake_quant").limit == pytest.approx(np.abs(IMAGES).max())
+    probabilities = quantized.get_layer("block_0.attention.softmax.fake_quant").limit
+    assert 0 < probabilities <= 1
+
+
+def test_every_product_is_rounded_and_nothing_is_rounded_twice():
+    quantized = edge.quantize_aware(vit(), calibration_data=IMAGES)
+    ranges = [layer.name for layer in quantized.layers if isinstance(layer, FakeQuant)]
+    assert len(ranges) == len(set(ranges))
+    block = {name.removesuffix(".fake_quant") for name in ranges if name.startswith("block_0.")}
+    assert block == {
+        "block_0.norm1",
+        "block_0.attention.query",
+        "block_0.attention.key",
+        "block_0.attention.value",
+        "block_0.attention.scores",
+        "block_0.attention.softmax",
+        "block_0.attention.context",
+        "block_0.attention.projection",
+        "block_0.norm2",
+        "block_0.mlp.expand",
+        "block_0.mlp.activation",
+        "block_0.mlp.contract",
+    }
+    dense = [layer for layer in quantized.layers if isinstance(layer, keras.layers.Dense)]
+    assert dense and all(isinstance(layer, QuantizedDense) for layer in dense)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"class_token": False, "pooling": "map"}, {"class_token": False, "pooling": "map", "num_heads": 1}],
+    ids=["heads", "one head"],
+)
+def test_attention_with_a_learned_query_is_exported_in_one_piece(settings, tmp_path):
+    model = vit(**settings)
+    quantized = edge.quantize_aware(model, calibration_data=IMAGES)
+    names = {layer.name for layer in quantized.layers}
+    # The file holds the query, and the CPU delegate runs no int8 product with a constant.
+    assert "pooling.attention.scores" in names and "pooling.attention.scores.fake_quant" not in names
+    assert {"pooling.attention.key.fake_quant", "pooling.attention.context.fake_quant"} <= names
+    file = edge.export(quantized, tmp_path / "model.tflite", "hybrid_int8")
+    audit = edge.audit(file)
+    assert audit.partitions == 1 and audit.findings == []
+    nearness = edge.verify(quantized, file, IMAGES)
+    assert nearness.snr_db > 30 and nearness.snr_db > edge.verify(model, file, IMAGES).snr_db + 3
+
+
+@pytest.mark.parametrize("which", ["distilled DeiT", "registers", "average"])
+def test_slices_of_a_float_tensor_have_grids_of_their_own(which, tmp_path):
+    model = form(which, classifier_activation=None)
+    quantized = edge.quantize_aware(model, calibration_data=images(32))
+    file = edge.export(quantized, tmp_path / "model.tflite", "hybrid_int8")
+    assert edge.audit(file).partitions == 1
+    nearness = edge.verify(quantized, file, images(32))
+    assert nearness.snr_db > edge.verify(model, file, images(32)).snr_db + 1.5
+
+
+def test_it_stays_near_the_float_model_and_leaves_it_alone():
+    model = vit()
+    before = model.get_weights()
+    quantized = edge.quantize_aware(model, calibration_data=IMAGES)
+    a, b = np.asarray(model(IMAGES)), np.asarray(quantized(IMAGES))
+    assert 0 < np.max(np.abs(a - b)) < 0.1
+    assert all(np.array_equal(x, y) for x, y in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_it_trains_like_any_model(jit_compile):
+    model = edge.quantize_aware(vit(), calibration_data=IMAGES)
+    labels = np.eye(5)[np.arange(24) % 5]
+    model.compile(keras.optimizers.Adam(1e-2), "categorical_crossentropy", jit_compile=jit_compile)
+    losses = model.fit(IMAGES, labels, epochs=15, batch_size=24, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_it_trains_under_a_distribution_strategy():
+    # In a process of its own, because the number of devices is fixed once TensorFlow has started.
+    script = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, keras_vit
+from keras_vit import edge
+images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = keras_vit.ViT(input_shape=(8, 8, 3), patch_size=4, width=12, depth=1, num_heads=2, classes=3)
+    model = edge.quantize_aware(model, calibration_data=images)
+    model.compile("sgd", "categorical_crossentropy")
+limit = model.get_layer("image.fake_quant").limit
+model.fit(images * 2, np.eye(3)[np.arange(8) % 3], batch_size=8, verbose=0)
+assert model.get_layer("image.fake_quant").limit > limit
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_saving_and_loading_keep_the_quantization(tmp_path):
+    model = edge.quantize_aware(vit(), calibration_data=IMAGES)
+    model.save(tmp_path / "quantized.keras")
+    np.save(tmp_path / "expected.npy", np.asarray(model(IMAGES)))
+    np.save(tmp_path / "images.npy", IMAGES)
+    script = f"""
+import keras, numpy as np, keras_vit.edge
+model = keras.models.load_model({str(tmp_path / "quantized.keras")!r})
+assert sum(type(layer).__name__ == "FakeQuant" for layer in model.layers) > 20
+folder = {str(tmp_path)!r}
+np.testing.assert_array_equal(model(np.load(folder + "/images.npy")), np.load(folder + "/expected.npy"))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_an_activation_inside_a_dense_layer_stays_in_float():
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, activation="relu")(image)
+    x = keras.layers.Dense(4, activation="gelu", name="inner")(keras.layers.Flatten()(x))
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    data = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    quantized = edge.quantize_aware(model, calibration_data=data)
+    assert quantized.get_layer("inner").activation is keras.activations.linear
+    assert quantized.get_layer("inner.activation").activation is keras.activations.gelu
+    np.testing.assert_allclose(quantized(data), model(data), atol=0.1)
+
+
+def test_importing_it_leaves_the_process_on_keras_3():
+    script = (
+        "import os; before = dict(os.environ);"
+        "from keras_vit.edge.quantization.fake_quant import FakeQuant; FakeQuant();"
+        "assert os.environ.get('TF_USE_LEGACY_KERAS') == before.get('TF_USE_LEGACY_KERAS');"
+        "import tensorflow as tf; assert tf.keras.version().startswith('3.'), tf.keras.version()"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+class TestBadInput:
+    def refuses(self, match, data=IMAGES, error=ValueError, model=None, **settings):
+        with pytest.raises(error, match=match):
+            edge.quantize_aware(vit() if model is None else model, calibration_data=data, **settings)
+
+    def test_no_images(self):
+        self.refuses("no images", IMAGES[:0])
+
+    def test_images_of_another_shape(self):
+        self.refuses(r"\(N, 16, 16, 3\); received \(24, 8, 8, 3\)", IMAGES[:, :8, :8])
+
+    def test_images_that_are_not_finite(self):
+        spoilt = IMAGES.copy()
+        spoilt[7, 1, 2, 0] = np.nan
+        self.refuses("Image 7 holds nan at row 1, column 2, channel 0", spoilt)
+
+    def test_an_unknown_scheme(self):
+        self.refuses("'int4'", scheme="int4")
+
+    def test_a_model_that_is_quantized_already(self):
+        self.refuses("quantized already", model=edge.quantize_aware(vit(), calibration_data=IMAGES))

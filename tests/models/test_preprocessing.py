@@ -1,0 +1,202 @@
+"""Images on their way into a model, against the formulas, and that a model never loses what it needs to know."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vit
+from keras_vit import edge
+from keras_vit.models.images import IMAGENET, resize_and_crop
+
+TINY = dict(patch_size=8, width=24, depth=1, num_heads=3, mlp_dim=48, classes=5, classifier_activation=None)
+RANDOM = np.random.default_rng(0)
+
+
+def photo(height, width, channels=3):
+    """A uint8 image with large shapes and sharp edges."""
+    rough = RANDOM.integers(0, 256, (1 + height // 16, 1 + width // 16, channels), dtype=np.uint8)
+    return np.kron(rough, np.ones((16, 16, 1), np.uint8))[:height, :width]
+
+
+def cubic(x):
+    """Keys' cubic convolution kernel (1981) with a = -1/2."""
+    x = abs(x)
+    if x < 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def triangle(x):
+    return max(0.0, 1 - abs(x))
+
+
+def weights(before, after, kernel, support):
+    """(after, before): each row a kernel about a pixel's centre, as wide as the pixel where an image shrinks."""
+    matrix = np.zeros((after, before))
+    step = before / after
+    width = max(step, 1.0)
+    for i in range(after):
+        centre = (i + 0.5) * step - 0.5
+        for j in range(
+            max(0, math.floor(centre - support * width)), min(before, math.ceil(centre + support * width) + 1)
+        ):
+            matrix[i, j] = kernel((j - centre) / width)
+    return matrix / matrix.sum(1, keepdims=True)
+
+
+def evaluated(image, size, crop, kernel, support):
+    """The shorter side becomes floor(size / crop), the longer keeps the aspect; the centre is cut out."""
+    whole = math.floor(size / crop)
+    short = min(image.shape[:2])
+    height, width = (math.floor(whole * side / short) for side in image.shape[:2])
+    rows = weights(image.shape[0], height, kernel, support)
+    columns = weights(image.shape[1], width, kernel, support)
+    resized = np.einsum("ilc,kl->ikc", np.einsum("ij,jlc->ilc", rows, image.astype("float64")), columns)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return np.clip(resized[top : top + size, left : left + size], 0, 255)
+
+
+def test_resizing_is_bicubic_with_antialiasing():
+    for height, width in ((300, 451), (513, 300), (97, 120), (256, 256)):
+        image = photo(height, width)
+        given = keras_vit.preprocess_input(image, "vit_b16", "augreg_in21k_ft_in1k")
+        expected = evaluated(image, 224, 0.9, cubic, 2) / 127.5 - 1
+        assert given.shape == (224, 224, 3) and given.dtype == np.float32
+        np.testing.assert_allclose(given, expected, atol=2e-3)
+        assert given.min() >= -1 and given.max() <= 1
+
+
+def test_resizing_can_be_bilinear():
+    image = photo(200, 133)
+    given = resize_and_crop(image[None], (96, 96), 0.875, "bilinear")[0]
+    np.testing.assert_allclose(given, evaluated(image, 96, 0.875, triangle, 1), atol=0.3)
+
+
+def test_an_oblong_model_is_covered():
+    image = photo(100, 100)
+    given = np.asarray(resize_and_crop(image[None], (32, 64), 1.0, "bicubic")[0])
+    assert given.shape == (32, 64, 3)
+    whole = np.asarray(resize_and_crop(image[None], (64, 64), 1.0, "bicubic")[0])
+    np.testing.assert_allclose(given, whole[16:48], atol=1e-3)
+
+
+def test_the_right_size_is_only_normalized():
+    image = photo(224, 224)
+    given = keras_vit.preprocess_input(image, "vit_b16", name="vit_b16.augreg_in21k_ft_in1k_384")
+    assert given.shape == (384, 384, 3)
+    model = keras_vit.ViT_B16(input_shape=(32, 32, 3), name="vit_b16.mae", **TINY)
+    # 32 / 0.9 is 35 pixels: an image of 35 x 35 is not resized.
+    image = photo(35, 35)
+    mean, std = np.array(IMAGENET.mean), np.array(IMAGENET.std)
+    expected = (image[2:34, 2:34] / 255 - mean) / std
+    np.testing.assert_allclose(keras_vit.preprocess_input(image, model), expected, atol=1e-5)
+
+
+def test_batches_single_images_and_tensors():
+    model = keras_vit.ViT_Ti16(input_shape=(32, 32, 3), **TINY)
+    images = np.stack([photo(50, 40), photo(50, 40)])
+    batch = keras_vit.preprocess_input(images, model)
+    assert isinstance(batch, np.ndarray) and batch.shape == (2, 32, 32, 3)
+    np.testing.assert_allclose(keras_vit.preprocess_input(images[1], model), batch[1], atol=1e-6)
+    np.testing.assert_allclose(keras_vit.preprocess_input(images.astype("float64"), model), batch, atol=1e-6)
+    np.testing.assert_allclose(keras_vit.preprocess_input(images.tolist(), model), batch, atol=1e-6)
+    tensor = keras_vit.preprocess_input(keras.ops.convert_to_tensor(images), model)
+    assert keras.ops.is_tensor(tensor)
+    np.testing.assert_allclose(tensor, batch, atol=1e-6)
+    assert model.predict(batch, verbose=0).shape == (2, 5)
+
+
+def test_within_a_dataset():
+    import tensorflow as tf
+
+    model = keras_vit.ViT_Ti16(input_shape=(32, 32, 3), **TINY)
+    images = np.stack([photo(50, 40), photo(50, 40)])
+    dataset = tf.data.Dataset.from_tensor_slices(images).map(lambda image: keras_vit.preprocess_input(image, model))
+    expected = keras_vit.preprocess_input(images, model)
+    np.testing.assert_allclose(np.stack(list(dataset.as_numpy_iterator())), expected, atol=1e-6)
+
+
+def test_a_saved_model_still_knows_its_preprocessing(tmp_path):
+    """By its name, which tells the weights it began with; a renamed one has to be named."""
+    image = photo(60, 60)
+    model = keras_vit.ViT_S16(input_shape=(32, 32, 3), name="vit_s16.dino", **TINY)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    given = keras_vit.preprocess_input(image, loaded)
+    np.testing.assert_array_equal(given, keras_vit.preprocess_input(image, model))
+    plain = keras_vit.ViT_S16(input_shape=(32, 32, 3), **TINY)
+    assert np.abs(given - keras_vit.preprocess_input(image, plain)).max() > 0.5
+    flowers = keras_vit.ViT_S16(input_shape=(32, 32, 3), name="flowers", **TINY)
+    with pytest.raises(ValueError, match=r"'flowers' was trained with is not known.*name='vit_b16'"):
+        keras_vit.preprocess_input(image, flowers)
+    np.testing.assert_array_equal(keras_vit.preprocess_input(image, flowers, name="vit_s16.dino"), given)
+    np.testing.assert_array_equal(keras_vit.preprocess_input(image, flowers, "dino", name="vit_s16"), given)
+    for derived in (
+        keras_vit.flatten(model),
+        keras_vit.fuse(model),
+        edge.quantize_aware(model, calibration_data=given[None]),
+    ):
+        np.testing.assert_array_equal(keras_vit.preprocess_input(image, derived), given)
+
+
+def test_normalizing_within_the_model_or_before_it_is_the_same():
+    images = np.stack([photo(70, 90)])
+    before = keras_vit.ViT_Ti16(input_shape=(32, 32, 3), **TINY)
+    within = keras_vit.ViT_Ti16(input_shape=(32, 32, 3), include_preprocessing=True, **TINY)
+    within.set_weights(before.get_weights())
+    pixels = keras_vit.preprocess_input(images, within)
+    assert 2 < pixels.max() <= 255
+    expected = before.predict(keras_vit.preprocess_input(images, before), verbose=0)
+    np.testing.assert_allclose(within.predict(pixels, verbose=0), expected, atol=1e-5)
+    assert np.abs(before.predict(pixels, verbose=0) - expected).max() > 0.01
+
+
+@pytest.mark.parametrize("precision", ["float32", "hybrid_int8"])
+def test_uint8_images_from_the_array_to_the_file(precision, tmp_path):
+    """The model and its file take float32 holding [0, 255]; Keras and `verify` convert uint8 arrays."""
+    images = np.stack([photo(32, 32) for _ in range(8)])
+    assert images.dtype == np.uint8
+    model = keras_vit.ViT_Ti16(input_shape=(32, 32, 3), include_preprocessing=True, **TINY)
+    floats = model.predict(images.astype("float32"), verbose=0)
+    np.testing.assert_array_equal(model.predict(images, verbose=0), floats)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), floats)
+    if precision == "hybrid_int8":
+        loaded = edge.quantize_aware(loaded, calibration_data=images)
+    file = edge.export(loaded, tmp_path / "model.tflite", precision)
+    proof = edge.verify(loaded, file, images)
+    assert proof.snr_db > (100 if precision == "float32" else 25) and proof.top1_agreement == 1
+    assert edge.audit(file).partitions == 1
+
+
+def test_what_is_no_image_of_the_model():
+    for images, sentence in (
+        (np.zeros((20, 20), np.uint8), r"received \(20, 20\)\. A grayscale image becomes one of three channels"),
+        (np.zeros((20, 20, 1), np.uint8), r"images of 3 channels; received \(20, 20, 1\)\. Repeat the gray channel"),
+        (np.zeros((20, 20, 4), np.uint8), r"received \(20, 20, 4\)\. Leave out the alpha channel"),
+        (np.zeros((3, 20, 20), np.uint8), r"images of 3 channels; received \(3, 20, 20\)\."),
+        (np.zeros((0, 20, 20, 3), np.uint8), "nothing in images of shape"),
+        (np.zeros((20, 20, 3), bool), "received bool"),
+        (np.full((20, 20, 3), 0.5), r"seem to be in \[0, 1\]: multiply them by 255"),
+        (np.full((20, 20, 3), -0.5), r"received values from -0\.5 to -0\.5"),
+        (np.full((20, 20, 3), 256), "received values from 256 to 256"),
+        (np.full((20, 20, 3), np.nan), "received values from nan to nan"),
+        ([np.zeros((20, 20, 3)), np.zeros((20, 30, 3))], "give them one at a time"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            keras_vit.preprocess_input(images, "vit_b16")
+
+
+def test_an_unknown_model_or_tag():
+    with pytest.raises(ValueError, match="nearest are vit_b16"):
+        keras_vit.preprocess_input(photo(20, 20), "vit_b15")
+    with pytest.raises(ValueError, match=r"nearest are .*augreg_in21k"):
+        keras_vit.preprocess_input(photo(20, 20), "vit_b16", "augreg")
+
+
+def test_a_gray_model():
+    model = keras_vit.ViT_Ti16(input_shape=(16, 16, 1), **TINY)
+    assert keras_vit.preprocess_input(photo(20, 20, 1), model).shape == (16, 16, 1)

@@ -1,0 +1,322 @@
+"""Order, workers, continuing in mid-epoch, corrupt files, several sizes and several views, whatever the source."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_vit import training
+from keras_vit.models.images import IMAGENET, Statistics
+from tests.training.pictures import picture, write_folder
+from tests.training.tiny import SETTINGS
+
+DEIT = training.Augmentation(policy=training.RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0, repeats=3)
+# What takes less time to trace, and still has draws of every kind: of an image, of its place, of its batch.
+LIGHT = training.Augmentation(jitter=training.ColorJitter(0.4), erase=0.25, mixup=0.8, cutmix=1.0, repeats=3)
+PLAIN = {"image_size": 16, "augmentation": None, "statistics": None}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """36 pictures in 3 classes, as files and as records."""
+    root = tmp_path_factory.mktemp("pictures")
+    write_folder(root / "images", images=12)
+    training.write_tfrecords(root / "images", root / "records", shards=6, verbose=False)
+    return root
+
+
+def from_folder(root, **settings):
+    return training.image_folder(root / "images", **{"image_size": 16, "batch_size": 6, **settings})
+
+
+def from_records(root, **settings):
+    pattern = str(root / "records" / "train-*")
+    return training.tfrecords(pattern, pattern, shuffle_buffer=8, **{"image_size": 16, "batch_size": 6, **settings})
+
+
+SOURCES = pytest.mark.parametrize("source", [from_folder, from_records])
+
+
+def batches(dataset):
+    return list(dataset.as_numpy_iterator())
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        for part, expected in zip(one, other, strict=True):
+            np.testing.assert_array_equal(part, expected)
+
+
+@SOURCES
+def test_an_epoch_is_a_function_of_seed_and_epoch(root, source):
+    data = source(root, augmentation=LIGHT, seed=3)
+    first = batches(data.train(1, 0))
+    assert len(first) == data.steps_per_epoch
+    assert {(images.shape, labels.shape) for images, labels in first} == {((6, 16, 16, 3), (6, 3))}
+    np.testing.assert_allclose(np.concatenate([labels.sum(axis=1) for _, labels in first]), 1, atol=1e-6)
+    assert_same(batches(source(root, augmentation=LIGHT, seed=3).train(1, 0)), first)
+    for other in (data.train(2, 0), source(root, augmentation=LIGHT, seed=4).train(1, 0)):
+        with pytest.raises(AssertionError):
+            assert_same(batches(other), first)
+
+
+@SOURCES
+def test_an_epoch_can_begin_in_its_middle(root, source):
+    data = source(root, augmentation=LIGHT)
+    whole = batches(data.train(1, 0))
+    assert_same(batches(data.train(1, 2)), whole[2:])
+    with pytest.raises(AssertionError):
+        assert_same(batches(data.train(1, 1))[:-1], whole[2:])
+
+
+@SOURCES
+def test_repeats_come_in_a_row_with_other_draws(root, source):
+    data = source(root, augmentation=training.Augmentation(repeats=3), statistics=None)
+    counted = source(root, **{**PLAIN, "augmentation": training.Augmentation(training.CentreCrop(), 0.0, repeats=3)})
+    images = np.concatenate([images for images, _ in batches(counted.train(0, 0))])
+    kinds = [bytes(image) for image in images]
+    assert all(len(set(kinds[start : start + 3])) == 1 for start in range(0, len(kinds), 3))
+    assert len(set(kinds)) == len(kinds) // 3
+    drawn = np.concatenate([images for images, _ in batches(data.train(0, 0))])
+    assert len({bytes(image) for image in drawn}) == len(drawn)
+
+
+@SOURCES
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_images(root, source, workers):
+    data = source(root, **PLAIN)
+    whole = batches(data.train(1, 0))
+    parts = [batches(data.train(1, 0, tf.distribute.InputContext(workers, worker))) for worker in range(workers)]
+    assert {len(part) for part in parts} == {data.steps_per_epoch}
+    assert {images.shape[0] for part in parts for images, _ in part} == {6 // workers}
+
+    def kinds(some):
+        return sorted(bytes(image) for images, _ in some for image in images)
+
+    together = kinds([batch for part in parts for batch in part])
+    # The whole is as many images as there are steps for; which are left out may differ with records.
+    assert len(set(together)) == len(together) == len(kinds(whole))
+    if source is from_folder:
+        for step, (images, _) in enumerate(whole):
+            assert kinds([part[step] for part in parts]) == sorted(map(bytes, images))
+    # A worker continues as the whole does.
+    context = tf.distribute.InputContext(workers, 1)
+    assert_same(batches(data.train(1, 3, context)), parts[1][3:])
+
+
+def test_workers_augment_as_one_would(root):
+    """But for the mixing, which is of a worker's own batch."""
+    data = from_folder(root, augmentation=training.Augmentation(jitter=training.ColorJitter(0.4), erase=0.25))
+    whole = batches(data.train(0, 0))
+    parts = [batches(data.train(0, 0, tf.distribute.InputContext(2, worker))) for worker in range(2)]
+    for step, (images, _) in enumerate(whole):
+        for worker in range(2):
+            np.testing.assert_array_equal(parts[worker][step][0], images[worker::2])
+
+
+def test_a_batch_that_workers_cannot_share_is_refused(root):
+    with pytest.raises(ValueError, match=r"Batches of \[6\] images can't be shared by 4 workers"):
+        from_folder(root).train(0, 0, tf.distribute.InputContext(4, 0))
+
+
+def test_deterministic_mode_and_keras_policies_change_nothing(root):
+    data = from_folder(root, augmentation=DEIT)
+    expected = batches(data.train(0, 0))
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        tf.config.experimental.enable_op_determinism()  # As `fit` does.
+        assert_same(batches(data.train(0, 0)), expected)
+        assert_same(batches(from_folder(root, augmentation=DEIT).train(0, 0)), expected)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@SOURCES
+def test_files_in_memory_give_the_same_images(root, source):
+    def kinds(dataset):
+        return sorted(bytes(image) for images, _ in batches(dataset) for image in images)
+
+    data, cached = source(root, **PLAIN), source(root, cache=True, **PLAIN)
+    assert kinds(cached.validation) == kinds(data.validation)
+    assert len(set(kinds(cached.train(0, 0))) - set(kinds(data.train(0, 0)))) <= 6
+
+
+def test_images_are_normalized(root):
+    plain = batches(from_folder(root, **PLAIN).validation)[0][0]
+    imagenet = batches(from_folder(root, **{**PLAIN, "statistics": IMAGENET}).validation)[0][0]
+    half = batches(from_folder(root, **{**PLAIN, "statistics": Statistics(0.5, 0.5)}).train(0, 0))[0][0]
+    np.testing.assert_allclose(imagenet, (plain / 255 - IMAGENET.mean) / IMAGENET.std, atol=1e-5)
+    np.testing.assert_allclose(half, batches(from_folder(root, **PLAIN).train(0, 0))[0][0] / 127.5 - 1, atol=1e-5)
+
+
+def test_gray_images(root):
+    settings = {"channels": 1, "statistics": None, "augmentation": training.Augmentation(erase=0.5, mixup=0.2)}
+    data = from_folder(root, **settings)
+    assert data.input_shape == (16, 16, 1)
+    assert batches(data.train(0, 0))[0][0].shape == (6, 16, 16, 1)
+    assert batches(data.validation)[0][0].shape[1:] == (16, 16, 1)
+    with pytest.raises(ValueError, match="needs colours"):
+        from_folder(root, **{**settings, "augmentation": DEIT})
+    with pytest.raises(ValueError, match="statistics are of 3 channels"):
+        from_folder(root, channels=1)
+
+
+def spoil(path, kind):
+    whole = path.read_bytes()
+    path.write_bytes({"no image": b"nothing", "empty": b"", "truncated": whole[: len(whole) // 2]}[kind])
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """48 JPEG files, three of them spoilt."""
+    paths = write_folder(tmp_path / "images", images=16, suffix=".jpg")
+    for path, kind in zip(paths[3::15], ("no image", "empty", "truncated"), strict=False):
+        spoil(path, kind)
+    return tmp_path, [str(path.relative_to(tmp_path / "images")) for path in paths[3:48:15]]
+
+
+def test_corrupt_images_are_counted_named_and_skipped(damaged, caplog):
+    root, names = damaged
+    data = from_folder(root, validation_fraction=0.2, **PLAIN)
+    with caplog.at_level(logging.WARNING, "keras_vit.training"):
+        epochs = [batches(data.train(epoch, 0)) for epoch in range(2)]
+        validation = batches(data.validation)
+    assert sorted(data.corrupt) == sorted(names)
+    assert len([record for record in caplog.records if "Skipped" in record.message]) == 3
+    assert all(any(name in record.message for record in caplog.records) for name in names)
+    sound = [
+        path for path in sorted((root / "images").rglob("*.jpg")) if str(path.relative_to(root / "images")) not in names
+    ]
+    pictures = {bytes(training.CentreCrop()(Image.open(path).convert("RGB"), 16).astype("float32")) for path in sound}
+    assert len(pictures) == 45
+    for images, labels in [*epochs[0], *epochs[1], *validation]:
+        assert {bytes(image) for image in images} <= pictures
+        np.testing.assert_array_equal(labels.sum(axis=1), 1)
+    assert {len(images) for images, _ in epochs[0]} == {6}
+    seen = {bytes(image) for images, _ in [*validation, *epochs[0], *epochs[1]] for image in images}
+    assert len(seen) > 40
+
+
+def test_an_epoch_with_corrupt_images_continues_where_it_was(damaged):
+    root, _ = damaged
+    whole = batches(from_folder(root, augmentation=LIGHT).train(0, 0))
+    assert_same(batches(from_folder(root, augmentation=LIGHT).train(0, 4)), whole[4:])
+
+
+def test_too_many_corrupt_images_are_an_error_that_names_them(damaged):
+    root, names = damaged
+    data = from_folder(root, max_corrupt=2, **PLAIN)
+    with pytest.raises(tf.errors.OpError, match="3 images can't be decoded, more than max_corrupt=2") as caught:
+        for epoch in range(3):
+            batches(data.train(epoch, 0))
+    assert all(name in str(caught.value) for name in names)
+
+
+def test_batches_of_several_sizes(root):
+    scale = training.MultiScale(sizes=(12, 16, 24), multiple_of=1)
+    assert scale.batch_sizes(16, 4) == (7, 4, 1)
+    data = from_folder(root, batch_size=4, multi_scale=scale, statistics=None)
+    assert data.steps_per_epoch == 3 * (33 // 12)
+    epoch = batches(data.train(0, 0))
+    shapes = [images.shape for images, _ in epoch]
+    expected = {(7, 12, 12, 3): 2, (4, 16, 16, 3): 2, (1, 24, 24, 3): 2}
+    assert {shape: shapes.count(shape) for shape in shapes} == expected
+    assert [len(labels) for _, labels in epoch] == [len(images) for images, _ in epoch]
+    orders = {tuple(images.shape[1] for images, _ in batches(data.train(number, 0))) for number in range(5)}
+    assert len(orders) > 1
+    assert_same(batches(data.train(0, 4)), epoch[4:])
+    assert {images.shape[1:] for images, _ in batches(data.validation)} == {(16, 16, 3)}
+
+
+def test_mobilevit_s_sizes_have_about_equal_pixels():
+    scale = training.MultiScale()
+    assert scale.batch_sizes(256, 128) == (320, 224, 160, 128, 96, 80)
+    assert training.MultiScale((128, 224), constant_batch=True).batch_sizes(224, 100) == (100, 100)
+
+
+def test_views_of_each_image(root):
+    views = training.multi_crop(global_size=16, local_size=8, local_crops=1)
+    data = from_folder(root, augmentation=views, statistics=None)
+    whole = batches(data.train(0, 0))
+    images, labels = whole[0]
+    assert [view.shape for view in images] == [(6, 16, 16, 3), (6, 16, 16, 3), (6, 8, 8, 3)] and labels.shape == (6, 3)
+    assert not np.array_equal(images[0], images[1])
+    late = batches(data.train(0, 2))
+    for ours, theirs in zip(late, whole[2:], strict=True):
+        assert_same([ours[0]], [theirs[0]])
+    # A view's crop is of its own area: of a picture that grows brighter to the right, small ones see less.
+    ramp = np.repeat(np.linspace(0, 255, 64).astype("uint8")[None, :, None], 64, axis=0).repeat(3, axis=2)
+    plain = [training.Augmentation(view.crop, image_size=view.image_size) for view in views]
+    labels = np.arange(40) % 2
+    data = training.arrays(
+        np.stack([ramp] * 40), labels, image_size=16, batch_size=32, augmentation=plain, statistics=None
+    )
+    (one, other, small), _ = batches(data.train(0, 0))[0]
+    spread = [np.ptp(view[..., 0], axis=(1, 2)).mean() for view in (one, other, small)]
+    assert spread[2] < 0.8 * min(spread[:2])
+
+
+def test_views_can_be_neither_mixed_nor_of_several_sizes(root):
+    with pytest.raises(ValueError, match="several views"):
+        from_folder(root, augmentation=[DEIT, DEIT])
+    with pytest.raises(ValueError, match="several views"):
+        from_folder(root, augmentation=training.multi_crop(), multi_scale=training.MultiScale())
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    return keras.Sequential(layers)
+
+
+def test_a_run_on_files_continues_in_mid_epoch(root, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                raise KeyboardInterrupt
+
+    settings = {**SETTINGS, "epochs": 2, "checkpoint_steps": 3}
+    whole = small_model()
+    training.fit(whole, from_folder(root, augmentation=LIGHT), run_dir=tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        run = from_folder(root, augmentation=LIGHT)
+        training.fit(small_model(), run, run_dir=tmp_path / "run", callbacks=[Stop()], **settings)
+    resumed = small_model()
+    data = from_folder(root, augmentation=LIGHT)
+    training.fit(resumed, data, run_dir=tmp_path / "run", resume=True, **settings)
+    for ours, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match="data was"):
+        other = from_folder(root, augmentation=training.Augmentation())
+        training.fit(small_model(), other, run_dir=tmp_path / "run", resume=True, **settings)
+
+
+def test_keras_own_fit_takes_one_epoch_after_the_other(root):
+    data = from_folder(root, augmentation=LIGHT)
+    endless = batches(data.epochs(first=1).take(2 * data.steps_per_epoch))
+    assert_same(endless, batches(data.train(1, 0)) + batches(data.train(2, 0)))
+    model = small_model()
+    model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(
+        data.epochs(), steps_per_epoch=data.steps_per_epoch, epochs=2, validation_data=data.validation, verbose=0
+    ).history
+    assert (
+        len(history["loss"]) == 2
+        and int(data.validation.cardinality()) == len(batches(data.validation))
+        and np.isfinite(history["val_loss"]).all()
+    )
+
+
+def test_a_picture_of_every_format_is_read(tmp_path):
+    for number, suffix in enumerate((".jpg", ".png", ".bmp", ".gif", ".webp")):
+        path = tmp_path / "images" / f"class_{number % 2}" / f"{number}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(number)).save(path)
+    Image.fromarray(picture(9)).convert("P").save(tmp_path / "images" / "class_1" / "palette.png")
+    Image.fromarray(picture(9)).convert("CMYK").save(tmp_path / "images" / "class_1" / "cmyk.jpg")
+    data = training.image_folder(tmp_path / "images", batch_size=1, max_corrupt=0, **PLAIN)
+    images = [image for part in (data.train(0, 0), data.validation) for images, _ in batches(part) for image in images]
+    assert len(images) == 7 and all(np.ptp(image) > 50 for image in images)

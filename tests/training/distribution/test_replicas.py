@@ -1,0 +1,34 @@
+"""Under XLA and under MirroredStrategy, training gives what it gives on one device with the whole batch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.distribution.replicas import CASES, WITH_XLA
+
+# These differ by design: each replica its own perturbation; Keras clips each replica's gradient by itself.
+DIFFERENT = ("SAM of each replica", "Keras' clipping")
+
+
+@pytest.fixture(scope="module")
+def distances():
+    program = Path(__file__).with_name("replicas.py")
+    result = subprocess.run([sys.executable, program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", [*CASES, "SAM of each half"])
+def test_replicas_give_the_same(distances, name):
+    if name in DIFFERENT:
+        assert distances[name]["replicas"] > 1e-4
+    else:
+        assert distances[name]["replicas"] < 1e-5
+
+
+@pytest.mark.parametrize("name", WITH_XLA)
+def test_xla_gives_the_same(distances, name):
+    assert distances[name]["xla"] < 1e-5

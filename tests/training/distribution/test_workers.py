@@ -1,0 +1,146 @@
+"""Under a strategy, training gives what it gives on one device with the same global batch."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+LIMIT = 400  # Seconds for a job; most take 20, on a machine that has nothing else to do.
+
+
+def start(output, *arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    command = [sys.executable, "-m", "tests.training.distribution.workers", output, *arguments]
+    with open(f"{output}.txt", "w") as log:
+        return subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, env=environment)
+
+
+def finish(processes):
+    """Exit codes; a process that goes on beyond the limit is killed."""
+    try:
+        return [process.wait(timeout=LIMIT) for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def log(output):
+    return output.with_suffix(".npz.txt").read_text()[-3000:]
+
+
+def read(output):
+    groups = {}
+    with np.load(output) as file:
+        for key in sorted(file.files):
+            groups.setdefault(key.split("/")[0], []).append(file[key])
+    return groups
+
+
+def run(folder, *arguments):
+    output = folder / "one.npz"
+    assert finish([start(output, *arguments)]) == [0], log(output)
+    return read(output)
+
+
+def start_job(folder, count, *arguments, of_worker=None):
+    """A process for each worker of a job; `of_worker` has further arguments of single ones."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    workers = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+    for server in servers:
+        server.close()
+    outputs = [folder / f"worker{index}.npz" for index in range(count)]
+    processes = [
+        start(output, *arguments, "--workers", workers, "--index", index, *(of_worker or {}).get(index, ()))
+        for index, output in enumerate(outputs)
+    ]
+    return processes, outputs
+
+
+def run_job(folder, count, *arguments, of_worker=None):
+    processes, outputs = start_job(folder, count, *arguments, of_worker=of_worker)
+    assert finish(processes) == [0] * count, [log(output) for output in outputs]
+    return [read(output) for output in outputs]
+
+
+def distance(ours, theirs):
+    assert [a.shape for a in ours] == [a.shape for a in theirs]
+    return max(float(np.abs(a.astype("float64") - b).max()) for a, b in zip(ours, theirs, strict=True))
+
+
+EQUAL = ("vit", "mobilevit", "sharp_average")
+
+
+def test_replicas_and_workers_train_as_one_device(tmp_path):
+    """In one test, so that tests that run side by side don't train the same again."""
+    one = run(tmp_path, *EQUAL, "conv_apart")
+    mirrored = run(tmp_path, *EQUAL, "conv_apart", "--replicas", "2")
+    workers = run_job(tmp_path, 2, "vit", "unseeded", "without_ours")
+    for name in EQUAL:
+        assert distance(mirrored[name], one[name]) < 1e-5, name
+    for worker in workers:
+        assert distance(worker["vit"], one["vit"]) < 1e-5
+    # Replicas with statistics of their own do not.
+    assert distance(mirrored["conv_apart"][:-2], one["conv_apart"][:-2]) > 1e-3
+    # Workers that draw their own numbers keep equal weights.
+    for name in ("unseeded_vit", "unseeded_conv"):
+        assert distance(*(worker[name] for worker in workers)) == 0
+        assert all(np.isfinite(array).all() for array in workers[0][name])
+    # Where this fails, Keras' trainer has learned what keras_vit.training.distribution.mirrored is for: then it can go.
+    for worker in workers:
+        whole_batch, scalar = worker["without_ours"][0]
+        assert "PerReplica" in whole_batch
+        assert scalar
+
+
+@pytest.mark.slow
+def test_fit_under_a_strategy_is_fit_on_one_device(tmp_path):
+    for name in ("one", "mirrored", "workers"):
+        (tmp_path / name).mkdir()
+    one = run(tmp_path / "one", "fit", "--run-dir", tmp_path / "one" / "run")
+    mirrored = run(tmp_path / "mirrored", "fit", "--replicas", "2", "--run-dir", tmp_path / "mirrored" / "run")
+    # The second worker is given another folder, to see that it writes nothing.
+    run_dirs = [tmp_path / "workers" / f"run{index}" for index in range(2)]
+    of_worker = {index: ["--run-dir", run_dir] for index, run_dir in enumerate(run_dirs)}
+    workers = run_job(tmp_path / "workers", 2, "fit", of_worker=of_worker)
+    for other in (mirrored, *workers):
+        for name in ("fit", "history"):
+            assert distance(other[name], one[name]) < 1e-5, name
+    names = {"run.json", "run.lock", "log.csv", "tensorboard", "best.keras", "checkpoint.safetensors"}
+    assert {path.name for path in run_dirs[0].iterdir()} == names
+    assert not run_dirs[1].exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_workers_train_as_one_device(count, tmp_path):
+    one = run(tmp_path, *EQUAL)
+    for worker in run_job(tmp_path, count, *EQUAL):
+        for name in EQUAL:
+            assert distance(worker[name], one[name]) < 1e-5, name
+
+
+@pytest.mark.slow
+def test_a_job_whose_worker_was_killed_continues_to_the_same_end(tmp_path):
+    folders = [tmp_path / name for name in ("whole", "killed", "resumed")]
+    for folder in folders:
+        folder.mkdir()
+    whole = run_job(folders[0], 2, "fit_with_dropout", "--run-dir", tmp_path / "run")
+
+    run_dir = tmp_path / "run_killed"
+    processes, outputs = start_job(
+        folders[1], 2, "fit_with_dropout", "--run-dir", run_dir, of_worker={1: ["--kill-at", 26]}
+    )
+    codes = finish(processes)
+    assert codes[1] == -signal.SIGKILL and codes[0] != 0, [log(output) for output in outputs]
+    resumed = run_job(folders[2], 2, "fit_with_dropout", "--run-dir", run_dir, "--resume")
+
+    for worker in (whole[1], *resumed):
+        assert distance(worker["fit"], whole[0]["fit"]) < 1e-5
+        assert distance(worker["history"], whole[0]["history"]) < 1e-5
+    assert sorted(path.name for path in run_dir.iterdir()) == sorted(path.name for path in (tmp_path / "run").iterdir())

@@ -1,0 +1,186 @@
+"""How well a classifier does on labelled images: in all, by class, and which classes it takes for which."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vit.inspection import figures
+from keras_vit.utils.files import replacing
+from keras_vit.utils.tables import table
+
+_SHOWN = 10  # Classes that are printed.
+
+
+class ClassAccuracy(NamedTuple):
+    """Of one class: its name, how many images there were, and the part of them that was recognized, or None."""
+
+    name: str
+    images: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier made of labelled images.
+
+    Attributes:
+        class_names: One name a class.
+        confusion: Images by class and by the class of the highest score: int64 (true, predicted).
+        top5_images: Images whose class was among the five highest scores.
+    """
+
+    class_names: tuple[str, ...]
+    confusion: np.ndarray
+    top5_images: int
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    @property
+    def top1(self) -> float:
+        """Part of the images whose class had the highest score."""
+        return float(np.trace(self.confusion) / self.images)
+
+    @property
+    def top5(self) -> float:
+        """Part of the images whose class was among the five highest scores."""
+        return self.top5_images / self.images
+
+    @property
+    def per_class(self) -> list[ClassAccuracy]:
+        """The accuracy of each class, in the classes' order."""
+        return [
+            ClassAccuracy(name, int(images), float(right / images) if images else None)
+            for name, images, right in zip(
+                self.class_names, self.confusion.sum(axis=1), np.diag(self.confusion), strict=True
+            )
+        ]
+
+    def to_dict(self) -> dict:
+        """The figures, ready for JSON; of the confusions those cells that aren't 0, as [true, predicted, images]."""
+        return {
+            "images": self.images,
+            "top1": self.top1,
+            "top5": self.top5,
+            "per_class": [entry._asdict() for entry in self.per_class],
+            "confusion": [[*map(int, cell), int(self.confusion[tuple(cell)])] for cell in np.argwhere(self.confusion)],
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes evaluation.json, per_class.csv and confusion.png to a folder, and returns it.
+
+        Raises:
+            ImportError: matplotlib is missing.
+            OSError: The folder can't be written.
+        """
+        folder = Path(folder)
+        figure = figures.confusion_figure(self.confusion, self.class_names)
+        with replacing(folder / "evaluation.json") as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        with (
+            replacing(folder / "per_class.csv") as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
+            rows = csv.writer(file)
+            rows.writerow(ClassAccuracy._fields)
+            rows.writerows(self.per_class)
+        with replacing(folder / "confusion.png") as partial:
+            figure.savefig(partial, dpi=150)
+        return folder
+
+    def __str__(self) -> str:
+        def percent(part: float | None) -> str:
+            return "-" if part is None else f"{part:.2%}"
+
+        def rank(entry: ClassAccuracy) -> tuple[bool, float]:
+            return entry.accuracy is None, entry.accuracy or 0.0
+
+        worst = sorted(self.per_class, key=rank)[:_SHOWN]
+        rows = [("all classes", str(self.images), percent(self.top1), percent(self.top5))]
+        rows += [(entry.name, str(entry.images), percent(entry.accuracy), "-") for entry in worst]
+        hidden = len(self.class_names) - len(worst)
+        note = f"\n{hidden} more classes, none of them with a lower accuracy" if hidden else ""
+        return table(("", "images", "top-1", "top-5"), rows) + note
+
+
+def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence[str]) -> Evaluation:
+    """Runs a classifier, compiled or not, over labelled images on one device.
+
+    Args:
+        model: Its outputs are class scores, logits or probabilities (batch, classes). Of several outputs, such as the
+            two of a DeiT for distillation, the prediction is their mean.
+        dataset: Batches (images, labels), each image once; further parts such as weights don't count. Labels are
+            numbers (batch,) or (batch, 1), or (batch, classes): one-hot, or mixed, which stand for the class of the
+            largest part.
+        class_names: One name a class, in the order of the scores.
+
+    Raises:
+        TypeError: `dataset` is no dataset, or its batches are not pairs.
+        ValueError: There are no images or endlessly many; images, labels, scores and names don't fit together; a label
+            is of no class; or a score is NaN or infinite.
+    """
+    class_names = tuple(map(str, class_names))
+    classes = len(class_names)
+    _check(model, dataset, classes)
+
+    @tf.function(reduce_retracing=True)
+    def scores_of(images):
+        outputs = keras.tree.flatten(model(images, training=False))
+        return sum(keras.ops.cast(output, "float32") for output in outputs) / len(outputs)
+
+    confusion = np.zeros((classes, classes), "int64")
+    top5_images = 0
+    for images, labels, *_ in dataset:
+        scores = scores_of(images).numpy()
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{model.name} gives scores that are NaN or infinite, so no class of theirs can be told.")
+        true = _true_classes(labels.numpy(), len(scores), classes)
+        # Of equal scores the first one counts as the higher, as argmax has it.
+        ranking = np.argsort(-scores, axis=1, kind="stable")
+        np.add.at(confusion, (true, ranking[:, 0]), 1)
+        top5_images += int((ranking[:, :5] == true[:, None]).sum())
+    if not confusion.any():
+        raise ValueError("There are no images in the dataset.")
+    return Evaluation(class_names, confusion, top5_images)
+
+
+def _check(model, dataset, classes):
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TypeError(f"dataset is a tf.data.Dataset of batches (images, labels); received {type(dataset).__name__}.")
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("The dataset never ends; give it an end with .take(batches).")
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) < 2 or not all(isinstance(part, tf.TensorSpec) for part in spec[:2]):
+        raise TypeError(f"The dataset's elements are batches (images, labels); received {spec}.")
+    if len(model.inputs) != 1 or not spec[0].shape.is_compatible_with(model.inputs[0].shape):
+        taken = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)
+        raise ValueError(f"{model.name} takes {taken}; the dataset has images {tuple(spec[0].shape)}.")
+    if any(len(output.shape) != 2 or output.shape[1] != classes for output in model.outputs):
+        given = ", ".join(str(tuple(tensor.shape)) for tensor in model.outputs)
+        raise ValueError(f"There are {classes} class names, so {model.name} must give (batch, {classes}); got {given}.")
+
+
+def _true_classes(labels, images, classes):
+    if labels.shape == (images, classes) and not (classes == 1 and labels.dtype.kind in "iu"):
+        if not np.isfinite(labels).all() or not (labels.max(axis=1) > 0).all():
+            raise ValueError("A row of one-hot or mixed labels has no class: none of its numbers is above 0.")
+        return labels.argmax(axis=1)
+    if labels.shape not in ((images,), (images, 1)):
+        raise ValueError(
+            f"Labels of {images} images are ({images},) numbers of classes or ({images}, {classes}) one-hot; "
+            f"received {labels.shape}."
+        )
+    labels = labels.reshape(images)
+    outside = labels[(labels < 0) | (labels >= classes) | (labels % 1 != 0)]
+    if outside.size:
+        raise ValueError(f"Classes are numbers from 0 to {classes - 1}; received the label {outside[0]}.")
+    return labels.astype("int64")

@@ -1,0 +1,1 @@
+"""What a training minimizes: losses and distillation."""

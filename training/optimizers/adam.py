@@ -1,0 +1,86 @@
+"""AdamW and LAMB: optimizers that divide the mean gradient by the root of its mean square."""
+
+import keras
+from keras import ops
+
+from keras_vit.training.optimizers.base import Optimizer, norm, norm_ratio
+
+
+class Adam(Optimizer):
+    """The moments of Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1), for the optimizers that build on them.
+
+    Args:
+        learning_rate: A number or a schedule.
+        beta_1: Decay of the mean of the gradients.
+        beta_2: Decay of the mean of their squares.
+        epsilon: Is added to the root of the corrected mean square. (Keras' Adam and AdamW add it before the
+            correction, which in the first step of beta_2 = 0.999 is an epsilon 32 times as large.)
+        kwargs: See `Optimizer`.
+    """
+
+    def __init__(self, learning_rate, *, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
+
+    def direction(self, index: int, gradient):
+        """Takes a gradient into the moments, and returns the corrected mean over the corrected root mean square."""
+        updates = ops.cast(self.iterations + 1, gradient.dtype)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        self.assign_add(momentum, (gradient - momentum) * (1.0 - self.beta_1))
+        self.assign_add(velocity, (ops.square(gradient) - velocity) * (1.0 - self.beta_2))
+        mean = momentum / (1.0 - ops.power(self.beta_1, updates))
+        square = velocity / (1.0 - ops.power(self.beta_2, updates))
+        return mean / (ops.sqrt(square) + self.epsilon)
+
+    def get_config(self):
+        config = super().get_config()
+        return {**config, "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2).
+
+    w <- w - learning_rate * (direction + weight_decay * w)
+
+    The arguments are those of `Adam`; epsilon is 1e-8.
+    """
+
+    def __init__(self, learning_rate=1e-3, *, epsilon=1e-8, **kwargs):
+        super().__init__(learning_rate, epsilon=epsilon, **kwargs)
+
+    def descend(self, index, variable, gradient, learning_rate):
+        decay = self.weight_decay * self.weight_decay_factor(index)
+        self.assign_sub(variable, learning_rate * (self.direction(index, gradient) + decay * variable))
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class LAMB(Adam):
+    """LAMB (You et al., arXiv 1904.00962, algorithm 2): each variable's step is as long as the variable itself.
+
+    update = direction + weight_decay * w
+    w <- w - learning_rate * |w| / |update| * update
+
+    Where one of the norms is 0, their ratio is 1. It is also 1 for a variable that is left out of weight decay, as in
+    the authors' code for BERT. (Keras' Lamb takes the decay out of the norm and of the scaling.)
+
+    The arguments are those of `Adam`; epsilon is 1e-6.
+    """
+
+    def __init__(self, learning_rate=1e-3, *, epsilon=1e-6, **kwargs):
+        super().__init__(learning_rate, epsilon=epsilon, **kwargs)
+
+    def descend(self, index, variable, gradient, learning_rate):
+        factor = self.weight_decay_factor(index)
+        update = self.direction(index, gradient) + self.weight_decay * factor * variable
+        if factor:
+            learning_rate = learning_rate * norm_ratio(norm(variable), norm(update))
+        self.assign_sub(variable, learning_rate * update)

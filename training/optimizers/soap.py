@@ -1,0 +1,131 @@
+"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_vit.training.optimizers.base import Optimizer
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class SOAP(Optimizer):
+    """SOAP (Vyas et al., arXiv 2409.11321, algorithms 3 and 4), the successor of Shampoo.
+
+    A variable is a matrix: axes of size 1 are left out, and all but the last are one. For each of the two sides the
+    mean of the gradients' products is kept, and an orthogonal basis near to its eigenvectors; Adam with decoupled
+    weight decay runs in that basis. Variables with one axis have no basis and get plain Adam.
+
+    What the paper leaves open is as in the authors' code: the first step makes the basis by an eigendecomposition and
+    leaves the weights alone; biases of the moments are corrected. The basis is not sorted again later.
+
+    It keeps 2 * (rows ** 2 + columns ** 2) numbers besides Adam's moments.
+
+    Args:
+        learning_rate: A number or a schedule.
+        beta_1: Decay of the mean of the gradients.
+        beta_2: Decay of the mean of their squares in the basis, and of their products.
+        epsilon: Is added to the root of the corrected mean square.
+        frequency: Steps from one refinement of the basis to the next, by a power iteration and a QR decomposition.
+        max_size: A side longer than that has no basis.
+        kwargs: See `Optimizer`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=3e-3,
+        *,
+        beta_1: float = 0.95,
+        beta_2: float = 0.95,
+        epsilon: float = 1e-8,
+        frequency: int = 10,
+        max_size: int = 10_000,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        if frequency < 1:
+            raise ValueError(f"The basis is refined every 1 or more steps; received frequency={frequency}.")
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.frequency = frequency
+        self.max_size = max_size
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
+        self._products, self._bases = [], []
+        for variable in variables:
+            sizes = [size if size <= self.max_size else None for size in _matrix_shape(variable.shape)]
+            if 1 in sizes:
+                sizes = [None, None]
+            self._products.append([self._square(size, variable, "product") for size in sizes])
+            self._bases.append([self._square(size, variable, "basis") for size in sizes])
+
+    def _square(self, size, variable, name):
+        if size is None:
+            return None
+        return self.add_variable((size, size), dtype=variable.dtype, name=f"{variable.path.replace('/', '_')}_{name}")
+
+    def descend(self, index, variable, gradient, learning_rate):
+        shape = _matrix_shape(variable.shape)
+        gradient = ops.reshape(gradient, shape)
+        momentum, velocity = (ops.reshape(each[index], shape) for each in (self._momentums, self._velocities))
+        updates = ops.cast(self.iterations, variable.dtype)
+        # 0 in the first step, which only makes the basis.
+        active = ops.minimum(updates, 1.0)
+        updates = ops.maximum(updates, 1.0)
+
+        left, right = self._bases[index]
+        momentum = momentum + active * (1.0 - self.beta_1) * (gradient - momentum)
+        square = ops.square(_to_basis(gradient, left, right))
+        velocity = velocity + active * (1.0 - self.beta_2) * (square - velocity)
+        mean = _to_basis(momentum, left, right) / (1.0 - ops.power(self.beta_1, updates))
+        root = ops.sqrt(velocity / (1.0 - ops.power(self.beta_2, updates)))
+        direction = _from_basis(mean / (root + self.epsilon), left, right)
+
+        decay = self.weight_decay * self.weight_decay_factor(index)
+        step = ops.reshape(direction, variable.shape) + decay * variable
+        self.assign(self._momentums[index], ops.reshape(momentum, variable.shape))
+        self.assign(self._velocities[index], ops.reshape(velocity, variable.shape))
+        self.assign_sub(variable, active * learning_rate * step)
+        for side, transposed in enumerate((gradient, ops.transpose(gradient))):
+            if self._bases[index][side] is not None:
+                self._refine(self._products[index][side], self._bases[index][side], transposed)
+
+    def _refine(self, product, basis, gradient):
+        self.assign_add(product, (ops.matmul(gradient, ops.transpose(gradient)) - product) * (1.0 - self.beta_2))
+        product, old = ops.convert_to_tensor(product), ops.convert_to_tensor(basis)
+        new = ops.cond(
+            self.iterations == 0,
+            # Descending eigenvalues: only in that order does the power iteration keep its columns in place.
+            lambda: ops.flip(ops.eigh(product)[1], axis=1),
+            lambda: ops.cond(
+                self.iterations % self.frequency == 0,
+                lambda: ops.qr(ops.matmul(product, old))[0],
+                lambda: old,
+            ),
+        )
+        self.assign(basis, new)
+
+    def get_config(self):
+        config = super().get_config()
+        names = ("beta_1", "beta_2", "epsilon", "frequency", "max_size")
+        return {**config, **{name: getattr(self, name) for name in names}}
+
+
+def _matrix_shape(shape):
+    *rows, columns = [size for size in shape if size != 1] or [1]
+    return math.prod(rows), columns
+
+
+def _to_basis(matrix, left, right):
+    matrix = matrix if left is None else ops.matmul(ops.transpose(left), matrix)
+    return matrix if right is None else ops.matmul(matrix, right)
+
+
+def _from_basis(matrix, left, right):
+    matrix = matrix if left is None else ops.matmul(left, matrix)
+    return matrix if right is None else ops.matmul(matrix, ops.transpose(right))

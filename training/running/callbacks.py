@@ -1,0 +1,164 @@
+"""Keras callbacks: stop at a spoilt loss, keep the best model, log the epochs.
+
+They are what `keras_vit.training.fit` uses, and work in any `model.fit`. Those with a state have `get_state`,
+which gives it in JSON's types, and `set_state`, which takes it back; `TrainingCheckpoint` keeps it. Of several
+workers only the chief writes files; the callbacks' states are the same in all.
+"""
+
+import csv
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vit.training.distribution.strategy import is_chief
+from keras_vit.training.evaluation.averaging import averaged_weights
+from keras_vit.utils.files import replacing
+from keras_vit.utils.missing import needs
+
+
+def learning_rate_of(model: keras.Model) -> float:
+    """The learning rate of the next step, whether it is a number or a schedule."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
+def first_not_finite(variables: list[keras.Variable]) -> str | None:
+    """Path of the first variable that holds a NaN or an infinity, or None."""
+    for variable in variables:
+        if keras.backend.is_float_dtype(variable.dtype):
+            values = keras.ops.convert_to_numpy(variable)
+            if not np.isfinite(values).all():
+                return variable.path
+    return None
+
+
+class StopAtNonFiniteLoss(keras.callbacks.Callback):
+    """Raises FloatingPointError as soon as the loss is NaN or infinite, in training or in validation.
+
+    Keras' own TerminateOnNaN ends `fit` as if the training were done, so that what follows goes on with NaN
+    weights.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._step = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step = batch + 1
+        self._check(logs, "loss")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs, "val_loss")
+
+    def _check(self, logs, name):
+        loss = float((logs or {}).get(name, 0.0))
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The {name} is {loss} at epoch {self._epoch + 1}, step {self._step}, with the learning rate "
+                f"{learning_rate_of(self.model):.3g}; lower the learning rate or lengthen the warm-up."
+            )
+
+
+class BestModel(keras.callbacks.Callback):
+    """Saves the model whenever its validation accuracy is the highest so far.
+
+    At equal accuracy the lower loss wins. The file is replaced in one step. A model whose weights are not all
+    finite is never saved. Where the optimizer keeps a moving average of the weights, that is what is saved; let
+    `EvaluateAverage` measure it.
+
+    Args:
+        path: Where to save, ending in ".keras". The optimizer is saved with the model.
+    """
+
+    def __init__(self, path: str | Path):
+        super().__init__()
+        self.path = Path(path)
+        self.best = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        if not {"val_accuracy", "val_loss"} <= logs.keys():
+            raise ValueError(
+                "BestModel needs val_accuracy and val_loss: compile with metrics=['accuracy'] and give fit "
+                f"validation_data; received {sorted(logs)}."
+            )
+        score = {"val_accuracy": float(logs["val_accuracy"]), "val_loss": float(logs["val_loss"])}
+        better = self.best is None or self._rank(score) > self._rank(self.best)
+        if better and first_not_finite(self.model.weights) is None:
+            with averaged_weights(self.model):
+                if is_chief(self.model):
+                    with replacing(self.path) as partial:
+                        self.model.save(partial)
+            self.best = score
+
+    @staticmethod
+    def _rank(score):
+        return score["val_accuracy"], -score["val_loss"]
+
+    def get_state(self) -> dict:
+        return {"best": self.best}
+
+    def set_state(self, state: dict) -> None:
+        self.best = state["best"]
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes one line an epoch to a CSV file, and the same numbers as TensorBoard scalars.
+
+    The CSV file is written anew from `rows` at each epoch, which are part of a checkpoint: a run that is
+    continued neither repeats a line nor loses one, wherever it was interrupted.
+
+    Args:
+        csv_path: The CSV file.
+        tensorboard_dir: Folder for TensorBoard's event files.
+
+    Attributes:
+        rows: One dictionary an epoch: its number, counted from 1, the learning rate at its end, and Keras'
+            logs.
+    """
+
+    def __init__(self, csv_path: str | Path, tensorboard_dir: str | Path):
+        super().__init__()
+        with needs("TensorBoard", "the training log", "train"):
+            import tensorboard  # noqa: F401  (tf.summary needs it)
+        self.csv_path = Path(csv_path)
+        self.tensorboard_dir = Path(tensorboard_dir)
+        self.rows: list[dict] = []
+
+    def on_train_begin(self, logs=None):
+        if not is_chief(self.model):
+            return
+        self._writer = tf.summary.create_file_writer(str(self.tensorboard_dir))
+        if self.rows:
+            self._write_csv()
+
+    def on_epoch_end(self, epoch, logs=None):
+        numbers = {name: float(value) for name, value in sorted((logs or {}).items())}
+        numbers["learning_rate"] = learning_rate_of(self.model)
+        self.rows.append({"epoch": epoch + 1, **numbers})
+        if not is_chief(self.model):
+            return
+        self._write_csv()
+        with self._writer.as_default(step=epoch + 1):
+            for name, value in numbers.items():
+                tf.summary.scalar(name, value)
+        # TensorFlow holds events back for two minutes; those of a killed run would be lost.
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        if is_chief(self.model):
+            self._writer.close()
+
+    def _write_csv(self):
+        with replacing(self.csv_path) as partial, open(partial, "w", newline="") as file:
+            table = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+            table.writeheader()
+            table.writerows(self.rows)
+
+    def get_state(self) -> dict:
+        return {"rows": self.rows}
+
+    def set_state(self, state: dict) -> None:
+        self.rows = list(state["rows"])

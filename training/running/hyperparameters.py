@@ -1,0 +1,149 @@
+"""How a model is trained, in one description: for how long, by which optimizer and schedule, towards which loss."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import keras
+
+from keras_vit.training.objectives.losses import SigmoidCrossentropy
+from keras_vit.training.optimizers.base import Optimizer
+from keras_vit.training.optimizers.factory import optimizer
+from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
+
+_SCHEDULES = {"cosine": Cosine, "linear": Linear, "inverse_square_root": InverseSquareRoot, "constant": None}
+_LOSSES = ("softmax", "sigmoid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """What `keras_vit.training.fit` asks for besides a model and data.
+
+    Attributes:
+        epochs: Length of the training. One of `epochs` and `steps` is given.
+        steps: The same in batches.
+        learning_rate: The highest one, reached after the warm-up.
+        learning_rate_batch: `learning_rate` is for as many images in an update, and is scaled in proportion to those
+            of this training. None takes it as it is.
+        optimizer: A name that `keras_vit.training.optimizer` takes.
+        optimizer_settings: Further arguments of the optimizer, such as momentum.
+        weight_decay: See `optimizer`, as those down to `accumulation_steps`.
+        layer_decay: 1 is none.
+        clip_norm: None is none.
+        adaptive_clip: None is none.
+        ema_decay: Keep a moving average of the weights, which is what is validated and saved as the best model.
+        ema_warmup: Let its decay begin at 0.
+        accumulation_steps: Batches to an update of the weights.
+        sam: Radius of sharpness-aware minimization, see `use_sam`; None is none.
+        sam_adaptive: Whether that is ASAM.
+        schedule: "cosine", "linear", "inverse_square_root" or "constant", after a linear warm-up.
+        schedule_settings: Further arguments of the schedule, such as timescale; counts are of updates.
+        warmup_epochs: Epochs in which the learning rate grows from `warmup_learning_rate`.
+        warmup_steps: The same in batches, in place of `warmup_epochs`.
+        warmup_learning_rate: Rate of the first step; scaled as `learning_rate` is not.
+        final_learning_rate: Where the schedule ends, for "cosine" and "linear".
+        cooldown_epochs: Epochs at the final rate, after all the others.
+        loss: "softmax" is cross-entropy, "sigmoid" is `SigmoidCrossentropy`.
+        loss_settings: Further arguments of the loss, such as threshold.
+        label_smoothing: Part of each label that is spread over all classes, in [0, 1). The validation loss has it too.
+        distillation: "hard" or "soft", where `fit` is given a teacher; see `distill`, as the two below.
+        distillation_weight: Of the teacher's term.
+        distillation_temperature: Of soft distillation.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    learning_rate: float
+    learning_rate_batch: int | None = None
+    optimizer: str = "adamw"
+    optimizer_settings: Mapping = field(default_factory=dict)
+    weight_decay: float = 0.05
+    layer_decay: float = 1.0
+    clip_norm: float | None = 1.0
+    adaptive_clip: float | None = None
+    ema_decay: float | None = None
+    ema_warmup: bool = False
+    accumulation_steps: int = 1
+    sam: float | None = None
+    sam_adaptive: bool = False
+    schedule: str = "cosine"
+    schedule_settings: Mapping = field(default_factory=dict)
+    warmup_epochs: float = 0
+    warmup_steps: int | None = None
+    warmup_learning_rate: float = 0.0
+    final_learning_rate: float = 0.0
+    cooldown_epochs: int = 0
+    loss: str = "softmax"
+    loss_settings: Mapping = field(default_factory=dict)
+    label_smoothing: float = 0.1
+    distillation: str = "hard"
+    distillation_weight: float = 0.5
+    distillation_temperature: float = 1.0
+
+    def __post_init__(self):
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"A training has a number of epochs or of steps; received epochs={self.epochs}, steps={self.steps}."
+            )
+        if (self.epochs if self.steps is None else self.steps) < 1:
+            raise ValueError(
+                f"Training takes at least 1 epoch or step; received epochs={self.epochs}, steps={self.steps}."
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is at least 0 and below 1; received {self.label_smoothing}.")
+        for name, known in (("schedule", _SCHEDULES), ("loss", _LOSSES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}; received {getattr(self, name)!r}.")
+
+    def scheduled_steps(self, steps_per_epoch: int) -> int:
+        """Batches of the training but for the cool-down."""
+        return self.steps if self.epochs is None else self.epochs * steps_per_epoch
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Batches of the whole training."""
+        return self.scheduled_steps(steps_per_epoch) + self.cooldown_epochs * steps_per_epoch
+
+    def peak_learning_rate(self, batch_size: int) -> float:
+        """The highest learning rate, for batches of that many images."""
+        if self.learning_rate_batch is None:
+            return self.learning_rate
+        return self.learning_rate * batch_size * self.accumulation_steps / self.learning_rate_batch
+
+    def make_schedule(self, batch_size: int, steps_per_epoch: int):
+        """The learning rate as a function of the updates.
+
+        Raises:
+            ValueError: The warm-up does not end before the training does, or the arguments are not the schedule's.
+        """
+        rate = self.peak_learning_rate(batch_size)
+        updates = math.ceil(self.scheduled_steps(steps_per_epoch) / self.accumulation_steps)
+        warmup = self.warmup_epochs * steps_per_epoch if self.warmup_steps is None else self.warmup_steps
+        warmup = round(warmup / self.accumulation_steps)
+        settings = {"warmup_learning_rate": self.warmup_learning_rate, **self.schedule_settings}
+        if self.schedule == "constant":
+            # A fall from a rate to the same rate is none.
+            return Linear(rate, updates, warmup, final_learning_rate=rate, **settings)
+        if self.schedule != "inverse_square_root":
+            settings["final_learning_rate"] = self.final_learning_rate
+        return _SCHEDULES[self.schedule](rate, updates, warmup, **settings)
+
+    def make_optimizer(self, model: keras.Model, batch_size: int, steps_per_epoch: int) -> Optimizer:
+        """The optimizer of a model, for batches of that many images."""
+        return optimizer(
+            self.optimizer,
+            model,
+            self.make_schedule(batch_size, steps_per_epoch),
+            weight_decay=self.weight_decay,
+            layer_decay=self.layer_decay,
+            clip_norm=self.clip_norm,
+            adaptive_clip=self.adaptive_clip,
+            accumulation_steps=self.accumulation_steps,
+            ema_decay=self.ema_decay,
+            ema_warmup=self.ema_warmup,
+            **self.optimizer_settings,
+        )
+
+    def make_loss(self, from_logits: bool) -> keras.losses.Loss:
+        """The loss of scores that are logits or probabilities."""
+        make = SigmoidCrossentropy if self.loss == "sigmoid" else keras.losses.CategoricalCrossentropy
+        return make(from_logits=from_logits, label_smoothing=self.label_smoothing, **self.loss_settings)

@@ -1,0 +1,228 @@
+"""The learning rate range test: train a few steps at ever higher rates and see where the loss falls and diverges."""
+
+import contextlib
+import json
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vit.inspection import figures
+from keras_vit.training.data import ImageData
+from keras_vit.utils.files import replacing
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What the loss did at rising learning rates.
+
+    Attributes:
+        rates: The learning rate of each update, rising.
+        losses: The loss before each update: the mean of its batches.
+        smoothing: Decay of the moving average `smoothed`.
+        diverged: Whether the test ended because the loss diverged, rather than at its highest rate.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothing: float
+    diverged: bool
+
+    @property
+    def smoothed(self) -> tuple[float, ...]:
+        """The exponential moving average of the losses, of which each one is the mean of those up to it."""
+        return tuple(_smoothed(self.losses, self.smoothing))
+
+    @property
+    def suggestion(self) -> float | None:
+        """A tenth of the rate at which the smoothed loss was lowest; None if it never fell below the first loss.
+
+        At the lowest loss the rate is on the edge of what diverges, so a training's highest rate is to be below it.
+        """
+        lowest = int(np.argmin(self.smoothed))
+        return self.rates[lowest] / 10 if self.smoothed[lowest] < self.losses[0] else None
+
+    def to_dict(self) -> dict:
+        """The figures, ready for JSON."""
+        return {
+            "suggestion": self.suggestion,
+            "diverged": self.diverged,
+            "smoothing": self.smoothing,
+            "rates": list(self.rates),
+            "losses": list(self.losses),
+            "smoothed": list(self.smoothed),
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes learning_rate.json and learning_rate.png to a folder, and returns it.
+
+        Raises:
+            ImportError: matplotlib is missing.
+            OSError: The folder can't be written.
+        """
+        folder = Path(folder)
+        figure = figures.learning_rate_figure(self.rates, self.losses, self.smoothed, self.suggestion)
+        with replacing(folder / "learning_rate.json") as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        with replacing(folder / "learning_rate.png") as partial:
+            figure.savefig(partial, dpi=150)
+        return folder
+
+    def __str__(self) -> str:
+        tried = f"{len(self.rates)} learning rates from {self.rates[0]:.3g} to {self.rates[-1]:.3g}"
+        end = ", where the loss diverged" if self.diverged else ""
+        if self.suggestion is None:
+            return f"{tried}{end}: the loss never fell, so none is suggested."
+        return f"{tried}{end}: {self.suggestion:.3g} is suggested, a tenth of that with the lowest smoothed loss."
+
+
+def find_learning_rate(
+    model: keras.Model,
+    data: tf.data.Dataset | ImageData,
+    *,
+    lowest: float = 1e-7,
+    highest: float = 10.0,
+    steps: int = 100,
+    smoothing: float = 0.9,
+    divergence: float = 4.0,
+) -> RangeTest:
+    """Trains a compiled model at exponentially rising learning rates (Smith, arXiv 1506.01186, section 3.3).
+
+    The test ends when the smoothed loss is `divergence` times its lowest value, or the loss is NaN or infinite. Then
+    the model is as it was, bit by bit: weights, statistics, the optimizer's state, metrics and random states (also
+    those of Python and NumPy).
+
+    It trains by `model.fit`, so under the model's strategy and with `use_sam`, `distill` and loss scaling. A
+    schedule is replaced for the test. What the optimizer multiplies the rate by (layer decay) still holds. An update
+    takes as many batches as the optimizer accumulates.
+
+    Args:
+        model: Compiled, with the loss and the optimizer of the training to come.
+        data: Batches to train on, from the beginning when they end.
+        lowest: The first learning rate.
+        highest: The last one.
+        steps: Updates of the weights from `lowest` to `highest`.
+        smoothing: Decay of the moving average of the loss, in [0, 1).
+        divergence: See above, above 1.
+
+    Raises:
+        TypeError: `data` is neither a dataset nor `ImageData`.
+        ValueError: The model is not compiled, a setting is out of range, there are no batches, or the loss is not
+            finite from the beginning.
+    """
+    if not 0 < lowest < highest or steps < 2 or not 0 <= smoothing < 1 or divergence <= 1:
+        raise ValueError(
+            "It takes 0 < lowest < highest, steps of 2 or more, 0 <= smoothing < 1 and divergence above 1; received "
+            f"lowest={lowest}, highest={highest}, steps={steps}, smoothing={smoothing}, divergence={divergence}."
+        )
+    if not getattr(model, "compiled", False):
+        raise ValueError(f"{model.name} is not compiled; compile it as for the training.")
+    if not isinstance(data, tf.data.Dataset | ImageData):
+        raise TypeError(f"data is a tf.data.Dataset of batches or ImageData; received {type(data).__name__}.")
+    batches = data.epochs() if isinstance(data, ImageData) else data.repeat()
+    if batches.cardinality() == 0:
+        raise ValueError("There are no batches in the data.")
+    per_update = _batches_per_update(model.optimizer)
+    rates = np.geomspace(lowest, highest, steps)
+    with _put_back(model), _settable_rate(model) as rate:
+        test = _Sweep(rates, per_update, rate, smoothing, divergence)
+        model.fit(batches, steps_per_epoch=steps * per_update, epochs=1, shuffle=False, verbose=0, callbacks=[test])
+    if not test.losses:
+        raise ValueError(f"The loss is {test.last} before the first update, so there is nothing to find.")
+    return RangeTest(
+        tuple(map(float, rates[: len(test.losses)])), tuple(test.losses), smoothing, diverged=test.diverged
+    )
+
+
+class _Sweep(keras.callbacks.Callback):
+    """Sets the rate before each batch, and notes the mean loss of each update's batches."""
+
+    def __init__(self, rates, per_update, rate, smoothing, divergence):
+        super().__init__()
+        self.rates, self.per_update, self.rate = rates, per_update, rate
+        self.smoothing, self.divergence = smoothing, divergence
+        self.losses, self.diverged, self.last = [], False, None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch % self.per_update == 0:
+            self.model.reset_metrics()
+            self.rate.assign(self.rates[batch // self.per_update])
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (batch + 1) % self.per_update:
+            return
+        # Of all replicas and workers, which must all stop at the same step.
+        self.last = float(self.model.get_metrics_result()["loss"])
+        if math.isfinite(self.last):
+            self.losses.append(self.last)
+            smoothed = list(_smoothed(self.losses, self.smoothing))
+            self.diverged = smoothed[-1] > self.divergence * min(smoothed)
+        else:
+            self.diverged = True
+        self.model.stop_training = self.diverged
+
+
+def _smoothed(losses, smoothing):
+    average = 0.0
+    for step, loss in enumerate(losses, start=1):
+        average = smoothing * average + (1 - smoothing) * loss
+        yield average / (1 - smoothing**step)
+
+
+def _batches_per_update(optimizer):
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(optimizer, "accumulation_steps", None) or optimizer.gradient_accumulation_steps or 1
+
+
+class _Held(keras.optimizers.schedules.LearningRateSchedule):
+    """The value of a variable, whatever the step."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate.value
+
+
+@contextlib.contextmanager
+def _settable_rate(model):
+    """While open, the learning rate is the variable that this gives, also where there is a schedule."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    before = optimizer._learning_rate
+    execution = model.steps_per_execution
+    model.steps_per_execution, model.train_function = 1, None
+    try:
+        if isinstance(before, keras.Variable):
+            yield before
+        else:
+            with model.distribute_strategy.scope():
+                rate = keras.Variable(0.0, trainable=False, name="learning_rate")
+            optimizer.learning_rate = _Held(rate)
+            yield rate
+    finally:
+        if not isinstance(before, keras.Variable):
+            optimizer.learning_rate = before
+        model.steps_per_execution, model.train_function = execution, None
+
+
+@contextlib.contextmanager
+def _put_back(model):
+    """Gives all state the values that it had before."""
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        model.reset_metrics()  # Some of which may be new.
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        model.stop_training = False

@@ -1,0 +1,77 @@
+"""The folder of a run: that one training alone writes to it, and what it says of the training."""
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_vit.utils.files import replacing
+from keras_vit.utils.missing import needs
+
+_LOCK = "run.lock"
+
+
+@contextlib.contextmanager
+def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
+    """Holds a run's folder for this process.
+
+    The lock is the operating system's, so it ends with the process, however that ends.
+
+    Args:
+        folder: Made if it is not there.
+        checkpoint: What a run must have to be continued.
+        resume: Whether a run is continued, or a new one begun.
+
+    Raises:
+        FileNotFoundError: There is nothing to resume.
+        FileExistsError: The folder holds something and `resume` is off.
+        RuntimeError: Another process is training in the folder.
+        OSError: It can't be written.
+    """
+    with needs("filelock", "the lock of a run's folder", "train"):
+        import filelock
+    if resume and not checkpoint.is_file():
+        raise FileNotFoundError(f"{folder} holds no {checkpoint.name} to resume from.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = sorted(entry.name for entry in folder.iterdir())
+        lock = filelock.FileLock(folder / _LOCK)
+        if not held or resume or held == [_LOCK]:
+            lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise RuntimeError(f"Another process is training in {folder}; let it end, or name another run_dir.") from error
+    except OSError as error:
+        raise OSError(f"{folder} can't hold a run ({error.strerror}); name another run_dir.") from error
+    if not lock.is_locked:
+        raise FileExistsError(f"{folder} is not empty; pass resume=True to continue the run in it, or name another.")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_description(path: Path, settings: dict, notes: dict) -> None:
+    """Writes run.json: what decides the training, with which versions it began, and whatever else is to be known."""
+    content = {"settings": settings, "versions": _versions(), "git_commit": _git_commit(), **notes}
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _versions():
+    versions = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "keras-vit")}
+    return {"python": platform.python_version(), **versions}
+
+
+def _git_commit():
+    """That of the repository that the program was started in, with "+" where files were changed; None without one."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changes else "")

@@ -1,0 +1,1 @@
+"""What changes a training step: SAM, recomputation, several image sizes."""
