@@ -153,8 +153,8 @@ class DownsamplingBottleneck(Composite):
 
     Args:
         input_channels: Channels of the input.
-        hidden_channels: Channels between the first two convolutions, a multiple of the input's. Between the last two there
-            are four times the output's.
+        hidden_channels: Channels between the first two convolutions, a multiple of the input's. Between the last two
+            there are four times the output's.
         channels: Channels of the output.
         width: Width of the token.
         strides: Of the first convolution.

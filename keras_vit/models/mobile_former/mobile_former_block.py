@@ -28,7 +28,8 @@ class MobileFormerBlock(Composite):
         drop_path_rate: Stochastic depth of the convolutions, the attention and both bridges.
 
     Inputs: features (batch, rows, columns, input_channels) and tokens (batch, tokens, width), all but the batch fixed.
-    Outputs: features (batch, ceil(rows / strides), ceil(columns / strides), channels) and tokens (batch, tokens, width).
+    Outputs: features (batch, ceil(rows / strides), ceil(columns / strides), channels), and tokens of the input's
+    shape.
     """
 
     def __init__(
