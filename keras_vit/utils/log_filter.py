@@ -38,8 +38,9 @@ _NATIVE_LOG = re.compile(
 # A progress bar moves the cursor and leaves its line unfinished, so a log line may follow it on the same line.
 _MOVES_CURSOR = re.compile(rb"[\r\x1b]")
 
-# How long the beginning of a line waits for its end before it is passed on.
+# The time and the number of bytes for which the beginning of a line waits for its end.
 _PATIENCE_S = 0.05
+_LONG = 1 << 16
 
 
 class Sieve:
@@ -47,50 +48,48 @@ class Sieve:
 
     Attributes:
         held: The log lines, without their ends.
-        rest: The beginning of a line that was neither passed on nor held back yet.
     """
 
     def __init__(self):
-        self.held: list[bytes] = []
-        self.rest = b""
-        self._begun = False  # Whether what precedes `rest` on its line has been passed on.
+        self.held: list[bytearray] = []
+        self._undecided = b""  # The beginning of a line.
+        self._holding = False  # Whether the line goes on that was held back last.
+        self._begun = False  # Whether the beginning of the line has been passed on.
 
     @property
     def waiting(self) -> bool:
-        """Whether there is the beginning of a line that `flush` would return."""
-        return bool(self.rest) and self._log_start(self.rest) != 0
+        """Whether there is the beginning of a line that was neither passed on nor held back."""
+        return bool(self._undecided)
 
     def feed(self, data: bytes) -> bytes:
         """Take more of the stream. Return what to pass on: the lines that ended, without the logs."""
-        *lines, self.rest = (self.rest + data).split(b"\n")
+        *lines, last = data.split(b"\n")
         passed = []
-        for line in lines:
-            start = self._log_start(line)
-            if start is None:
-                passed.append(line + b"\n")
-                self._begun = False
-            else:
-                passed.append(line[:start])
-                self.held.append(line[start:])
-                self._begun = self._begun or start > 0
+        for piece in (*(line + b"\n" for line in lines), last):
+            if self._holding:
+                self._hold(piece)
+                continue
+            self._undecided += piece
+            if piece.endswith(b"\n") or len(self._undecided) > _LONG:
+                passed.append(self.flush())
         return b"".join(passed)
 
     def flush(self) -> bytes:
-        """Return the beginning of a line, without waiting for its end."""
-        start = self._log_start(self.rest)
-        if start is None:
-            start = len(self.rest)
-        passed, self.rest = self.rest[:start], self.rest[start:]
-        self._begun = self._begun or start > 0
-        return passed
-
-    def _log_start(self, line: bytes) -> int | None:
-        """Return where in a line a native log begins, or None."""
+        """Decide about the beginning of a line without waiting for its end. Return it, or what precedes a log."""
+        line, self._undecided = self._undecided, b""
         found = _NATIVE_LOG.search(line)
-        if found is None:
-            return None
-        start = found.start()
-        return start if start == 0 or self._begun or _MOVES_CURSOR.search(line, 0, start) else None
+        start = None if found is None else found.start()
+        if start is None or (start > 0 and not self._begun and not _MOVES_CURSOR.search(line, 0, start)):
+            self._begun = not line.endswith(b"\n") if line else self._begun
+            return line
+        self._begun = self._begun or start > 0
+        self.held.append(bytearray())
+        self._hold(line[start:])
+        return line[:start]
+
+    def _hold(self, piece: bytes) -> None:
+        self._holding = not piece.endswith(b"\n")
+        self.held[-1] += piece.removesuffix(b"\n")
 
 
 class Filter:
@@ -138,11 +137,11 @@ class Filter:
         for number in range(start, len(self._sieve.held)):
             if number not in self._printed:
                 self._printed.add(number)
-                _write(2, self._sieve.held[number] + b"\n")
+                _write(2, bytes(self._sieve.held[number]) + b"\n")
 
     def stop(self) -> None:
         """Pass everything on, until the last process that writes to standard input has closed it."""
-        _write(2, self._sieve.rest)
+        _write(2, self._sieve.flush())
         while data := os.read(0, 1 << 16):
             _write(2, data)
 

@@ -67,7 +67,8 @@ def _enter() -> "tuple[_Filter, int] | None":
                 return None
             _current = _Filter(stderr)
         _current.blocks += 1
-        return _current, _current.count()
+        # A new filter holds no lines. Asking would mean to wait until its process has started.
+        return _current, _current.count() if _current.blocks > 1 else 0
 
 
 def _leave(current: "_Filter", start: int, show: bool) -> list[str]:
@@ -78,6 +79,7 @@ def _leave(current: "_Filter", start: int, show: bool) -> list[str]:
         last = not current.blocks
         if last:
             _current = None
+            current.count()  # So that the pipe is empty, and what other threads print stays in order (almost always).
             current.restore()
         lines = current.lines(start, show)
         if last:
@@ -132,8 +134,7 @@ class _Filter:
 
     def count(self) -> int:
         """Return how many lines were held back so far."""
-        # A new filter need not be asked, and so nobody waits until its process has started.
-        return self._answer(["count"], default=0) if self.blocks > 1 else 0
+        return self._answer(["count"], default=0)
 
     def lines(self, start: int, show: bool) -> list[str]:
         """Return the lines from number `start` on; print those not printed before if `show` is true."""

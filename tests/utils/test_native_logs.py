@@ -153,8 +153,8 @@ def test_a_line_written_in_pieces_is_recognized(capfd):
 
 
 def test_more_than_a_pipe_holds_does_not_block(capfd):
-    native = NATIVE[1] + "x" * (1 << 20)
-    other = "y" * (1 << 20)
+    native = NATIVE[1] + "x" * (10 << 20)
+    other = "y" * (10 << 20)
     with native_logs() as captured:
         write(native, other)
     assert captured == [native]
