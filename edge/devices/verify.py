@@ -14,6 +14,7 @@ import numpy as np
 from keras_vit.edge.devices.interpreter import Interpreter
 from keras_vit.edge.images import image_batches
 from keras_vit.utils.native_logs import native_logs
+from keras_vit.utils.retracing import no_retracing_warnings
 from keras_vit.utils.tables import table
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def verify(
         else:
             run, expected = _inference(model), tuple(model.input_shape[1:])
             stack.enter_context(native_logs())
+            stack.enter_context(no_retracing_warnings())
         if not _same_shape(shape, expected):
             raise ValueError(f"{candidate.file} takes images of shape {shape}; the model takes {expected}.")
 

@@ -22,6 +22,7 @@ from keras_vit.graph.reading import consumers, inputs_of, producer
 from keras_vit.graph.rebuilding import rebuild
 from keras_vit.layers import MatMul
 from keras_vit.utils.native_logs import native_logs
+from keras_vit.utils.retracing import no_retracing_warnings
 
 # The layer that replaces each layer with products; a MatMul has no weights to round.
 _QUANTIZED = {
@@ -98,15 +99,10 @@ def calibrate(flat: keras.Model, data, batch_size: int = 16) -> dict[str, float]
     observed = _with_ranges(flat, observe, {})
     observer = keras.Model(observed.inputs, largest)
     limits = dict.fromkeys(largest, 0.0)
-    shape = flat.input_shape[1:]
-    with native_logs():
-        # Traced once for batches of any size. Calling the `tf.function` itself would count as retracing in every
-        # further calibration, and TensorFlow would warn about it.
-        observe_batch = tf.function(lambda batch: observer(batch, training=False)).get_concrete_function(
-            tf.TensorSpec((None, *shape), tf.float32)
-        )
-        for batch, _ in image_batches(data, shape, batch_size):
-            for name, value in observe_batch(tf.constant(batch)).items():
+    with native_logs(), no_retracing_warnings():
+        observe_batch = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
+        for batch, _ in image_batches(data, flat.input_shape[1:], batch_size):
+            for name, value in observe_batch(batch).items():
                 limits[name] = max(limits[name], float(value))
     # A tensor that is always zero needs a grid too.
     return {name: limit or 1.0 for name, limit in limits.items()}

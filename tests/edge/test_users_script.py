@@ -29,7 +29,9 @@ import tensorflow as tf
 logging.basicConfig(format="LOG %(message)s")
 images = np.load("images.npy")
 model = keras.models.load_model("float.keras")
-small = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()])
+# Keras makes a new function for each call of a grouped convolution.
+grouped = keras.layers.Conv2D(4, 3, groups=2)
+small = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 1), grouped, keras.layers.Flatten()])
 quantized = keras.models.load_model("quantized.keras")
 np.save("loaded.npy", quantized(images))
 
@@ -55,13 +57,14 @@ thread.start()
 warnings.warn("careful")
 for precision in (None, "float16", "dynamic_int8"):
     edge.export(model, f"{precision}.tflite", precision)
-# TensorFlow would warn of retracing at the fifth repetition.
+# TensorFlow would warn of retracing in the fifth repetition.
 for _ in range(6):
     small_quantized = edge.quantize_aware(small, calibration_data=images, batch_size=5)
     edge.export(small_quantized, "small.tflite")
 logging.getLogger("some.library").warning("a library warns")
 edge.export(quantized, "quantized.tflite")
 edge.verify(quantized, "quantized.tflite", images, batch_size=5)
+edge.verify(small, "small.tflite", images, batch_size=2)
 edge.verify("None.tflite", "quantized.tflite", images)
 edge.audit("quantized.tflite")
 edge.benchmark(["None.tflite", "quantized.tflite"], runs=2)

@@ -34,7 +34,7 @@ def old_python(tmp_path_factory):
 def small_vit():
     keras.utils.set_random_seed(0)
     return keras_vit.ViT(
-        input_shape=(8, 8, 3), patch_size=4, width=24, depth=1, num_heads=3, classes=5, classifier_activation=None
+        input_shape=(8, 8, 3), patch_size=4, width=24, depth=2, num_heads=3, classes=5, classifier_activation=None
     )
 
 
