@@ -59,7 +59,7 @@ def export(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}; received {precision!r}.")
     if not path.endswith(".tflite"):
-        raise ValueError(f"The name of the file must end in .tflite; received {path!r}.")
+        raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite; received {path!r}.")
     if precision == "hybrid_int8" and not is_quantized(model):
         if calibration_data is None:
             raise ValueError(

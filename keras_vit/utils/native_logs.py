@@ -120,7 +120,6 @@ class _Filter:
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C in the terminal must not end it before those who write to it.
             )
-            _flush_stderr()
             os.dup2(write_end, 2)
             self._requests = requests.makefile("rw", encoding="utf-8")
         except BaseException:
@@ -141,8 +140,10 @@ class _Filter:
         return self._answer(["lines", start, show], default=[])
 
     def restore(self) -> None:
-        """Make descriptor 2 what it was."""
-        _flush_stderr()
+        """Make descriptor 2 what it was.
+
+        `sys.stderr` is not flushed, here or elsewhere: another thread may have written only a part of its line.
+        """
         os.dup2(self._stderr, 2)
         os.close(self._stderr)
 
@@ -154,7 +155,6 @@ class _Filter:
 
     def _answer(self, request: list, default):
         """Return the answer of the filter, or `default` if someone has killed it."""
-        _flush_stderr()
         try:
             self._requests.write(json.dumps(request) + "\n")
             self._requests.flush()
@@ -162,8 +162,3 @@ class _Filter:
         except OSError:
             return default
         return json.loads(answer) if answer else default
-
-
-def _flush_stderr() -> None:
-    if sys.stderr is not None and not sys.stderr.closed:
-        sys.stderr.flush()
