@@ -12,7 +12,7 @@ def vit(**settings) -> keras.Model:
     """Return a ViT for `IMAGES` with random weights, none of them so small that a branch would not matter."""
     keras.utils.set_random_seed(0)
     model = keras_vit.ViT(
-        **{"input_shape": (16, 16, 3), "patch_size": 4, "width": 48, "depth": 3, "num_heads": 3, "classes": 5}
+        **{"input_shape": (16, 16, 3), "patch_size": 4, "width": 48, "depth": 1, "num_heads": 3, "classes": 5}
         | {"classifier_activation": None}
         | settings
     )
