@@ -44,12 +44,25 @@ def not_compiled(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.output, name=model.name)
 
 
-def calls_in_order(model: keras.Model) -> list:
-    """Return the calls of layers and operations in a functional model, each one after those that it depends on.
+def calls_before(tensors: list[keras.KerasTensor]) -> list:
+    """Return the calls of layers and operations that tensors depend on, each one after those that it depends on itself.
 
     They are Keras' nodes, with an `operation`, its `arguments`, `input_tensors` and `output_tensors`.
     """
-    return [node for depth in sorted(model._nodes_by_depth, reverse=True) for node in model._nodes_by_depth[depth]]
+    ordered, waiting = {}, [_call_of(tensor) for tensor in reversed(tensors)]
+    while waiting:
+        call = waiting[-1]
+        before = [] if call in ordered else [parent for parent in call.parent_nodes if parent not in ordered]
+        if before:
+            waiting += reversed(before)
+        else:
+            ordered[waiting.pop()] = None
+    return list(ordered)
+
+
+def _call_of(tensor):
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
 
 
 def inputs_of(operation) -> list[keras.KerasTensor]:

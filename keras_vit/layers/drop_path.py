@@ -15,6 +15,8 @@ class DropPath(keras.layers.Layer):
     Input and output: (batch, ...).
     """
 
+    identity_in_inference = True  # `keras_vit.fuse` removes it.
+
     def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:

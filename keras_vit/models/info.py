@@ -6,10 +6,8 @@ import threading
 import keras
 import numpy as np
 
-from keras_vit.graph.flattening import opened_up
-from keras_vit.graph.reading import inputs_of
+from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.layers import FloatMatMul, MatMul
-from keras_vit.models.efficientvit.linear_attention import LinearAttention
 from keras_vit.models.registry import variant
 from keras_vit.weights.catalog import weights_of
 
@@ -19,20 +17,22 @@ def count_macs(model: keras.Model) -> int:
 
     Papers that say FLOPs nearly always mean this number. Elementwise work, norms, softmax and pooling are not counted.
     """
-    return sum(_macs(layer) for layer in opened_up(model).layers)
+    return sum(_macs(node) for node in Graph(model).nodes)
 
 
-def _macs(layer) -> int:
+def _macs(node: Node) -> int:
+    layer, first = node.source, node.inputs[0].shape if node.inputs else ()
+    outputs = sum(math.prod(call.outputs[0].shape[1:]) for call in node.calls)
     if isinstance(layer, keras.layers.Dense):
-        return math.prod(layer.output.shape[1:]) * layer.kernel.shape[0]
+        return outputs * layer.kernel.shape[0]
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size)
+        return outputs * math.prod(layer.kernel_size)
     if isinstance(layer, keras.layers.Conv2D):
-        return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel.shape[:-1])
-    if isinstance(layer, LinearAttention):
-        return layer.macs(inputs_of(layer)[0].shape)
+        return outputs * math.prod(layer.kernel.shape[:-1])
     if isinstance(layer, (MatMul, FloatMatMul)):
-        return math.prod(layer.output.shape[1:]) * inputs_of(layer)[0].shape[-1]
+        return outputs * first[-1]
+    if hasattr(layer, "macs"):
+        return sum(layer.macs(call.inputs[0].shape) for call in node.calls)
     return 0
 
 
