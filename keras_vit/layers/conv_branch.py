@@ -2,12 +2,12 @@
 
 import keras
 
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import SequentialComposite
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.drop_path import DropPath
 
 
-class ConvBranch(Composite):
+class ConvBranch(SequentialComposite):
     """Convolutions in a row, added to what they were made from where stride and channels let its shape stay.
 
     A subclass is the table of its convolutions, `chain`. All but the last are followed by the activation.
@@ -60,8 +60,12 @@ class ConvBranch(Composite):
         *inner, last = self.chain(channels, round(input_channels * expansion)).items()
         between = {"activation": activation, "norm": not fewer_norm, "use_bias": fewer_norm}
         end = {"gamma_initializer": "zeros" if zero_init and self.is_residual else "ones"}
-        for (name, convolution), role in [*((one, between) for one in inner), (last, end)]:
-            setattr(self, name, ConvNorm(**convolution, **role, epsilon=epsilon, dtype=dtype, name=name))
+        self.set_sequence(
+            {
+                name: ConvNorm(**convolution, **role, epsilon=epsilon, dtype=dtype, name=name)
+                for (name, convolution), role in [*((one, between) for one in inner), (last, end)]
+            }
+        )
         if self.is_residual:
             self.drop_path = DropPath(drop_path_rate, dtype=dtype, name="drop_path")
             self.add = keras.layers.Add(dtype=dtype, name="add")
@@ -75,26 +79,14 @@ class ConvBranch(Composite):
         settings = {"channels": channels, "kernel_size": self.settings["kernel_size"], "strides": strides}
         return {**settings, "depthwise": True, "input_channels": channels} if depthwise else settings
 
-    def _convolutions(self):
-        return [part for part in self.parts().values() if isinstance(part, ConvNorm)]
-
     def build(self, input_shape):
-        for convolution in self._convolutions():
-            convolution.build(input_shape)
-            input_shape = convolution.compute_output_shape(input_shape)
+        super().build(input_shape)
         if self.is_residual:
             self.drop_path.build(input_shape)
 
     def call(self, inputs):
-        x = inputs
-        for convolution in self._convolutions():
-            x = convolution(x)
+        x = super().call(inputs)
         return self.add([inputs, self.drop_path(x)]) if self.is_residual else x
-
-    def compute_output_shape(self, input_shape):
-        for convolution in self._convolutions():
-            input_shape = convolution.compute_output_shape(input_shape)
-        return tuple(input_shape)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

@@ -3,11 +3,11 @@
 import keras
 
 from keras_vit.layers.activations import activation_layer
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import SequentialComposite
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class ConvNorm(Composite):
+class ConvNorm(SequentialComposite):
     """A convolution with symmetric zero padding, then batch normalization, then an activation; each may be left out.
 
     With a stride, "same" padding of TensorFlow puts an odd row of zeros at the bottom, PyTorch's at the top. The models
@@ -60,9 +60,9 @@ class ConvNorm(Composite):
             "gamma_initializer": gamma_initializer,
         }
         dtype = self.dtype_policy
-        padding = "same"
+        padding, parts = "same", {}
         if strides > 1 and kernel_size > 1:
-            self.pad = keras.layers.ZeroPadding2D(kernel_size // 2, dtype=dtype, name="pad")
+            parts["pad"] = keras.layers.ZeroPadding2D(kernel_size // 2, dtype=dtype, name="pad")
             padding = "valid"
         # He et al., arXiv 1502.01852, by fan-out. Keras' default takes a depthwise kernel's channels for its fan-in.
         initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
@@ -73,38 +73,23 @@ class ConvNorm(Composite):
                     "A depthwise convolution gives a multiple of its input's channels; "
                     f"received channels={channels} and input_channels={input_channels}."
                 )
-            self.conv = keras.layers.DepthwiseConv2D(
+            parts["conv"] = keras.layers.DepthwiseConv2D(
                 kernel_size,
                 depth_multiplier=channels // input_channels,
                 depthwise_initializer=initializer,
                 **shared,
             )
         else:
-            self.conv = keras.layers.Conv2D(
+            parts["conv"] = keras.layers.Conv2D(
                 channels, kernel_size, groups=groups, kernel_initializer=initializer, **shared
             )
         if norm:
-            self.norm = keras.layers.BatchNormalization(
+            parts["norm"] = keras.layers.BatchNormalization(
                 momentum=0.9, epsilon=epsilon, gamma_initializer=gamma_initializer, dtype=dtype, name="norm"
             )
         if activation is not None:
-            self.activation = activation_layer(activation, dtype=dtype, name="activation")
-
-    def build(self, input_shape):
-        for part in self.parts().values():
-            part.build(input_shape)
-            input_shape = part.compute_output_shape(input_shape)
-
-    def call(self, inputs):
-        x = inputs
-        for part in self.parts().values():
-            x = part(x)
-        return x
-
-    def compute_output_shape(self, input_shape):
-        for part in self.parts().values():
-            input_shape = part.compute_output_shape(input_shape)
-        return tuple(input_shape)
+            parts["activation"] = activation_layer(activation, dtype=dtype, name="activation")
+        self.set_sequence(parts)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

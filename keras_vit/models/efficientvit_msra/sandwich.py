@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import Composite, SequentialComposite
 from keras_vit.layers.conv_branch import ConvMLP, DepthwiseConv
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.drop_path import DropPath
@@ -79,7 +79,7 @@ class SandwichBlock(Composite):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class PatchMerging(Composite):
+class PatchMerging(SequentialComposite):
     """Halves a map: an inverted residual with squeeze-and-excitation, and without a shortcut.
 
     Args:
@@ -96,39 +96,32 @@ class PatchMerging(Composite):
         dtype = self.dtype_policy
         hidden_channels = 4 * input_channels
         shared = {"epsilon": epsilon, "dtype": dtype}
-        self.expand = ConvNorm(hidden_channels, activation="relu", **shared, name="expand")
-        self.depthwise = ConvNorm(
-            hidden_channels,
-            3,
-            strides=2,
-            depthwise=True,
-            input_channels=hidden_channels,
-            activation="relu",
-            **shared,
-            name="depthwise",
+        self.set_sequence(
+            {
+                "expand": ConvNorm(hidden_channels, activation="relu", **shared, name="expand"),
+                "depthwise": ConvNorm(
+                    hidden_channels,
+                    3,
+                    strides=2,
+                    depthwise=True,
+                    input_channels=hidden_channels,
+                    activation="relu",
+                    **shared,
+                    name="depthwise",
+                ),
+                "squeeze_excite": SqueezeExcite(
+                    hidden_channels, hidden_channels // 4, dtype=dtype, name="squeeze_excite"
+                ),
+                "project": ConvNorm(channels, **shared, name="project"),
+            }
         )
-        self.squeeze_excite = SqueezeExcite(hidden_channels, hidden_channels // 4, dtype=dtype, name="squeeze_excite")
-        self.project = ConvNorm(channels, **shared, name="project")
-
-    def build(self, input_shape):
-        for part in self.parts().values():
-            part.build(input_shape)
-            input_shape = part.compute_output_shape(input_shape)
-
-    def call(self, inputs):
-        return self.project(self.squeeze_excite(self.depthwise(self.expand(inputs))))
-
-    def compute_output_shape(self, input_shape):
-        for part in self.parts().values():
-            input_shape = part.compute_output_shape(input_shape)
-        return tuple(input_shape)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class SandwichDownsample(Composite):
+class SandwichDownsample(SequentialComposite):
     """`PatchMerging` between two perceptrons, with a depthwise convolution before each.
 
     Args:
@@ -152,25 +145,15 @@ class SandwichDownsample(Composite):
         # The authors start a block's depthwise convolutions as nothing, but not these.
         depthwise = {**shared, "zero_init": False}
         wide, new = (input_channels, input_channels), (channels, channels)
-        self.depthwise0 = DepthwiseConv(*wide, **depthwise, name="depthwise0")
-        self.mlp0 = ConvMLP(*wide, expansion=expansion, **shared, name="mlp0")
-        self.merge = PatchMerging(channels, input_channels, **shared, name="merge")
-        self.depthwise1 = DepthwiseConv(*new, **depthwise, name="depthwise1")
-        self.mlp1 = ConvMLP(*new, expansion=expansion, **shared, name="mlp1")
-
-    def build(self, input_shape):
-        for part in self.parts().values():
-            part.build(input_shape)
-            input_shape = part.compute_output_shape(input_shape)
-
-    def call(self, inputs):
-        x = inputs
-        for part in self.parts().values():
-            x = part(x)
-        return x
-
-    def compute_output_shape(self, input_shape):
-        return self.merge.compute_output_shape(input_shape)
+        self.set_sequence(
+            {
+                "depthwise0": DepthwiseConv(*wide, **depthwise, name="depthwise0"),
+                "mlp0": ConvMLP(*wide, expansion=expansion, **shared, name="mlp0"),
+                "merge": PatchMerging(channels, input_channels, **shared, name="merge"),
+                "depthwise1": DepthwiseConv(*new, **depthwise, name="depthwise1"),
+                "mlp1": ConvMLP(*new, expansion=expansion, **shared, name="mlp1"),
+            }
+        )
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
