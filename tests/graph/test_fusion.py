@@ -88,6 +88,55 @@ def test_a_stream_that_something_else_looks_at_keeps_its_mean():
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-4)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Reshape(keras.layers.Layer):
+    """A layer of a user's own: not Keras' `Reshape`, whatever its name, but one that adds a number to each channel."""
+
+    def call(self, inputs):
+        return inputs + keras.ops.arange(inputs.shape[-1], dtype=inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@pytest.mark.parametrize(("between", "folds"), [(Reshape, False), (lambda: keras.layers.Reshape((2, 6)), True)])
+def test_layers_are_recognized_by_their_class_not_its_name(between, folds):
+    tokens = keras.Input((2, 6))
+    normed = keras_vit.layers.LayerNorm(name="norm")(between()(keras.layers.Dense(6)(tokens)))
+    original = random_weights(keras.Model(tokens, normed))
+    fused = keras_vit.fuse(original)
+    assert fused.get_layer("norm").subtract_mean is not folds
+    x = np.random.default_rng(0).normal(size=(3, 2, 6)).astype("float32")
+    np.testing.assert_allclose(fused(x), original(x), rtol=1e-4, atol=1e-4)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Statistics(keras.layers.Layer):
+    """Passes its input on, and declares it."""
+
+    identity_in_inference = True
+
+    def call(self, inputs):
+        return inputs
+
+
+@keras.saving.register_keras_serializable("tests")
+class Dropout(keras.layers.Layer):
+    """A layer of a user's own that is not the identity in inference."""
+
+    def call(self, inputs):
+        return inputs + 1
+
+
+def test_layers_that_declare_to_be_the_identity_in_inference_are_removed():
+    features = keras.Input((4,))
+    model = keras.Model(features, Dropout()(keras.layers.Dropout(0.5)(Statistics(name="statistics")(features))))
+    fused = keras_vit.fuse(model)
+    assert [type(layer) for layer in fused.layers] == [keras.layers.InputLayer, Dropout]
+    np.testing.assert_array_equal(fused(np.ones((1, 4))), np.full((1, 4), 2.0))
+    assert "statistics" in {layer.name for layer in keras_vit.flatten(model).layers}
+
+
 def test_a_factor_used_twice_is_not_folded():
     image = keras.Input((6,))
     dense = keras.layers.Dense(4)(image)  # Scaled by one use of it, given out as it is by the other.
