@@ -12,14 +12,18 @@ from keras_vit.models.efficientvit_msra.squeeze_excite import SqueezeExcite
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SandwichBlock(Composite):
-    """One attention between two perceptrons, with a depthwise convolution before each; all are added to their input.
+    """Compute one attention between two MLPs, each MLP after a depthwise convolution; all are residual branches.
 
     Args:
-        channels: Channels.
-        num_heads: As in `CascadedGroupAttention`, like `size`, `window`, `key_dim` and `kernel_sizes`.
-        expansion: Of the perceptrons.
-        epsilon: Of the batch normalizations.
-        drop_path_rate: Stochastic depth of every branch.
+        channels: Channels of the map.
+        num_heads: Number of heads of the attention.
+        size: Rows and columns of the map.
+        window: Largest side of a window of the attention.
+        key_dim: Channels of a query and of a key.
+        kernel_sizes: Kernel sizes of the queries' convolutions, as in `CascadedGroupAttention`.
+        expansion: Ratio of an MLP's hidden channels to its input channels.
+        epsilon: Added to the variance in the batch normalizations.
+        drop_path_rate: Rate of stochastic depth of every branch.
 
     Input and output: (batch, rows, columns, channels).
     """
@@ -80,12 +84,12 @@ class SandwichBlock(Composite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class PatchMerging(SequentialComposite):
-    """Halves a map: an inverted residual with squeeze-and-excitation, and without a shortcut.
+    """Halve a map by an inverted residual with squeeze-and-excitation and without a shortcut.
 
     Args:
         channels: Output channels.
         input_channels: Channels of the input.
-        epsilon: Of the batch normalizations.
+        epsilon: Added to the variance in the batch normalizations.
 
     Input: (batch, height, width, input_channels). Output: (batch, ceil(height / 2), ceil(width / 2), channels).
     """
@@ -122,13 +126,13 @@ class PatchMerging(SequentialComposite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SandwichDownsample(SequentialComposite):
-    """`PatchMerging` between two perceptrons, with a depthwise convolution before each.
+    """Compute `PatchMerging` between two MLPs, each MLP after a depthwise convolution.
 
     Args:
         channels: Output channels.
         input_channels: Channels of the input.
-        expansion: Of the perceptrons.
-        epsilon: Of the batch normalizations.
+        expansion: Ratio of an MLP's hidden channels to its input channels.
+        epsilon: Added to the variance in the batch normalizations.
 
     Input: (batch, height, width, input_channels). Output: (batch, ceil(height / 2), ceil(width / 2), channels).
     """
@@ -142,7 +146,7 @@ class SandwichDownsample(SequentialComposite):
             "epsilon": epsilon,
         }
         shared = {"epsilon": epsilon, "dtype": self.dtype_policy}
-        # The authors start a block's depthwise convolutions as nothing, but not these.
+        # The authors initialize a block's depthwise branches as zero, but not these.
         depthwise = {**shared, "zero_init": False}
         wide, new = (input_channels, input_channels), (channels, channels)
         self.set_sequence(

@@ -8,10 +8,10 @@ from keras_vit.layers.scale import Scale, Shift
 
 @keras.saving.register_keras_serializable("keras_vit")
 class HardSigmoid(SequentialComposite):
-    """limit * relu6(x + 3) / 6, from 0 to `limit`.
+    """Compute limit * relu6(x + 3) / 6, a number from 0 to `limit`.
 
-    It is written in steps, so that folding puts the 3 into the bias of the layer before, and a device runs the ReLU6
-    within that layer.
+    It is made of steps, so that `keras_vit.fuse` moves the 3 into the bias of the layer before it, and a device
+    computes the ReLU6 together with that layer.
 
     Args:
         limit: The largest value.

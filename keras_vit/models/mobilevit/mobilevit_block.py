@@ -12,21 +12,21 @@ from keras_vit.layers.unfold import PATCH_AREA, Fold, Unfold
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MobileViTBlock(SequentialComposite):
-    """A convolution, transformers over pixels in the same place of each 2 x 2 patch, and a convolution over both.
+    """Compute convolutions, transformers over pixels at the same place of each 2 x 2 patch, and a final convolution.
 
-    As no batch norm follows the convolution to the width of the tokens, it has neither bias nor activation. An odd map
-    is resized to the next even size for the transformers, and back.
+    The final convolution takes the block's input too. The convolution to the width of the tokens has no normalization,
+    bias or activation. An odd map is resized to the next even size for the transformers, and back.
 
     Args:
         size: (height, width) of the map.
-        channels: Of the map.
+        channels: Channels of the map.
         width: Width of a token.
         depth: Number of transformer blocks.
-        num_heads: Heads of each attention.
-        mlp_dim: Hidden width of each MLP.
-        drop_path_rate: Stochastic depth of each branch of the transformer blocks.
-        dropout_rate: Dropout in the MLPs and after the attentions' projections.
-        attention_dropout_rate: Dropout of the attention probabilities.
+        num_heads: Number of heads of each attention.
+        mlp_dim: Units between the two dense layers of each MLP.
+        drop_path_rate: Rate of stochastic depth of each branch of the transformer blocks.
+        dropout_rate: Dropout rate in the MLPs and after the attentions' projections.
+        attention_dropout_rate: Dropout rate of the attention probabilities.
 
     Input and output: (batch, height, width, channels).
     """

@@ -12,19 +12,19 @@ from keras_vit.models.mobilevit.separable_transformer_block import SeparableTran
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MobileViTV2Block(SequentialComposite):
-    """A depthwise convolution, then transformers with separable attention, as in `MobileViTBlock`.
+    """Compute a depthwise convolution, and transformers with separable attention as in `MobileViTBlock`.
 
-    Nothing of the input is added or put beside the output. An odd map is resized to the next even size and stays so.
+    There is no connection that skips the transformers. An odd map is resized to the next even size.
 
     Args:
         size: (height, width) of the map.
-        channels: Of the map.
+        channels: Channels of the map.
         width: Width of a token.
         depth: Number of transformer blocks.
-        mlp_dim: Hidden width of each MLP.
-        drop_path_rate: Stochastic depth of each branch of the transformer blocks.
-        dropout_rate: Dropout in the MLPs and after the attentions' projections.
-        attention_dropout_rate: Dropout of the attentions' softmax.
+        mlp_dim: Units between the two dense layers of each MLP.
+        drop_path_rate: Rate of stochastic depth of each branch of the transformer blocks.
+        dropout_rate: Dropout rate in the MLPs and after the attentions' projections.
+        attention_dropout_rate: Dropout rate of the attentions' softmax.
 
     Input: (batch, height, width, channels). Output: (batch, next even height, next even width, channels).
     """
