@@ -1,4 +1,4 @@
-"""The facts about a model: what it costs and where it comes from."""
+"""Facts about a model: its cost and its source."""
 
 import math
 import threading
@@ -8,14 +8,20 @@ import numpy as np
 
 from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.layers import FloatMatMul, MatMul
-from keras_vit.models.registry import variant
-from keras_vit.weights.catalog import weights_of
+from keras_vit.models.registry import create_model, list_weights, variant
 
 
 def count_macs(model: keras.Model) -> int:
-    """Multiply-accumulates of one image: convolutions, dense layers and products of activations.
+    """Return the multiply-accumulates for one image.
 
-    Papers that say FLOPs nearly always mean this number. Elementwise work, norms, softmax and pooling are not counted.
+    Convolutions, dense layers and products of activations are counted; elementwise operations, normalization, softmax
+    and pooling are not. Papers that say FLOPs nearly always mean this number.
+
+    A layer with products of its own has a method `macs(input_shape)` that returns theirs, from the shape of its first
+    input with the batch.
+
+    Args:
+        model: A functional or sequential model.
     """
     return sum(_macs(node) for node in Graph(model).nodes)
 
@@ -37,28 +43,28 @@ def _macs(node: Node) -> int:
 
 
 def model_info(name: str, **kwargs) -> dict:
-    """What is known of a model.
+    """Return the facts about a model.
 
     Args:
         name: One of `list_models()`.
         kwargs: Arguments of the model's function that change its cost, such as `classes` or `input_shape`.
 
     Returns:
-        A dictionary: name, function, family, image_size (height, width) in pixels, parameters (running statistics not
-        counted), macs (see `count_macs`), paper, licence, top1. The last is the best ImageNet-1k accuracy in percent
-        among the published weights, at the image size of those, and top1_weights is their tag; both are None where none
-        is known.
+        A dictionary of name, function, family, image_size (height, width) in pixels, parameters (without running
+        statistics), macs (see `count_macs`), paper, license, top1 and top1_weights. The last two are the best
+        ImageNet-1k accuracy in percent of the published weights, at their image size, and the tag of these weights; or
+        None if no accuracy is known.
     """
     entry = variant(name)
     facts = {}
 
     def measure():
-        # Within a stateless scope variables have a shape and no memory, so that a model of a billion weights costs
-        # nothing. Keras keeps a list, per thread, of variables that wait for their values: a thread of its own
-        # takes that list with it when it ends.
+        # Within a stateless scope, variables have a shape but no memory, so that a model of a billion weights costs
+        # nothing. Keras keeps a list of the variables without values in each thread; that of this thread goes away
+        # with the thread.
         try:
             with keras.StatelessScope(initialize_variables=False):
-                model = entry.function(**kwargs)
+                model = create_model(name, **kwargs)
                 facts["parameters"] = sum(int(np.prod(v.shape)) for v in model.trainable_weights)
                 facts["macs"] = count_macs(model)
         except Exception as error:
@@ -69,17 +75,17 @@ def model_info(name: str, **kwargs) -> dict:
     thread.join()
     if "error" in facts:
         raise facts["error"]
-    measured = [record for record in weights_of(name) if record.top1 is not None]
+    measured = [record for record in list_weights(name) if record.top1 is not None]
     best = max(measured, key=lambda record: record.top1, default=None)
     return {
         "name": name,
-        "function": entry.function.__name__,
-        "family": entry.family,
+        "function": entry.function_name,
+        "family": entry.builder,
         "image_size": tuple(kwargs.get("input_shape") or entry.image_size)[:2],
         "parameters": facts["parameters"],
         "macs": facts["macs"],
         "paper": entry.paper,
-        "licence": entry.licence,
+        "license": entry.license,
         "top1": best.top1 if best else None,
         "top1_weights": best.tag if best else None,
     }
