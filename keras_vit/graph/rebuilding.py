@@ -32,16 +32,18 @@ def rebuild(
 
 
 def clone(model: keras.Model, inputs, make: Callable, call: Callable) -> keras.Model:
+    """Return a clone of a model on new inputs, as `keras.models.clone_model` does, not compiled."""
     view = not_compiled(model)
     return keras.models.clone_model(view, input_tensors=inputs, clone_function=make, call_function=call)
 
 
-def copy_layer_weights(name, before, after):
+def copy_layer_weights(name: str, before: keras.layers.Layer, after: keras.layers.Layer) -> None:
+    """Copy the weights and the trainable flag of a layer; `name` is its name in error messages."""
     for old, new in zip(before.weights, after.weights, strict=True):
         if old.shape != new.shape:
             raise ValueError(
-                f"The weight '{name}/{old.name}' is {tuple(old.shape)} at the old size and {tuple(new.shape)} at the "
-                "new one, and its layer does not say how one becomes the other."
+                f"The weight '{name}/{old.name}' has the shape {tuple(old.shape)} at the old size and "
+                f"{tuple(new.shape)} at the new one, and its layer has no `weights_from`."
             )
         new.assign(old)
     after.trainable = before.trainable

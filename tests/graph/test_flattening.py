@@ -144,3 +144,19 @@ def test_rebuilding_makes_and_calls_layers_differently():
 
     expected = 2 * np.maximum(flat(IMAGES), 0)
     np.testing.assert_allclose(rebuild(flat, make, call)(IMAGES), expected, rtol=1e-6)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Gram(keras.layers.Layer):
+    """A user's own layer that computes one product for each pair of features."""
+
+    def call(self, inputs):
+        return keras.ops.matmul(keras.ops.expand_dims(inputs, 2), keras.ops.expand_dims(inputs, 1))
+
+    def macs(self, input_shape):
+        return input_shape[1] ** 2
+
+
+def test_a_layer_declares_its_own_multiply_accumulates():
+    features = keras.Input((4,))
+    assert keras_vit.count_macs(keras.Model(features, Gram()(keras.layers.Dense(3)(features)))) == 4 * 3 + 3 * 3

@@ -245,5 +245,5 @@ def test_a_model_without_a_classifier(pooling):
 
 
 def test_classes_that_are_no_number():
-    with pytest.raises(ValueError, match="classes is a positive integer; received 0"):
+    with pytest.raises(ValueError, match="classes must be a positive integer; received classes=0"):
         keras_vit.new_head(vit(), 0)
