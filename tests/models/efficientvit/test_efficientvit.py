@@ -120,7 +120,7 @@ def test_export_of_b1(tmp_path):
     [
         ({"series": "M"}, "series must be 'B' or 'L'; received 'M'"),
         ({"depths": (1, 2, 3)}, r"depths=\(1, 2, 3\)"),
-        ({"head_dim": 5}, "5 does not divide 16"),
+        ({"head_dim": 5}, "head_dim must divide channels; received head_dim=5"),
         ({"include_top": False, "pooling": "token"}, "pooling must be 'avg' or None; received 'token'"),
         ({"classes": 0}, "classes must be a positive integer; received 0"),
         ({"input_shape": (3, 64, 64)}, "channels-last"),
