@@ -1,4 +1,4 @@
-"""`keras-vit inspect`: the page, and a sentence for what a model or an image lacks."""
+"""`keras-vit inspect`: the page, and the errors for images and models that do not fit."""
 
 import base64
 import io
@@ -42,7 +42,7 @@ def run(capsys, *arguments):
 
 
 def sections(page):
-    """By heading: what stands in each section."""
+    """Return the content of each section by its heading."""
     parts = re.split(r"<h2>(.*?)</h2>", page)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -64,13 +64,13 @@ def test_the_page_of_a_vit(folder, capsys):
     for name in (*OF_TOKENS, "Blocks"):
         (picture,) = pictures(found[name])
         assert picture.width > 200 and len(np.unique(np.asarray(picture))) > 20, name
-    assert "<dt>Pyramid</dt><dd>All feature maps of 'vit' have one size" in found["Not shown"]
+    assert "<dt>Pyramid</dt><dd>All feature maps of 'vit' have the same size" in found["Not shown"]
     assert f"{model.count_params():,}" in found["Model"] and "16 x 24 x 3" in found["Model"]
     assert "Weights: model.keras." in page
     assert not re.search(r'(src|href)="(?!data:)', page) and "<script" not in page
 
 
-def test_the_answers_are_the_model_s_for_the_normalized_image(folder):
+def test_the_predictions_are_those_for_the_normalized_image(folder):
     model = vit()
     inspect_image(model, "photo.png", "page.html", like="vit_b16")
     # The middle of 60 x 80 with the sides 2 : 3 is 53.3 x 80.
@@ -113,12 +113,12 @@ def test_weights_from_a_file(folder, capsys):
     [
         (["vit_b15", "--image", "photo.jpg"], "no model named 'vit_b15'"),
         (["model.keras", "--image", "none.jpg"], "no image 'none.jpg'"),
-        (["model.keras", "--image", "broken.jpg"], "'broken.jpg' is damaged or no image"),
-        (["model.keras", "--image", "cut.png"], "'cut.png' is damaged or no image"),
-        (["model.keras", "--image", "model.keras"], "'model.keras' is damaged or no image"),
-        (["model.keras", "--image", "photo.jpg"], "no published model's name"),
+        (["model.keras", "--image", "broken.jpg"], "'broken.jpg' is damaged or not an image"),
+        (["model.keras", "--image", "cut.png"], "'cut.png' is damaged or not an image"),
+        (["model.keras", "--image", "model.keras"], "'model.keras' is damaged or not an image"),
+        (["model.keras", "--image", "photo.jpg"], "not the name of a published model"),
         (["model.keras", "--image", "photo.jpg", "--like", "vit_b15"], "no model named 'vit_b15'"),
-        (["model.keras", "--image", "photo.jpg", "--output", "page.txt"], "ends in .html; received 'page.txt'"),
+        (["model.keras", "--image", "photo.jpg", "--output", "page.txt"], "must end in .html; received 'page.txt'"),
         (["model.keras", "--image", "photo.jpg", "--weights", "none.npz"], "none.npz"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -135,7 +135,7 @@ def test_one_line_for_what_goes_wrong(arguments, sentence, folder, capsys):
     assert (folder / "inspect.html").read_text() == "old"
 
 
-def test_a_failure_that_is_no_missing_part_is_not_hidden(folder, monkeypatch):
+def test_other_errors_are_raised(folder, monkeypatch):
     def fails(model):
         raise ValueError("a mistake")
 
@@ -151,7 +151,7 @@ def test_pillow_is_missing(folder, monkeypatch):
         inspect_image(vit(), "photo.jpg", like="vit_b16")
 
 
-def test_of_many_blocks_an_even_spread_is_shown():
+def test_many_blocks_are_sampled_evenly():
     assert list(_spread(dict.fromkeys(range(7)))) == list(range(7))
     shown = list(_spread(dict.fromkeys(range(24))))
     assert len(shown) == 12 and shown[0] == 0 and shown[-1] == 23 and set(np.diff(shown)) <= {2, 3}
