@@ -69,15 +69,23 @@ def _parse_command(arguments: list[str]) -> str:
 def _run(module, given: argparse.Namespace) -> int:
     from keras_vit.utils.native_logs import native_logs
 
+    mistake = None
     try:
+        # Any other exception than a mistake leaves the block, and then the logs are shown: they may give the reason.
         with native_logs(show=given.verbose):
-            module.run(given)
+            try:
+                module.run(given)
+            except (ValueError, TypeError, OSError, ImportError) as error:
+                if given.debug:
+                    raise
+                mistake = error
     except KeyboardInterrupt:
         print("keras-vit: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
+    except (RuntimeError, FloatingPointError) as error:
         if given.debug:
             raise
-        print(f"keras-vit: {error}", file=sys.stderr)
-        return 1
-    return 0
+        mistake = error
+    if mistake is not None:
+        print(f"keras-vit: {mistake}", file=sys.stderr)
+    return 0 if mistake is None else 1

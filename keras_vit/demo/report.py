@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,8 +111,9 @@ def _percent(fraction: float) -> str:
 
 
 def _significant(value: float) -> str:
-    """Format a number with three significant digits: a column may hold 0.05 ms and 50 ms."""
-    return np.format_float_positional(value, 3, unique=False, fractional=False, trim="k").rstrip(".")
+    """Format a positive number with three significant digits, because a column may hold 0.05 ms and 50 ms."""
+    value = float(f"{value:.3g}")
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 _COLUMNS = (
@@ -211,7 +213,7 @@ def _add_latency(section: Element, rows: Sequence[FileResult]) -> None:
 
 def latency_figure(title: str, rows: Sequence[FileResult]) -> Figure:
     """Draw the latency of each run of several files, one row for each file."""
-    figure = new_figure(5.6, 0.9 + 0.75 * len(rows))
+    figure = new_figure(4.6, 0.9 + 0.75 * len(rows))
     axes = figure.add_subplot()
     # A single disturbed run must not compress all others, so the axis may end before the slowest ones.
     end = 1.08 * max(min(max(row.samples_ms), 1.5 * row.p90_ms) for row in rows)
@@ -253,7 +255,7 @@ def training_figure(title: str, metric: str, phases: Mapping[str, Sequence[Mappi
         metric: Name of the metric in the logs of Keras; "val_" and this name is that of the validation images.
         phases: The logs of the epochs of each phase.
     """
-    figure = new_figure(5.6, 3.4)
+    figure = new_figure(4.6, 3.0)
     axes = figure.add_subplot()
     epochs = [epoch for phase in phases.values() for epoch in phase]
     numbers = range(1, len(epochs) + 1)
@@ -285,7 +287,9 @@ def _add_images(section: Element, images: Sequence[ExampleImage]) -> None:
     for image in images:
         card = add(cards, "div", class_="card")
         add_figure(
-            card, overlay_figure(image.image, image.attention, "attention"), f"A {image.label} and its attention"
+            card,
+            overlay_figure(image.image, image.attention, "attention", side=1.5),
+            f"A {image.label} and its attention",
         )
         add(card, "p", f"true class: {image.label}")
         for name, (label, probability) in image.predictions.items():

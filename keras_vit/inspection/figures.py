@@ -58,7 +58,7 @@ def attention_figure(image: np.ndarray, attention: Mapping[str, np.ndarray], gri
     return figure
 
 
-def overlay_figure(image: np.ndarray, heat: np.ndarray, title: str) -> Figure:
+def overlay_figure(image: np.ndarray, heat: np.ndarray, title: str, side: float = 3.0) -> Figure:
     """Draw an image, and beside it the same image under a heat map.
 
     Args:
@@ -66,8 +66,9 @@ def overlay_figure(image: np.ndarray, heat: np.ndarray, title: str) -> Figure:
         heat: Array of shape `(rows, columns)` with values from 0, such as `keras_vit.attention_rollout` returns for an
             image. It is scaled to its maximum.
         title: Title of the heat map.
+        side: Width of each of the two in inches.
     """
-    figure, ((plain, overlaid),) = _tiles(1, 2, image, side=3.0)
+    figure, ((plain, overlaid),) = _tiles(1, 2, image, side)
     plain.imshow(_rgb(image), interpolation="nearest")
     plain.set_title("image")
     _overlay(overlaid, image, heat)
