@@ -122,12 +122,6 @@ def test_one_line_for_what_goes_wrong(arguments, sentence, folder, capsys):
     assert {path.name for path in folder.iterdir()} == before
 
 
-def test_debug_shows_the_traceback(folder):
-    with pytest.raises(ValueError, match="no model named 'vit_b15'") as raised:
-        main(["info", "vit_b15", "--debug"])
-    assert raised.traceback[-1].name != "main"
-
-
 def test_a_demo_replaces_nothing_but_a_demo(folder, capsys):
     code, _, err = run(capsys, "demo", "--output", ".")
     assert code == 1 and "is not empty and holds no demo" in err

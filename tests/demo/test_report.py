@@ -114,13 +114,14 @@ class Page(HTMLParser):
         return addresses + handlers + styles + self.texts("script")
 
 
-@pytest.fixture
-def page(tmp_path):
-    def build(**changes):
-        write_report(tmp_path / "report.html", **facts(**changes))
-        return Page(tmp_path / "report.html")
+def build_page(folder, **changes):
+    write_report(folder / "report.html", **facts(**changes))
+    return Page(folder / "report.html")
 
-    return build
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return build_page(tmp_path_factory.mktemp("report"))
 
 
 def picture(image):
@@ -131,10 +132,9 @@ def picture(image):
 
 
 def test_the_page_is_balanced_and_requests_nothing(page):
-    result = page()
-    assert result.requests() == []
-    assert "http" not in result.source.replace("http-equiv", "")
-    policy = next(a["content"] for a, _ in result.find("meta") if "http-equiv" in a)
+    assert page.requests() == []
+    assert "http" not in page.source.replace("http-equiv", "")
+    policy = next(a["content"] for a, _ in page.find("meta") if "http-equiv" in a)
     assert policy.startswith("default-src 'none'")
 
 
@@ -161,7 +161,7 @@ def test_the_check_for_balance_sees_what_is_open(tmp_path, bad):
 
 
 def test_every_value_of_every_row_is_on_the_page(page):
-    cells = page().texts("td")
+    cells = page.texts("td")
     assert [cells[i : i + 10] for i in range(0, len(cells), 10)] == CELLS
 
 
@@ -173,8 +173,9 @@ def test_the_table_in_the_terminal_has_the_same_cells():
     assert results_table([]).split()[:2] == ["Model", "File"]
 
 
-def test_hostile_text_stays_text(page):
-    result = page(
+def test_hostile_text_stays_text(tmp_path):
+    result = build_page(
+        tmp_path,
         title=HOSTILE,
         summary=HOSTILE,
         highlights=[(HOSTILE, HOSTILE)],
@@ -190,19 +191,19 @@ def test_hostile_text_stays_text(page):
     assert any(HOSTILE in attributes["alt"] for attributes, _ in result.find("img"))
 
 
-def test_empty_sections_are_left_out(page):
-    assert page().texts("h2") == ["Results", "Latency", "Training", "Test images", "Environment"]
+def test_empty_sections_are_left_out(page, tmp_path):
+    assert page.texts("h2") == ["Results", "Latency", "Training", "Test images", "Environment"]
     unmeasured = [FileResult("large", "large.tflite", 10)]
     nothing = {"highlights": [], "curves": {"float": []}, "images": [], "environment": {}}
-    assert page(files=unmeasured, **nothing).texts("h2") == ["Results"]
+    assert build_page(tmp_path, files=unmeasured, **nothing).texts("h2") == ["Results"]
 
 
-def test_same_facts_make_the_same_bytes(page):
-    assert page().source == page().source
+def test_the_same_results_give_the_same_bytes(page, tmp_path):
+    assert build_page(tmp_path).source == page.source
 
 
 def test_figures_are_described(page):
-    latency, loss, accuracy, example = (attributes["alt"] for attributes, _ in page().find("img"))
+    latency, loss, accuracy, example = (attributes["alt"] for attributes, _ in page.find("img"))
     assert latency.startswith("Latency of small. small.float32.tflite: p50 6.00 ms, p90 10.0 ms; ")
     assert loss == "Loss by epoch; at the end 0.4 in training and 0.5 in validation"
     assert accuracy == "Accuracy by epoch; at the end 0.9 in training and 0.8 in validation"
@@ -210,7 +211,7 @@ def test_figures_are_described(page):
 
 
 def test_every_figure_has_something_in_it(page):
-    for image in page().find("img"):
+    for image in page.find("img"):
         assert picture(image).shape[1] > 400 and picture(image).std() > 5
 
 
@@ -262,9 +263,8 @@ def test_curves_of_any_range_stay_in_the_figure(losses):
 
 
 def test_predictions_are_marked_as_right_or_wrong(page):
-    result = page()
-    assert "true class: one" in result.texts("p")
-    assert result.texts("small") == ["✓ Keras model: one (98.1 %)", "✗ int8 file: seven (50.0 %)"]
+    assert "true class: one" in page.texts("p")
+    assert page.texts("small") == ["✓ Keras model: one (98.1 %)", "✗ int8 file: seven (50.0 %)"]
 
 
 @pytest.mark.parametrize(
