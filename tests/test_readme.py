@@ -73,7 +73,7 @@ EXPECTED = {
     "inspect": [r"Loading \S+ \.\.\.", r"Computing \S+ on \S+ \.\.\.", r"inspect\.html: open it in a browser"],
     "export": [r"Exporting \S+ \.\.\.", r"\S+\.tflite: [\d.]+ MB"],
     "audit": AUDIT,
-    "benchmark": LATENCY,
+    "benchmark": [r"Measuring \.\.\.", *LATENCY],
 }
 # TensorFlow prints these when a script of the user's own imports it.
 IMPORT_OF_TENSORFLOW = [

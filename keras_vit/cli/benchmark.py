@@ -2,7 +2,7 @@
 
 import argparse
 
-from keras_vit.cli.common import add_json_argument, print_result
+from keras_vit.cli.common import add_json_argument, print_result, status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,4 +18,6 @@ def run(given: argparse.Namespace) -> None:
     """Print the latencies."""
     from keras_vit import edge
 
-    print_result(edge.benchmark(given.files, given.device, threads=given.threads, runs=given.runs), given.json)
+    with status("Measuring", show=not given.json):
+        result = edge.benchmark(given.files, given.device, threads=given.threads, runs=given.runs)
+    print_result(result, given.json)

@@ -65,16 +65,18 @@ def load_model(name_or_path: str) -> keras.Model:
 
 
 @contextlib.contextmanager
-def status(text: str) -> Iterator[None]:
+def status(text: str, *, show: bool = True) -> Iterator[None]:
     """Show a line on the terminal while the block runs, and remove it afterwards.
 
-    Nothing is printed where standard output is not a terminal.
+    Args:
+        text: What the command is doing.
+        show: False for a command that prints JSON. Nothing is shown either if standard output is not a terminal.
     """
-    on_terminal = sys.stdout.isatty()
-    if on_terminal:
+    show = show and sys.stdout.isatty()
+    if show:
         print(f"\r{text} ...\x1b[K", end="", flush=True)
     try:
         yield
     finally:
-        if on_terminal:
+        if show:
             print("\r\x1b[K", end="", flush=True)

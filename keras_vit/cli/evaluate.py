@@ -61,11 +61,8 @@ def run(given: argparse.Namespace) -> None:
     images = data.test if split == "test" else data.validation
     if images is None:
         raise ValueError(f"{given.data!r} has no test images. Pass --split validation to use the validation images.")
-    if given.json:
+    with status(f"Evaluating {given.model}", show=not given.json):
         result = training.evaluate(model, images, data.class_names)
-    else:
-        with status(f"Evaluating {given.model}"):
-            result = training.evaluate(model, images, data.class_names)
     if given.output is not None:
         result.save(given.output)
     if given.json:

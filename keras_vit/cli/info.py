@@ -15,11 +15,11 @@ def run(given: argparse.Namespace) -> None:
     """Print what is known of a model."""
     import keras_vit
 
-    if given.json:
-        print_json(keras_vit.model_info(given.model))
-        return
-    with status(f"Building {given.model}"):
+    with status(f"Building {given.model}", show=not given.json):
         facts = keras_vit.model_info(given.model)
+    if given.json:
+        print_json(facts)
+        return
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name.replace('_', ' '):<{width}}  {_text(name, value)}")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from keras_vit.cli.common import add_json_argument, load_array, load_model, print_result
+from keras_vit.cli.common import add_json_argument, load_array, load_model, print_result, status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,4 +23,6 @@ def run(given: argparse.Namespace) -> None:
     images = load_array(given.images)
     labels = None if given.labels is None else load_array(given.labels)
     reference = given.model if given.model.endswith(".tflite") else load_model(given.model)
-    print_result(edge.verify(reference, given.file, images, labels=labels), given.json)
+    with status(f"Comparing {given.file} with {given.model}", show=not given.json):
+        result = edge.verify(reference, given.file, images, labels=labels)
+    print_result(result, given.json)

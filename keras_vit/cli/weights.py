@@ -2,7 +2,7 @@
 
 import argparse
 
-from keras_vit.cli.common import add_json_argument, print_json
+from keras_vit.cli.common import add_json_argument, print_json, status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,8 @@ def run(given: argparse.Namespace) -> None:
     from keras_vit.utils.tables import table
 
     if given.download is not None:
-        path = keras_vit.download_weights(given.model, given.download, again=given.again)
+        with status(f"Downloading {given.download}", show=not given.json):
+            path = keras_vit.download_weights(given.model, given.download, again=given.again)
         print_json({"path": path}) if given.json else print(path)
         return
     records = keras_vit.list_weights(given.model)

@@ -133,6 +133,11 @@ def _blocks(view):
     return figures.feature_figure(view.picture, view.features(list(_spread(dict.fromkeys(names)))))
 
 
+_COLORS = (
+    "Colors show the first three principal components of the channels: positions of the same color have similar "
+    "features."
+)
+
 _SECTIONS: tuple[tuple[str, str, Callable], ...] = (
     (
         "Attention",
@@ -160,11 +165,10 @@ _SECTIONS: tuple[tuple[str, str, Callable], ...] = (
     ),
     (
         "Pyramid",
-        "The last feature map of every stride. Colors show the first three principal components of the channels: "
-        "positions of the same color have similar features.",
+        f"The last feature map of every stride. {_COLORS}",
         _pyramid,
     ),
-    ("Blocks", "The output of each block, in colors of the same kind.", _blocks),
+    ("Blocks", f"The output of each block. {_COLORS}", _blocks),
 )
 
 

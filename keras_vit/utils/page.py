@@ -92,7 +92,8 @@ def add_figure(parent: Element, figure: Figure, description: str) -> None:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DPI, bbox_inches="tight")
     address = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
-    add(add(parent, "figure"), "img", src=address, alt=description)
+    # An inch is 96 CSS pixels, so the text of the figure is about as large as that of the page.
+    add(add(parent, "figure"), "img", src=address, alt=description, width=round(96 * figure.get_figwidth()))
 
 
 def write_page(path: str | os.PathLike, page: Element) -> None:
@@ -121,7 +122,7 @@ h2, section > p { break-after: avoid; }
 figure, tr, .highlights p { break-inside: avoid; }
 figure { margin-top: 12px; padding: 12px; background: #fff; border: 1px solid var(--line); border-radius: 8px;
   overflow-x: auto; }
-figure img { display: block; max-width: 100%; margin: auto; }
+figure img { display: block; max-width: 100%; height: auto; margin: auto; }
 dl { grid-template-columns: max-content 1fr; gap: 2px 12px; }
 dt { font-weight: 600; }
 @media print { body { font-size: 12px; } }

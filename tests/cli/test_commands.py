@@ -42,6 +42,12 @@ def test_info(capsys):
     assert facts["parameters"] == 86_567_656 and facts["function"] == "ViT_B16"
 
 
+def test_a_terminal_shows_what_takes_long_until_it_is_done(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(capsys, "info", "vit_ti16")[1].startswith("\rBuilding vit_ti16 ...\x1b[K\r\x1b[Kname ")
+    assert json.loads(run(capsys, "info", "vit_ti16", "--json")[1])["name"] == "vit_ti16"
+
+
 def test_from_a_model_to_a_measured_file(folder, capsys):
     assert run(capsys, "export", "model.keras", "float32.tflite")[0] == 0
     assert run(capsys, "quantize", "model.keras", "int8.keras", "--calibration", "images.npy")[0] == 0
