@@ -1,4 +1,4 @@
-"""Run a command in a pseudo-terminal, as a person at a terminal sees it."""
+"""Run a command in a pseudo-terminal."""
 
 import os
 import pty
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Result:
-    """What a command did.
+    """The result of a command.
 
     Attributes:
-        code: Its exit status.
-        output: What it wrote to the terminal, on standard output and standard error together.
+        code: The exit status.
+        output: What the terminal received on standard output and standard error.
     """
 
     code: int
@@ -24,7 +24,7 @@ class Result:
 
     @property
     def lines(self) -> list[str]:
-        """Every line that was visible at some moment, so also those that were overwritten; without empty lines."""
+        """All lines that the terminal has shown, including those that were overwritten, without empty lines."""
         shown = re.split(r"[\r\n]+", self.output.replace("\x1b[K", ""))
         return [line for line in shown if line.strip()]
 
@@ -61,7 +61,7 @@ def run_in_terminal(command: Sequence[str | os.PathLike], *, timeout: float = 60
                 raise TimeoutError(f"{command} took longer than {timeout} s: {b''.join(received)[-2000:]!r}")
             try:
                 data = os.read(ours, 1 << 16)
-            except OSError:  # On Linux, a terminal that nobody has open any more is an error.
+            except OSError:  # Linux reports so that all processes have closed the terminal.
                 data = b""
             if not data:
                 break

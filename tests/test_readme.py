@@ -1,4 +1,4 @@
-"""The code of README.md, run as it stands there, in a pseudo-terminal: each line printed is one that is meant."""
+"""The commands and the Python code of README.md, run in a pseudo-terminal. No unexpected line may be printed."""
 
 import os
 import re
@@ -21,7 +21,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 COMMANDS = [line for _, text in BLOCKS for line in text.splitlines() if line.startswith("keras-vit ")]
 
-# What makes the README's code run in seconds: shorter trainings, on few images.
+# Changes that make the code of the README run in seconds.
 SHORTER_COMMANDS = ["--epochs", "2", "--warmup-epochs", "1"]
 SHORTER_PYTHON = {
     "epochs=40": "epochs=2",
@@ -43,7 +43,7 @@ AUDIT = [
     r"[A-Z0-9_]+ \d+(, [A-Z0-9_]+ \d+)*",
     r"No findings\.",
 ]
-# By command, the lines that it prints, each at least once.
+# The lines that each command prints, each at least once.
 EXPECTED = {
     "train --dry-run": [r"[a-z0-9_.]+ = .+"],
     "train": [EPOCH, BEST],
@@ -85,7 +85,7 @@ IMPORT_OF_TENSORFLOW = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with what the README takes as given: images, and published weights in the cache."""
+    """A folder with the files that the README assumes: images, and published weights in the cache."""
     folder = tmp_path_factory.mktemp("readme")
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), "uint8")
     Image.fromarray(pixels).save(folder / "cat.jpg")
@@ -103,7 +103,6 @@ def folder(tmp_path_factory):
 
 def environment(folder):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_"))}
-    # Without these, a test on a machine with many cores would differ from one with few.
     return {**kept, "KERAS_VIT_CACHE": str(folder / "cache"), "COLUMNS": "120"}
 
 
@@ -111,7 +110,7 @@ def test_the_readme_shows_commands_and_code():
     assert len(COMMANDS) >= 10 and len(PYTHON) >= 5
 
 
-def test_the_commands_print_what_they_mean_to(folder):
+def test_the_commands_print_only_expected_lines(folder):
     """In one test, because later commands use the files of earlier ones."""
     for line in COMMANDS:
         script, *arguments = shlex.split(line)
@@ -127,7 +126,7 @@ def test_the_commands_print_what_they_mean_to(folder):
         assert (line, result.missing(*EXPECTED[command])) == (line, [])
 
 
-def test_the_python_code_prints_what_it_means_to(folder):
+def test_the_python_code_prints_only_expected_lines(folder):
     """All blocks in one process, because later ones use the names of earlier ones."""
     code = "\n".join(PYTHON)
     for long, short in SHORTER_PYTHON.items():

@@ -1,4 +1,4 @@
-"""`keras-vit demo`, run in a pseudo-terminal: each line printed is one that is meant."""
+"""`keras-vit demo`, run in a pseudo-terminal. No unexpected line may be printed."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ TABLE = [
 
 
 @pytest.mark.slow
-def test_the_demo_prints_what_it_means_to(tmp_path):
+def test_the_demo_prints_only_expected_lines(tmp_path):
     script = Path(sys.executable).parent / "keras-vit"
     result = run_in_terminal([script, "demo", "--output", "demo"], cwd=tmp_path, timeout=1200)
     assert result.code == 0, result.output
