@@ -12,7 +12,7 @@ from keras_vit.cli.common import add_json_argument, load_model, print_json, stat
 if TYPE_CHECKING:
     import keras
 
-# Names of the statistics in `keras_vit.models.images`; "none" leaves images in [0, 255].
+# Names of the statistics in `keras_vit.models.image_facts`; "none" leaves images in [0, 255].
 _STATISTICS = ("imagenet", "half", "unit", "none")
 
 
@@ -37,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--statistics",
         choices=_STATISTICS,
-        help="how to normalize the images (default: as in run.json beside the model, or as the published model that it "
-        "is named after; a model that normalizes its input itself needs none)",
+        help="how to normalize the images (default: as in run.json beside the model, or as saved in the model)",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", help="also write evaluation.json, per_class.csv and confusion.png to this folder"
@@ -92,26 +91,26 @@ def _resize(model: keras.Model, given: argparse.Namespace) -> keras.Model:
 
 def _preprocessing(given: argparse.Namespace, model: keras.Model) -> dict:
     """Return how to crop and normalize images for the model, as arguments of `training.Pipeline`."""
-    from keras_vit.models import images
+    from keras_vit.models import image_facts
+    from keras_vit.models.preprocessing import normalizes_images
 
-    found = _of_the_run(given.model) or _of_the_published_model(model)
-    if any(layer.name == images.NORMALIZATION for layer in model.layers):
+    found = _of_the_run(given.model) or _of_the_model(model)
+    if normalizes_images(model):
         return {**found, "statistics": None}
     if given.statistics is not None:
-        statistics = None if given.statistics == "none" else getattr(images, given.statistics.upper())
+        statistics = None if given.statistics == "none" else getattr(image_facts, given.statistics.upper())
         return {**found, "statistics": statistics}
     if not found:
         raise ValueError(
             f"It is not known how images for {given.model} are normalized: there is no run.json beside the file, and "
-            f"the name of the model, {model.name!r}, is not one of the registry. Pass --statistics "
-            f"{', '.join(_STATISTICS[:-1])} or none."
+            f"no builder of keras_vit made {model.name!r}. Pass --statistics {', '.join(_STATISTICS[:-1])} or none."
         )
     return found
 
 
 def _of_the_run(model_path: str) -> dict:
     """Return the preprocessing that run.json beside the model describes, or an empty dictionary."""
-    from keras_vit.models import images
+    from keras_vit.models.image_facts import Statistics
     from keras_vit.training.augment import CentreCrop
 
     path = Path(model_path).with_name("run.json")
@@ -121,22 +120,22 @@ def _of_the_run(model_path: str) -> dict:
         pipeline = json.loads(path.read_text())["settings"]["data"].get("pipeline")
     except (json.JSONDecodeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not what training.fit writes: {type(error).__name__} {error}.") from error
-    if not pipeline:  # Arrays and datasets of the user's own.
+    if not pipeline:  # The run was trained on arrays.
         return {}
-    statistics = pipeline["statistics"] and images.Statistics(
+    statistics = pipeline["statistics"] and Statistics(
         *(tuple(value) if isinstance(value, list) else value for value in _fields(pipeline["statistics"]))
     )
     return {"evaluation": CentreCrop(*_fields(pipeline["evaluation"])), "statistics": statistics}
 
 
-def _of_the_published_model(model: keras.Model) -> dict:
-    """Return the preprocessing of the published model of the same name, or an empty dictionary."""
-    from keras_vit.models.preprocessing import facts_of
+def _of_the_model(model: keras.Model) -> dict:
+    """Return the preprocessing that the model itself describes, or an empty dictionary."""
+    from keras_vit.models.preprocessing import image_facts
     from keras_vit.training.augment import CentreCrop
 
     try:
-        facts = facts_of(model.name)
-    except ValueError:  # The user named the model.
+        facts = image_facts(model)
+    except ValueError:  # No builder of keras_vit made the model.
         return {}
     return {"evaluation": CentreCrop(facts.crop_fraction, facts.interpolation), "statistics": facts.statistics}
 

@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like",
         metavar="NAME",
-        help="normalize the image as for this published model (default: the one that the model is named after)",
+        help="normalize the image as for this published model, such as vit_b16 or vit_b16.dino (default: as saved in "
+        "the model)",
     )
 
 

@@ -37,7 +37,7 @@ def run(given: argparse.Namespace) -> None:
             "-" if record.classes is None else str(record.classes),
             "-" if record.top1 is None else f"{record.top1:.2f}",
             record.trained_on,
-            record.licence,
+            record.license,
         )
         for record in records
     ]

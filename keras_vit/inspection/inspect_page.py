@@ -12,9 +12,9 @@ from keras_vit.graph.rebuilding import as_functional
 from keras_vit.inspection import figures
 from keras_vit.inspection.attention_maps import attention_maps, mean_distances, position_similarity, rollout
 from keras_vit.inspection.features import NoSuchPart, PatchGrid, blocks_of, feature_extractor, patch_grid
-from keras_vit.models.images import NORMALIZATION
 from keras_vit.models.info import count_macs
-from keras_vit.models.registry import list_models, variant
+from keras_vit.models.preprocessing import image_facts, normalizes_images
+from keras_vit.models.registry import find_weights, variant
 from keras_vit.utils.missing import needs
 from keras_vit.utils.page import add, add_facts, add_figure, add_section, new_page, write_page
 
@@ -35,7 +35,9 @@ def inspect_image(
         model: A functional or sequential model with one input, built from the layers of keras_vit.
         image: An image file of a format that pillow reads.
         output: The HTML file to write.
-        like: Name of the published model whose normalization the model uses. Defaults to the name of the model.
+        like: Name of a published model, optionally with a dot and the tag of its weights, that normalizes images in the
+            same way. By default the model describes its normalization itself; see
+            `keras_vit.models.preprocessing.image_facts`.
         note: A sentence for the top of the page, such as the origin of the weights.
 
     Returns:
@@ -198,17 +200,16 @@ def _read_image(path, shape):
 
 def _normalize(model, picture, like):
     """Return a picture in [0, 1] as a batch of one, normalized as for the training of the model."""
-    if any(layer.name == NORMALIZATION for layer in model.layers):
-        return 255 * picture[np.newaxis]
-    name = like or model.name
-    if like is None and name not in list_models():
-        raise ValueError(
-            f"It is not known how images for {name!r} are normalized, because that is not the name of a published "
-            "model. Pass the name of one with the same normalization, such as --like vit_b16."
-        )
-    statistics = variant(name).statistics
-    mean, std = (np.asarray(value, "float32") for value in (statistics.mean, statistics.std))
-    return (picture[np.newaxis] - mean) / std
+    images = 255 * picture[np.newaxis]
+    if normalizes_images(model):
+        return images
+    if like is None:
+        facts = image_facts(model)
+    else:
+        name, _, tag = like.partition(".")
+        facts = (find_weights(name, tag) if tag else variant(name)).image_facts
+    scale, offset = (np.asarray(value, "float32") for value in facts.statistics.scale_and_offset(picture.shape[-1]))
+    return images * scale + offset
 
 
 def _predictions(model, images, count=5):

@@ -10,7 +10,7 @@ import pytest
 import keras_vit
 from keras_vit import training
 from keras_vit.cli.main import main
-from keras_vit.models.images import HALF, UNIT
+from keras_vit.models.image_facts import HALF, UNIT
 from tests.training.pictures import write_folder
 
 
@@ -81,7 +81,7 @@ def test_the_name_or_the_option_says_how_to_normalize(tmp_path, pictures, capsys
 
     convnet().save(arguments[0])
     code, _, err = run(capsys, *arguments)
-    assert code == 1 and "'mine', is not one of the registry. Pass --statistics" in err
+    assert code == 1 and "no builder of keras_vit made 'mine'. Pass --statistics" in err
     result = json.loads(run(capsys, *arguments, "--statistics", "half", "--json")[1])
     expected = top1(keras.models.load_model(arguments[0]), pictures, statistics=HALF, augmentation=None)
     assert result["split"] == "validation" and result["top1"] == pytest.approx(expected["accuracy"])

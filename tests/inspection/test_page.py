@@ -70,12 +70,21 @@ def test_the_page_of_a_vit(folder, capsys):
     assert not re.search(r'(src|href)="(?!data:)', page) and "<script" not in page
 
 
-def test_the_predictions_are_those_for_the_normalized_image(folder):
-    model = vit()
-    inspect_image(model, "photo.png", "page.html", like="vit_b16")
+@pytest.mark.parametrize(
+    ("like", "mean", "std"),
+    [
+        (None, 0.5, 0.5),  # The statistics that the model carries.
+        ("vit_b16", 0.5, 0.5),
+        ("vit_b16.dino", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    ],
+)
+def test_the_predictions_are_those_for_the_normalized_image(like, mean, std, folder):
+    model = vit(name="vit_ti16.augreg_in21k")  # A name as that of a model with published weights.
+    inspect_image(model, "photo.png", "page.html", like=like)
     # The middle of 60 x 80 with the sides 2 : 3 is 53.3 x 80.
     photo = Image.open("photo.png").resize((24, 16), Image.Resampling.BICUBIC, box=(0, 10 / 3, 80, 60 - 10 / 3))
-    scores = np.asarray(model(np.asarray(photo, "float32")[np.newaxis] / 127.5 - 1))[0]
+    pixels = np.asarray(photo, "float32")[np.newaxis] / 255
+    scores = np.asarray(model((pixels - np.float32(mean)) / np.float32(std)))[0]
     shown = re.findall(r"<strong>([\d.]+) %</strong><span>class (\d+)</span>", (folder / "page.html").read_text())
     best = np.argsort(-scores)[:5]
     assert [int(name) for _, name in shown] == list(best)
@@ -116,8 +125,9 @@ def test_weights_from_a_file(folder, capsys):
         (["model.keras", "--image", "broken.jpg"], "'broken.jpg' is damaged or not an image"),
         (["model.keras", "--image", "cut.png"], "'cut.png' is damaged or not an image"),
         (["model.keras", "--image", "model.keras"], "'model.keras' is damaged or not an image"),
-        (["model.keras", "--image", "photo.jpg"], "not the name of a published model"),
+        (["net.keras", "--image", "photo.jpg"], "no builder of keras_vit made it"),
         (["model.keras", "--image", "photo.jpg", "--like", "vit_b15"], "no model named 'vit_b15'"),
+        (["model.keras", "--image", "photo.jpg", "--like", "vit_b16.dinno"], "dinno"),
         (["model.keras", "--image", "photo.jpg", "--output", "page.txt"], "must end in .html; received 'page.txt'"),
         (["model.keras", "--image", "photo.jpg", "--weights", "none.npz"], "none.npz"),
     ],
@@ -125,6 +135,7 @@ def test_weights_from_a_file(folder, capsys):
 )
 def test_one_line_for_what_goes_wrong(arguments, sentence, folder, capsys):
     vit().save("model.keras")
+    convnet().save("net.keras")
     (folder / "broken.jpg").write_bytes((folder / "photo.jpg").read_bytes()[:300])
     (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:3000])
     (folder / "inspect.html").write_text("old")
