@@ -45,7 +45,7 @@ AUDIT = [
 ]
 # The lines that each command prints, each at least once.
 EXPECTED = {
-    "train --dry-run": [r"[a-z0-9_.]+ = .+"],
+    "train --dry-run": [r"[a-z0-9_.]+ = .+", r"# .+"],
     "train": [EPOCH, BEST],
     "evaluate": [
         r"Evaluating \S+ \.\.\.",

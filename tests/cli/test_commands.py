@@ -64,19 +64,8 @@ def test_from_a_model_to_a_measured_file(folder, capsys):
 
 
 def test_training_and_resuming(folder, capsys):
-    command = [
-        "train",
-        "--model",
-        "vit_xs16",
-        "--image-size",
-        16,
-        "--run-dir",
-        "run",
-        "--epochs",
-        1,
-        "--batch-size",
-        600,
-    ]
+    command = ["train", "--model", "vit_xs16", "--set", "model_settings={'depth': 1}", "--image-size", 16]
+    command += ["--epochs", 1, "--batch-size", 600, "--run-dir", "run"]
     code, out, _ = run(capsys, *command)
     assert code == 0 and "on the validation images" in out
     code, _, err = run(capsys, *command)
