@@ -29,7 +29,7 @@ SHORTER_PYTHON = {
     "epochs=5,": "epochs=1,",
     "epochs=100": "epochs=1",
     "MobileViT_S(": "MobileViT_XXS(",
-    "batch_size=128": "batch_size=4",
+    "batch_size=128": "batch_size=16",
 }
 
 NUMBER = r"-?[\d.,]+(e[+-]\d+)?"
