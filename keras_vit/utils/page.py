@@ -58,7 +58,7 @@ def new_page(
 
 
 def add(parent: Element, tag: str, text: object = None, **attributes: object) -> Element:
-    """Append an element. Attributes such as `class_` and `http_equiv` become `class` and `http-equiv`."""
+    """Append an element and return it. Attributes such as `class_` and `http_equiv` become `class` and `http-equiv`."""
     child = SubElement(parent, tag)
     child.text = None if text is None else str(text)
     for name, value in attributes.items():
@@ -67,7 +67,7 @@ def add(parent: Element, tag: str, text: object = None, **attributes: object) ->
 
 
 def add_section(main: Element, heading: str) -> Element:
-    """Append a section with its heading."""
+    """Append a section with a heading and return it."""
     section = add(main, "section")
     add(section, "h2", heading)
     return section
