@@ -1,35 +1,150 @@
-"""What the README shows, run as it stands there."""
+"""The commands and the Python code of README.md, run in a pseudo-terminal. No unexpected line may be printed."""
 
+import os
 import re
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from keras_vit.models.registry import list_weights
+from tests.reference import timm_weights
+from tests.terminal import run_in_terminal
+from tests.training.pictures import write_folder
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+COMMANDS = [line for _, text in BLOCKS for line in text.splitlines() if line.startswith("keras-vit ")]
+
+# Changes that make the code of the README run in seconds.
+SHORTER_COMMANDS = ["--epochs", "2", "--warmup-epochs", "1"]
+SHORTER_PYTHON = {
+    "epochs=40": "epochs=2",
+    "warmup_epochs=5": "warmup_epochs=1",
+    "epochs=5,": "epochs=1,",
+    "epochs=100": "epochs=1",
+    "MobileViT_S(": "MobileViT_XXS(",
+    "batch_size=128": "batch_size=16",
+}
+
+NUMBER = r"-?[\d.,]+(e[+-]\d+)?"
+TABLE = [r"[A-Za-z0-9%_ -]+", r"-[- ]+-"]  # Heading and rule.
+EPOCH = rf"Epoch \d+/\d+  step \d+/\d+(  {NUMBER} images/s  [\d a-z]+ left)?(  \w+ {NUMBER})*"
+BEST = r"runs/\w+/best\.keras: top-1 [\d.]+% on the validation images, in epoch \d+"
+LATENCY = [*TABLE, rf"\S+\.tflite( +{NUMBER}){{5}}( +{NUMBER}x)?", r"local, 1 thread, ai-edge-litert [\d.]+, \d+ runs"]
+AUDIT = [
+    r"\S+\.tflite on cpu with ai-edge-litert [\d.]+",
+    r"\d+ operators in 1 partition; runs on TensorFlow Lite [\d.]+ or newer",
+    r"[A-Z0-9_]+ \d+(, [A-Z0-9_]+ \d+)*",
+    r"No findings\.",
+]
+# The lines that each command prints, each at least once.
+EXPECTED = {
+    "train --dry-run": [r"[a-z0-9_.]+ = .+", r"# .+"],
+    "train": [EPOCH, BEST],
+    "evaluate": [
+        r"Evaluating \S+ \.\.\.",
+        r"\S+ on the test images of digits, \d+ x \d+",
+        r" +images +top-1 +top-5",
+        r"-[- ]+-",
+        rf"(all classes|\d) +\d+ +{NUMBER}% +({NUMBER}%|-)",
+        r"\S+: evaluation\.json, per_class\.csv, confusion\.png",
+    ],
+    "list": [r"vit_\w+"],
+    "info": [
+        r"Building vit_b16 \.\.\.",
+        r"name +vit_b16",
+        r"function +ViT_B16",
+        r"family +ViT",
+        r"image size +224 x 224",
+        r"parameters +86,567,656",
+        r"macs +17,\d{3},\d{3},\d{3}",
+        r"paper +.*2010\.11929.*",
+        r"licen[cs]e +Apache-2\.0",
+        r"top1 +[\d.]+",
+        r"top1 weights +\w+",
+    ],
+    "weights": [*TABLE, rf"\w+ +\d+ x \d+ +(\d+|-) +({NUMBER}|-) +ImageNet.* +[\w.-]+"],
+    "inspect": [r"Loading \S+ \.\.\.", r"Computing \S+ on \S+ \.\.\.", r"inspect\.html: open it in a browser"],
+    "export": [r"Exporting \S+ \.\.\.", r"\S+\.tflite: [\d.]+ MB"],
+    "audit": AUDIT,
+    "benchmark": [r"Measuring \.\.\.", *LATENCY],
+}
+# TensorFlow prints these in a script of the user's own: most when it is imported, the last one in the first training.
+LOGS_OF_TENSORFLOW = [
+    r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR",
+    r"[IE]0000 .* (port|cudart_stub|cpu_feature_guard|cuda_platform)\.cc:\d+\] .*",
+    r"To enable the following instructions: .*",
+    r"E0000 .* node_def_util\.cc:\d+\] NodeDef mentions attribute use_unbounded_threadpool .*",
+]
 
 
-def block_with(text):
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", README, re.S | re.M)
-    return next(block for block in blocks if text in block)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the files that the README assumes: images, and published weights in the cache."""
+    folder = tmp_path_factory.mktemp("readme")
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), "uint8")
+    Image.fromarray(pixels).save(folder / "cat.jpg")
+    write_folder(folder / "pets", classes=37, images=2)
+    weights = timm_weights("vit_tiny_patch16_224")
+    save_file(weights, folder / "vit_tiny.safetensors")
+    for record in list_weights("vit_ti16"):
+        tokens = 1 + (record.image_size[0] // 16) ** 2
+        path = folder / "cache" / record.repository / "model.safetensors"
+        path.parent.mkdir(parents=True)
+        positions = np.resize(weights["pos_embed"], (1, tokens, 192))
+        save_file({**weights, "pos_embed": positions}, path)
+    return folder
 
 
-@pytest.mark.slow
-def test_the_whole_way_in_python(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-c", block_with("edge.verify(")], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "1 partition" in result.stdout and "No findings." in result.stdout
-    top1 = re.search(r"top-1 of the file\s+([\d.]+)%", result.stdout)
-    assert float(top1.group(1)) > 90
+def environment(folder):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_"))}
+    return {**kept, "KERAS_VIT_CACHE": str(folder / "cache"), "COLUMNS": "120"}
 
 
-@pytest.mark.slow
-def test_the_shell_commands(tmp_path):
-    scripts = Path(sys.executable).parent
-    for line in block_with("keras-vit list").strip().splitlines():
-        command = line.replace('"', "").split()
-        result = subprocess.run([scripts / command[0], *command[1:]], cwd=tmp_path, capture_output=True, text=True)
-        assert result.returncode == 0, line + result.stderr[-3000:]
+def test_the_readme_shows_commands_and_code():
+    assert len(COMMANDS) >= 10 and len(PYTHON) >= 5
+
+
+def test_the_commands_print_only_expected_lines(folder):
+    """In one test, because later commands use the files of earlier ones."""
+    for line in COMMANDS:
+        script, *arguments = shlex.split(line)
+        command = arguments[0]
+        if "--dry-run" in arguments:
+            command = "train --dry-run"
+        elif command == "train":
+            arguments += SHORTER_COMMANDS
+        path = Path(sys.executable).parent / script
+        result = run_in_terminal([path, *arguments], cwd=folder, env=environment(folder))
+        assert result.code == 0, f"{line}\n{result.output}"
+        assert (line, result.unexpected(*EXPECTED[command])) == (line, [])
+        assert (line, result.missing(*EXPECTED[command])) == (line, [])
+
+
+def test_the_python_code_prints_only_expected_lines(folder):
+    """All blocks in one process, because later ones use the names of earlier ones."""
+    code = "\n".join(PYTHON)
+    for long, short in SHORTER_PYTHON.items():
+        assert long in code, long
+        code = code.replace(long, short)
+    given = "import numpy as np\nimages = np.random.default_rng(0).uniform(0, 255, (2, 224, 224, 3))\n"
+    (folder / "readme.py").write_text(given + code)
+    result = run_in_terminal([sys.executable, "readme.py"], cwd=folder, env=environment(folder))
+    assert result.code == 0, result.output
+    expected = [
+        EPOCH,
+        rf"[a-z][\w ,-]+  (int8\.tflite|{NUMBER}%?)",  # edge.verify
+        *AUDIT,
+        *LATENCY,
+        r".*1/1.*/step.*",  # The progress bar of `model.predict`.
+        r"timm names: \d+ arrays loaded",
+        r"[a-z ]+: head.*",
+    ]
+    assert result.unexpected(*expected, *LOGS_OF_TENSORFLOW) == []
+    assert result.missing(*expected) == []

@@ -1,1 +1,1 @@
-"""The `keras-vit` command, one module for each subcommand."""
+"""The `keras-vit` command line. Each command is a module of the same name."""

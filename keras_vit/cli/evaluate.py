@@ -7,106 +7,137 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_vit.cli.common import add_json_argument, load_model, print_json, status
+
 if TYPE_CHECKING:
     import keras
 
-# Names on the command line of the statistics in `keras_vit.models.images`; "none" leaves images in [0, 255].
+# Names of the statistics in `keras_vit.models.image_facts`; "none" leaves images in [0, 255].
 _STATISTICS = ("imagenet", "half", "unit", "none")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
-    parser.description = "Measure a model on labelled images: in all, by class, and which classes it takes for which."
-    parser.add_argument("model", metavar="MODEL.keras", help="a saved model")
+    """Add the arguments of the command."""
+    parser.description = (
+        "Measure the accuracy of a trained model on labeled images, overall and for each class, and show which classes "
+        "it confuses."
+    )
+    parser.add_argument("model", metavar="MODEL", help="a .keras file")
     parser.add_argument(
-        "--data", required=True, metavar="SOURCE", help="digits, FOLDER, FILE.csv, tfds:NAME or tfrecords:FOLDER"
+        "--data",
+        required=True,
+        metavar="SOURCE",
+        help="digits, a folder with one folder per class, FILE.csv, tfds:NAME or tfrecords:FOLDER",
     )
     parser.add_argument(
-        "--split", choices=("test", "validation"), help="default: test images where there are any, else validation"
+        "--split", choices=("test", "validation"), help="default: the test images if there are any, else validation"
     )
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="resize the model to it (default: its own)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="IMAGES", help="default: 64")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="resize the model to this image size")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="IMAGES", help="images at once (default: 64)")
     parser.add_argument(
         "--statistics",
         choices=_STATISTICS,
-        help="how images are normalized (default: as run.json beside the model says, or as the published model of its "
-        "name; none where the model does it)",
+        help="how to normalize the images (default: as in run.json beside the model, or as saved in the model)",
     )
-    parser.add_argument("--output", metavar="FOLDER", help="for evaluation.json, per_class.csv and confusion.png")
-    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="also write evaluation.json, per_class.csv and confusion.png to this folder"
+    )
+    add_json_argument(parser)
 
 
-def main(args: argparse.Namespace, model: keras.Model) -> None:
-    """Evaluates the model that was loaded from `args.model`, and prints and writes what `args` asks for."""
-    import keras_vit
+def run(given: argparse.Namespace) -> None:
+    """Evaluate the model, and print and write the results."""
+    if not given.model.endswith(".keras"):
+        raise ValueError(f"Pass a trained model as a .keras file; received {given.model!r}.")
     from keras_vit import training
 
-    height, width, channels = model.input_shape[1:]
-    size = args.image_size or height
-    if size != height or size != width:
-        if args.image_size is None:
-            raise ValueError(
-                f"{args.model} takes images of {height} x {width}, and the data have square ones; give --image-size."
-            )
-        model = keras_vit.resize_model(model, (size, size, channels))
-    # The digits' values are in [0, 1], whatever they are trained with.
-    pipeline = {} if args.data == "digits" else {"channels": channels, **_preparation(args, model)}
-    data = training.open_data(args.data, image_size=size, batch_size=args.batch_size, augmentation=None, **pipeline)
-    split = args.split or ("test" if data.test is not None else "validation")
+    model = _resize(load_model(given.model), given)
+    size, _, channels = model.input_shape[1:]
+    # The digits are images in [0, 1] for every model.
+    pipeline = {} if given.data == "digits" else {"channels": channels, **_preprocessing(given, model)}
+    data = training.open_data(given.data, image_size=size, batch_size=given.batch_size, augmentation=None, **pipeline)
+    split = given.split or ("test" if data.test is not None else "validation")
     images = data.test if split == "test" else data.validation
     if images is None:
-        raise ValueError(f"There are no test images in {args.data!r}; --split validation takes the validation images.")
-    result = training.evaluate(model, images, data.class_names)
-    if args.output is not None:
-        result.save(args.output)
-    if args.json:
-        print(json.dumps({"model": args.model, "data": args.data, "split": split, **result.to_dict()}, indent=2))
+        raise ValueError(f"{given.data!r} has no test images. Pass --split validation to use the validation images.")
+    with status(f"Evaluating {given.model}", show=not given.json):
+        result = training.evaluate(model, images, data.class_names)
+    if given.output is not None:
+        result.save(given.output)
+    if given.json:
+        print_json({"model": given.model, "data": given.data, "split": split, **result.to_dict()})
         return
     normalized = f", normalized by {statistics}" if (statistics := pipeline.get("statistics")) else ""
-    print(f"{args.model} on the {split} images of {args.data}, {size} x {size}{normalized}\n\n{result}")
-    if args.output is not None:
-        print(f"\n{args.output}: evaluation.json, per_class.csv, confusion.png")
+    print(f"{given.model} on the {split} images of {given.data}, {size} x {size}{normalized}\n\n{result}")
+    if given.output is not None:
+        print(f"\n{given.output}: evaluation.json, per_class.csv, confusion.png")
 
 
-def _preparation(args, model) -> dict:
-    """How the model's images are cropped and normalized, as arguments of `Pipeline`."""
-    from keras_vit.models import image_facts
-    from keras_vit.models.preprocessing import image_facts as facts_of
-    from keras_vit.models.preprocessing import normalizes_images
-    from keras_vit.training.augment import CentreCrop
+def _resize(model: keras.Model, given: argparse.Namespace) -> keras.Model:
+    """Return the model for the image size that was asked for, which is square as those of the data are."""
+    import keras_vit
 
-    run = Path(args.model).with_name("run.json")
-    if run.is_file() and (then := _pipeline_of(run)):
-        statistics = then["statistics"] and image_facts.Statistics(
-            *(tuple(value) if isinstance(value, list) else value for value in _fields(then["statistics"]))
+    height, width, channels = model.input_shape[1:]
+    size = given.image_size or height
+    if (height, width) == (size, size):
+        return model
+    if given.image_size is None:
+        raise ValueError(
+            f"{given.model} takes images of {height} x {width} pixels, but those of the data are square. Pass "
+            "--image-size to resize the model."
         )
-        found = {"evaluation": CentreCrop(*_fields(then["evaluation"])), "statistics": statistics}
-    else:
-        try:
-            facts = facts_of(model)
-            crop = CentreCrop(facts.crop_fraction, facts.interpolation)
-            found = {"evaluation": crop, "statistics": facts.statistics}
-        except ValueError:
-            found = {}  # A model that no builder of keras_vit made.
+    return keras_vit.resize_model(model, (size, size, channels))
+
+
+def _preprocessing(given: argparse.Namespace, model: keras.Model) -> dict:
+    """Return how to crop and normalize images for the model, as arguments of `training.Pipeline`."""
+    from keras_vit.models import image_facts
+    from keras_vit.models.preprocessing import normalizes_images
+
+    found = _of_the_run(given.model) or _of_the_model(model)
     if normalizes_images(model):
         return {**found, "statistics": None}
-    if args.statistics is not None:
-        given = None if args.statistics == "none" else getattr(image_facts, args.statistics.upper())
-        return {**found, "statistics": given}
+    if given.statistics is not None:
+        statistics = None if given.statistics == "none" else getattr(image_facts, given.statistics.upper())
+        return {**found, "statistics": statistics}
     if not found:
         raise ValueError(
-            f"Nothing says how the images of {args.model} are normalized: there is no run.json beside it, and no "
-            f"builder of keras_vit made {model.name!r}. Give --statistics {', '.join(_STATISTICS[:-1])} or none."
+            f"It is not known how images for {given.model} are normalized: there is no run.json beside the file, and "
+            f"no builder of keras_vit made {model.name!r}. Pass --statistics {', '.join(_STATISTICS[:-1])} or none."
         )
     return found
 
 
-def _pipeline_of(run: Path) -> dict | None:
-    """The settings of the `Pipeline` that a run's images came from, or None where they came in another way."""
+def _of_the_run(model_path: str) -> dict:
+    """Return the preprocessing that run.json beside the model describes, or an empty dictionary."""
+    from keras_vit.models.image_facts import Statistics
+    from keras_vit.training.augment import CentreCrop
+
+    path = Path(model_path).with_name("run.json")
+    if not path.is_file():
+        return {}
     try:
-        return json.loads(run.read_text())["settings"]["data"].get("pipeline")
+        pipeline = json.loads(path.read_text())["settings"]["data"].get("pipeline")
     except (json.JSONDecodeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{run} is not what training.fit writes: {type(error).__name__} {error}.") from error
+        raise ValueError(f"{path} is not what training.fit writes: {type(error).__name__} {error}.") from error
+    if not pipeline:  # The run was trained on arrays.
+        return {}
+    statistics = pipeline["statistics"] and Statistics(
+        *(tuple(value) if isinstance(value, list) else value for value in _fields(pipeline["statistics"]))
+    )
+    return {"evaluation": CentreCrop(*_fields(pipeline["evaluation"])), "statistics": statistics}
+
+
+def _of_the_model(model: keras.Model) -> dict:
+    """Return the preprocessing that the model itself describes, or an empty dictionary."""
+    from keras_vit.models.preprocessing import image_facts
+    from keras_vit.training.augment import CentreCrop
+
+    try:
+        facts = image_facts(model)
+    except ValueError:  # No builder of keras_vit made the model.
+        return {}
+    return {"evaluation": CentreCrop(facts.crop_fraction, facts.interpolation), "statistics": facts.statistics}
 
 
 def _fields(settings: dict) -> list:

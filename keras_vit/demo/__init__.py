@@ -1,1 +1,1 @@
-"""`keras-vit demo`: the whole way on a small data set, with a report."""
+"""The demo of the command line and its report."""

@@ -1,7 +1,4 @@
-"""What a run found, for people: an aligned table for the terminal and one self-contained HTML page.
-
-The page is of `keras_vit.utils.page`'s kind.
-"""
+"""The results of the demo, as a table for the terminal and as an HTML page."""
 
 from __future__ import annotations
 
@@ -11,64 +8,102 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from keras_vit.utils.page import add, add_facts, add_section, new_page, png_address, write_page
+from keras_vit.inspection.figures import BLUE, ORANGE, new_figure, overlay_figure
+from keras_vit.utils.page import add, add_facts, add_figure, add_section, new_page, write_page
+from keras_vit.utils.tables import table
 
-EN_DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """One exported file and what was measured on it; None where something was not."""
+    """Measurements of one exported file; None where something was not measured.
 
-    model: str  # the files of one model stand together, in one latency plot
-    file: str  # its name; a latency plot has room for some 55 characters
+    Attributes:
+        model: Title of the exported model. The files of a model share a latency figure.
+        file: Name of the file.
+        size_bytes: Size of the file.
+        top1: Fraction of the test images that the file classifies correctly.
+        agreement: Fraction of the test images for which the file and the Keras model predict the same class.
+        snr_db: Signal-to-noise ratio of the outputs of the file against those of the Keras model, in decibels.
+        samples_ms: Latency of each run in milliseconds, in the order measured.
+        speed: p50 of the float32 file of the same model divided by the p50 of this file.
+        partitions: Number of pieces into which the XNNPACK delegate divides the graph.
+    """
+
+    model: str
+    file: str
     size_bytes: int
-    top1: float | None = None  # fraction of the test images that it classifies rightly
-    agreement: float | None = None  # fraction of the test images where it names the Keras model's class
-    snr_db: float | None = None  # 10 log10 of the Keras model's output energy over the error's, in dB
-    samples_ms: Sequence[float] = ()  # latency of each run in ms, in the order measured; empty if never run
-    speed: float | None = None  # p50 of the same model's float32 file over this file's p50
-    partitions: int | None = None  # pieces that the XNNPACK delegate makes of the graph
+    top1: float | None = None
+    agreement: float | None = None
+    snr_db: float | None = None
+    samples_ms: Sequence[float] = ()
+    speed: float | None = None
+    partitions: int | None = None
 
     @property
     def p50_ms(self) -> float | None:
+        """Median latency in milliseconds."""
         return self._percentile(50)
 
     @property
     def p90_ms(self) -> float | None:
+        """90th percentile of the latency in milliseconds."""
         return self._percentile(90)
 
     def _percentile(self, q: int) -> float | None:
         return float(np.percentile(self.samples_ms, q)) if len(self.samples_ms) else None
 
+    def to_dict(self) -> dict[str, str | int | float | None]:
+        """Return the measurements for JSON, with percentiles in place of the samples."""
+        fields = (
+            "model",
+            "file",
+            "size_bytes",
+            "top1",
+            "agreement",
+            "snr_db",
+            "p50_ms",
+            "p90_ms",
+            "speed",
+            "partitions",
+        )
+        return {name: getattr(self, name) for name in fields}
+
 
 @dataclass(frozen=True)
-class Picture:
-    """A test image, what was said about it, and where the class token looked."""
+class ExampleImage:
+    """A test image with its predictions and the attention of the class token.
 
-    image: np.ndarray  # (height, width, 1 or 3), float in [0, 1]
-    label: str  # the true class
-    predictions: Mapping[str, tuple[str, float]]  # who -> (class, probability in [0, 1])
-    attention: Mapping[str, np.ndarray]  # which head, or "mean" -> (rows, columns) of patches, not negative
+    Attributes:
+        image: Array of shape `(height, width, 1 or 3)` with values in [0, 1].
+        label: The true class.
+        predictions: The predicted class and its probability, by name of the model.
+        attention: Attention to the patches, of shape `(rows, columns)`.
+    """
+
+    image: np.ndarray
+    label: str
+    predictions: Mapping[str, tuple[str, float]]
+    attention: np.ndarray
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of the result table, in the terminal and on the page alike."""
-
+class _Column:
     heading: str
-    unit: str
-    read: Callable[[FileResult], str | float | None]
+    value: Callable[[FileResult], str | float | None]
     form: Callable[[str | float], str]
     meaning: str
 
     def text(self, row: FileResult) -> str:
-        value = self.read(row)
-        return EN_DASH if value is None else self.form(value)
+        value = self.value(row)
+        return "-" if value is None else self.form(value)
 
 
 def _percent(fraction: float) -> str:
@@ -76,41 +111,32 @@ def _percent(fraction: float) -> str:
 
 
 def _significant(value: float) -> str:
-    """Three significant digits, since one column holds 0.05 ms as well as 50 ms."""
-    return np.format_float_positional(value, 3, unique=False, fractional=False, trim="k").rstrip(".")
+    """Format a positive number with three significant digits, because a column may hold 0.05 ms and 50 ms."""
+    value = float(f"{value:.3g}")
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
-COLUMNS = (
-    Column("Model", "", attrgetter("model"), str, "the architecture that was exported"),
-    Column("File", "", attrgetter("file"), str, "the exported file"),
-    Column("Size", "MB", lambda row: row.size_bytes / 1e6, _significant, "1 MB is 1,000,000 bytes"),
-    Column("Top-1", "%", attrgetter("top1"), _percent, "test images that the file classifies rightly"),
-    Column("Agree", "%", attrgetter("agreement"), _percent, "images where it names the Keras model's class"),
-    Column("SNR", "dB", attrgetter("snr_db"), "{:.1f}".format, "Keras model's output over the file's error"),
-    Column("p50", "ms", attrgetter("p50_ms"), _significant, "half of the runs took at most this long"),
-    Column("p90", "ms", attrgetter("p90_ms"), _significant, "nine in ten runs took at most this long"),
-    Column(
-        "Speed",
-        TIMES,
-        attrgetter("speed"),
-        "{:.2f}".format,
-        "p50 of the model's float32 file over this one's",
+_COLUMNS = (
+    _Column("Model", attrgetter("model"), str, "the exported model"),
+    _Column("File", attrgetter("file"), str, "the exported file"),
+    _Column("Size MB", lambda row: row.size_bytes / 1e6, _significant, "size of the file; 1 MB is 1,000,000 bytes"),
+    _Column("Top-1 %", attrgetter("top1"), _percent, "test images that the file classifies correctly"),
+    _Column(
+        "Agree %", attrgetter("agreement"), _percent, "images for which file and Keras model predict the same class"
     ),
-    Column("Parts", "", attrgetter("partitions"), str, "pieces XNNPACK cuts the graph into; fewer is faster"),
+    _Column("SNR dB", attrgetter("snr_db"), "{:.1f}".format, "signal-to-noise ratio against the Keras model"),
+    _Column("p50 ms", attrgetter("p50_ms"), _significant, "median latency of one image"),
+    _Column("p90 ms", attrgetter("p90_ms"), _significant, "90th percentile of the latency"),
+    _Column("Speedup", attrgetter("speed"), "{:.2f}".format, "p50 of the float32 file divided by p50 of this file"),
+    _Column("Parts", attrgetter("partitions"), str, "pieces into which XNNPACK divides the graph; one is best"),
 )
-TEXT_COLUMNS, NUMBER_COLUMNS = COLUMNS[:2], COLUMNS[2:]
+_TEXT_COLUMNS = 2
 
 
-def table(rows: Sequence[FileResult]) -> str:
-    """The rows as aligned text: headings, units, a rule, a line a file; an en dash is a missing value."""
-    columns = []
-    for column in COLUMNS:
-        cells = [column.heading, column.unit, *(column.text(row) for row in rows)]
-        width = max(map(len, cells))
-        pad = str.ljust if column in TEXT_COLUMNS else str.rjust
-        columns.append([pad(cell, width) for cell in cells])
-    headings, units, *lines = ("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
-    return "\n".join([headings, units, "-" * max(map(len, (headings, *lines))), *lines])
+def results_table(results: Sequence[FileResult]) -> str:
+    """Return the results as aligned text."""
+    rows = [[column.text(row) for column in _COLUMNS] for row in results]
+    return table([column.heading for column in _COLUMNS], rows)
 
 
 def write_report(
@@ -121,243 +147,166 @@ def write_report(
     highlights: Sequence[tuple[str, str]],
     files: Sequence[FileResult],
     curves: Mapping[str, Sequence[Mapping[str, float]]],
-    pictures: Sequence[Picture],
+    images: Sequence[ExampleImage],
     environment: Mapping[str, object],
 ) -> None:
-    """Writes the page. A page that was there is replaced when the new one is whole, and stays if that fails.
+    """Write the report as an HTML page.
+
+    An existing file is replaced when the new page is complete, and kept if writing fails. Sections without content are
+    left out.
 
     Args:
-        path: the HTML file; its folder is made if it is missing.
-        title: the heading.
-        summary: what was done, in a sentence or two.
-        highlights: what to remember, as (figure with its unit, what it says), like ("3 dB", "...").
-        files: the rows of the result table and of the latency plots, one plot a model.
-        curves: phase of training -> its epochs, each with the finite `loss`, `val_loss`, `accuracy` and
-            `val_accuracy` of Keras' history. A phase goes on where the one before it ended.
-        pictures: test images with predictions and attention.
-        environment: fact -> value, of the machine and the software that all of this was measured with.
-
-    A section with nothing to show is left out.
+        path: The HTML file. Its folder is created if it is missing.
+        title: The heading of the page.
+        summary: What was done, in a sentence or two.
+        highlights: The most important numbers, as pairs of a number with its unit and its meaning, such as
+            `("3 dB", "signal-to-noise ratio")`.
+        files: The rows of the table and of the latency figures.
+        curves: For each phase of the training, its epochs, each with `loss`, `val_loss`, `accuracy` and `val_accuracy`.
+            A phase continues where the one before it ended.
+        images: Test images with predictions and attention.
+        environment: Names and values of facts about the machine and the software.
 
     Raises:
-        ValueError: a picture or its attention has another shape or range than Picture says.
+        ImportError: If matplotlib is not installed.
+        ValueError: If an image or its attention has another shape or range than `ExampleImage` describes.
     """
     page, main = new_page(title, summary, highlights, _STYLE)
-    for heading, content, build in (
-        ("Results", files, _results),
-        ("Latency", [row for row in files if len(row.samples_ms)], _latency),
-        ("Learning", {name: epochs for name, epochs in curves.items() if epochs}, _learning),
-        ("Test images", pictures, _pictures),
-        ("Measured on", environment, add_facts),
+    for heading, content, add_content in (
+        ("Results", files, _add_results),
+        ("Latency", [row for row in files if len(row.samples_ms)], _add_latency),
+        ("Training", {name: epochs for name, epochs in curves.items() if epochs}, _add_training),
+        ("Test images", images, _add_images),
+        ("Environment", environment, add_facts),
     ):
         if content:
-            build(add_section(main, heading), content)
+            add_content(add_section(main, heading), content)
     write_page(path, page)
 
 
-def _results(section: Element, rows: Sequence[FileResult]) -> None:
+def _add_results(section: Element, rows: Sequence[FileResult]) -> None:
     element = add(section, "table")
     heading = add(add(element, "thead"), "tr")
-    for column in COLUMNS:
-        cell = add(heading, "th", column.heading, scope="col", title=column.meaning)
-        add(cell, "small", column.unit)
+    for column in _COLUMNS:
+        add(heading, "th", column.heading, scope="col", title=column.meaning)
     for _, group in groupby(rows, attrgetter("model")):
         body = add(element, "tbody")
         for row in group:
             line = add(body, "tr")
-            for column in COLUMNS:
-                # On a phone a row is a list of facts, and each carries its heading along.
-                add(line, "td", column.text(row), data_heading=f"{column.heading} {column.unit}".strip())
+            for column in _COLUMNS:
+                # On a phone a row is shown as a list, in which each cell repeats its heading.
+                add(line, "td", column.text(row), data_heading=column.heading)
     notes = add(section, "dl", class_="notes")
-    for column in NUMBER_COLUMNS:
+    for column in _COLUMNS[_TEXT_COLUMNS:]:
         add(notes, "dt", column.heading)
         add(notes, "dd", column.meaning)
 
 
-WIDTH, LEFT, RIGHT = 460, 44, 390  # of every chart, in SVG units; a latency plot has labels right of its axis
-
-
-def _chart(parent: Element, caption: str, description: str, height: float) -> Element:
-    figure = add(parent, "figure")
-    add(figure, "figcaption", caption)
-    svg = add(figure, "svg", viewBox=f"0 0 {WIDTH} {height:g}", role="img")
-    add(svg, "title", caption)
-    add(svg, "desc", description)
-    return svg
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Four to nine round numbers around low...high, in steps of 1, 2 or 5 times a power of ten."""
-    span = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / 4))
-    step = next(m * power for m in (5, 2, 1) if m * power <= span / 4 or m == 1)
-    return [step * i for i in range(math.floor(low / step), math.ceil((low + span) / step) + 1)]
-
-
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    return lambda value: start + (value - low) / (high - low) * (end - start)
-
-
-def _x_axis(svg: Element, x: Callable, ticks: Sequence[float], top: float, bottom: float, label: str) -> None:
-    for tick in ticks:
-        add(svg, "line", class_="grid", x1=x(tick), x2=x(tick), y1=top, y2=bottom)
-        add(svg, "text", f"{tick:g}", x=x(tick), y=bottom + 15, text_anchor="middle")
-    add(svg, "text", label, x=(x(ticks[0]) + x(ticks[-1])) / 2, y=bottom + 31, text_anchor="middle")
-
-
-def _latency(section: Element, rows: Sequence[FileResult]) -> None:
-    text = "Every dot is one run. A solid line marks p50, a dashed one p90; "
-    add(section, "p", text + "a number with ▸ counts runs too slow for the axis.")
-    charts = add(section, "div", class_="charts")
+def _add_latency(section: Element, rows: Sequence[FileResult]) -> None:
+    add(section, "p", "Each dot is one run. The solid line is p50, the dashed line p90.")
+    grid = add(section, "div", class_="grid")
     for model, group in groupby(rows, attrgetter("model")):
-        _latency_chart(charts, model, list(group))
+        group = list(group)
+        facts = (f"{row.file}: p50 {_significant(row.p50_ms)} ms, p90 {_significant(row.p90_ms)} ms" for row in group)
+        add_figure(grid, latency_figure(model, group), f"Latency of {model}. {'; '.join(facts)}")
 
 
-def _latency_chart(parent: Element, model: str, rows: Sequence[FileResult]) -> None:
-    # One run that the machine disturbed must not squeeze all others into a corner.
-    ticks = _ticks(0, max(min(max(row.samples_ms), 1.5 * row.p90_ms) for row in rows))
-    end, x, pitch = ticks[-1], _scale(0, ticks[-1], LEFT, RIGHT), 66
-    facts = (f"{row.file}: p50 {_significant(row.p50_ms)}, p90 {_significant(row.p90_ms)} ms" for row in rows)
-    svg = _chart(parent, model, "; ".join(facts), len(rows) * pitch + 44)
-    _x_axis(svg, x, ticks, 4, len(rows) * pitch + 4, "ms for one image")
-    for row, top in zip(rows, range(0, len(rows) * pitch, pitch), strict=True):
-        add(svg, "text", row.file, class_="name", x=LEFT + 4, y=top + 17)
-        for i, sample in enumerate(row.samples_ms):
-            if sample <= end:  # multiples of the golden ratio spread evenly, and the same way in every run
-                y = top + 52 + 18 * (i * 0.618034 % 1 - 0.5)
-                add(svg, "circle", class_="dot", cx=x(sample), cy=y, r=2.5)
-        beyond = sum(sample > end for sample in row.samples_ms)
-        if beyond:
-            add(svg, "text", f"{beyond} ▸", x=RIGHT + 6, y=top + 56)
-        # One label reaches left, the other right: they can't meet.
-        for name, value, anchor, shift in (("p50", row.p50_ms, "end", -4), ("p90", row.p90_ms, "start", 4)):
-            add(svg, "line", class_=f"mark {name}", x1=x(value), x2=x(value), y1=top + 24, y2=top + 64)
-            text = f"{name} {_significant(value)}"
-            add(svg, "text", text, class_="value", x=x(value) + shift, y=top + 34, text_anchor=anchor)
+def latency_figure(title: str, rows: Sequence[FileResult]) -> Figure:
+    """Draw the latency of each run of several files, one row for each file."""
+    figure = new_figure(4.6, 0.9 + 0.75 * len(rows))
+    axes = figure.add_subplot()
+    # A single disturbed run must not compress all others, so the axis may end before the slowest ones.
+    end = 1.08 * max(min(max(row.samples_ms), 1.5 * row.p90_ms) for row in rows)
+    for place, row in enumerate(rows):
+        samples = np.asarray(row.samples_ms)
+        # Multiples of the golden ratio spread the dots evenly, and equally every time.
+        jitter = 0.3 * (np.arange(len(samples)) * 0.618034 % 1 - 0.5)
+        shown = samples <= end
+        axes.scatter(samples[shown], place + jitter[shown], s=10, color=BLUE, alpha=0.35, linewidths=0)
+        for name, value, style in (("p50", row.p50_ms, "-"), ("p90", row.p90_ms, "--")):
+            axes.plot([value, value], [place - 0.22, place + 0.22], style, color="black", linewidth=1.3, label=name)
+        text = f"{row.file}:  p50 {_significant(row.p50_ms)} ms, p90 {_significant(row.p90_ms)} ms"
+        if slower := int(np.sum(~shown)):
+            text += f", {slower} slower not shown"
+        axes.text(0.01 * end, place - 0.3, text, fontsize=8)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("ms per image")
+    axes.set_xlim(0, end)
+    axes.set_ylim(len(rows) - 0.6, -0.7)
+    axes.set_yticks([])
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["left", "top", "right"]].set_visible(False)
+    return figure
 
 
-def _learning(section: Element, phases: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    charts = add(section, "div", class_="charts")
-    _curve_chart(charts, "Loss", phases, "loss", "{:.4g}".format)
-    _curve_chart(charts, "Accuracy, %", phases, "accuracy", lambda fraction: f"{100 * fraction:.4g}")
+def _add_training(section: Element, phases: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    last = [epoch for phase in phases.values() for epoch in phase][-1]
+    grid = add(section, "div", class_="grid")
+    for title, metric in (("Loss", "loss"), ("Accuracy", "accuracy")):
+        end = f"{last[metric]:.4g} in training and {last[f'val_{metric}']:.4g} in validation"
+        add_figure(grid, training_figure(title, metric, phases), f"{title} by epoch; at the end {end}")
 
 
-def _curve_chart(parent: Element, caption: str, phases: Mapping, key: str, form: Callable) -> None:
+def training_figure(title: str, metric: str, phases: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Draw a metric over the epochs of one or several phases of training.
+
+    Args:
+        title: Title of the figure.
+        metric: Name of the metric in the logs of Keras; "val_" and this name is that of the validation images.
+        phases: The logs of the epochs of each phase.
+    """
+    figure = new_figure(4.6, 3.0)
+    axes = figure.add_subplot()
     epochs = [epoch for phase in phases.values() for epoch in phase]
-    kinds = {"training": key, "validation": f"val_{key}"}
-    values = [epoch[name] for epoch in epochs for name in kinds.values()]
-    ticks, top, bottom, right = _ticks(min(values), max(values)), 44, 220, WIDTH - 12
-    x, y = _scale(0, len(epochs), LEFT, right), _scale(ticks[0], ticks[-1], bottom, top)
-    last = ", ".join(f"{kind} {form(epochs[-1][name])}" for kind, name in kinds.items())
-    svg = _chart(parent, caption, f"{' then '.join(phases)}; after epoch {len(epochs)}: {last}", bottom + 40)
-    whole = [tick for tick in _ticks(0, len(epochs)) if tick == round(tick) and tick <= len(epochs)]
-    _x_axis(svg, x, whole, top, bottom, "epoch")
-    for tick in ticks:
-        add(svg, "line", class_="grid", x1=LEFT, x2=right, y1=y(tick), y2=y(tick))
-        add(svg, "text", form(tick), x=LEFT - 6, y=y(tick) + 4, text_anchor="end")
-    for kind, left in zip(kinds, (LEFT, LEFT + 110), strict=True):
-        _curve(svg, kind, [(left, 10), (left + 26, 10)])
-        add(svg, "text", kind, x=left + 34, y=14)
-    before = 0
+    numbers = range(1, len(epochs) + 1)
+    for name, label, color in ((metric, "training", ORANGE), (f"val_{metric}", "validation", BLUE)):
+        axes.plot(
+            numbers, [epoch[name] for epoch in epochs], ".-", color=color, linewidth=1.2, markersize=4, label=label
+        )
+    first = 1
     for name, phase in phases.items():
-        for kind, metric in kinds.items():
-            _curve(svg, kind, [(x(i), y(epoch[metric])) for i, epoch in enumerate(phase, before + 1)])
-        if before:
-            add(svg, "line", class_="mark start", x1=x(before), x2=x(before), y1=top, y2=bottom)
-            add(svg, "line", class_="mark start", x1=LEFT, x2=LEFT + 26, y1=30, y2=30)
-            add(svg, "text", f"{name}, from epoch {before + 1}", x=LEFT + 34, y=34)
-        before += len(phase)
+        if first > 1:
+            axes.axvline(first - 0.5, color="gray", linestyle=":", label=name)
+        first += len(phase)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.locator_params(axis="x", integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
 
 
-def _curve(svg: Element, kind: str, points: Sequence[tuple[float, float]]) -> None:
-    add(svg, "polyline", class_=f"curve {kind}", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points))
-    for x, y in points:
-        if kind == "training":
-            add(svg, "rect", class_=kind, x=x - 2, y=y - 2, width=4, height=4)
-        else:
-            add(svg, "circle", class_=kind, cx=x, cy=y, r=2.2)
-
-
-def _pictures(section: Element, pictures: Sequence[Picture]) -> None:
-    text = "Beside each image: where the class token looks. More colour is more attention; "
-    add(section, "p", text + "each map is scaled to its own largest value.")
-    cards = add(section, "div", class_="pictures")
-    for picture in pictures:
-        figure = add(cards, "figure")
-        images = add(figure, "div")
-        pixels = _pixels(picture.image)
-        overlays = {name: _overlay(pixels, attention) for name, attention in picture.attention.items()}
-        for name, array in {"image": pixels, **overlays}.items():
-            frame = add(images, "span")
-            add(frame, "img", src=_png(array), alt=f"{name} of {picture.label}")
-            add(frame, "small", name)
-        caption = add(figure, "figcaption", f"true class: {picture.label}")
-        for who, (label, probability) in picture.predictions.items():
-            mark = "✓" if label == picture.label else "✗"
-            add(caption, "span", f"{mark} {who}: {label} ({100 * probability:.1f} %)")
-
-
-def _enlarge(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(rows, columns, ...) to (height, width, ...) by repeating: no value is made up between two."""
-    rows, columns = array.shape[:2]
-    return array[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
-
-
-def _pixels(image: np.ndarray) -> np.ndarray:
-    """(height, width, 1 or 3) to (H, W, 3), enlarged by a whole factor to 160 or more."""
-    if image.ndim != 3 or image.shape[2] not in (1, 3) or not 0 <= image.min() <= image.max() <= 1:
-        found = f"{image.shape} with values from {image.min():g} to {image.max():g}"
-        raise ValueError(f"A picture is (height, width, 1 or 3) with values in [0, 1]; received {found}.")
-    height, width, channels = image.shape
-    factor = math.ceil(160 / max(height, width))
-    return np.repeat(_enlarge(image, height * factor, width * factor), 3 // channels, axis=2)
-
-
-def _overlay(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """The image in dim gray where attention is low, in bright orange where it is high."""
-    if attention.ndim != 2 or not 0 <= attention.min() <= attention.max() < math.inf:
-        found = f"{attention.shape} with values from {attention.min():g} to {attention.max():g}"
-        raise ValueError(f"Attention is (rows, columns) of numbers from 0 up; received {found}.")
-    heat = _enlarge(attention / max(attention.max(), 1e-12), *pixels.shape[:2])[..., np.newaxis]
-    gray = pixels.mean(axis=-1, keepdims=True)
-    return (1 - heat) * 0.5 * gray + heat * (0.35 + 0.65 * gray) * (1.0, 0.6, 0.1)
-
-
-def _png(pixels: np.ndarray) -> str:
-    """(height, width, 3) in [0, 1] as a data: address."""
-    import tensorflow as tf
-
-    png = tf.io.encode_png(np.round(255 * pixels).astype("uint8")).numpy()
-    return png_address(png)
+def _add_images(section: Element, images: Sequence[ExampleImage]) -> None:
+    add(
+        section,
+        "p",
+        "Beside each image: the attention of the class token in the last block, averaged over heads. Brighter is more; "
+        "each map is scaled to its own maximum.",
+    )
+    cards = add(section, "div", class_="grid images")
+    for image in images:
+        card = add(cards, "div", class_="card")
+        add_figure(
+            card,
+            overlay_figure(image.image, image.attention, "attention", side=1.5),
+            f"A {image.label} and its attention",
+        )
+        add(card, "p", f"true class: {image.label}")
+        for name, (label, probability) in image.predictions.items():
+            mark = "✓" if label == image.label else "✗"
+            add(card, "small", f"{mark} {name}: {label} ({100 * probability:.1f} %)")
 
 
 _STYLE = """
-.notes, figcaption span { color: var(--soft); font-size: 0.875em; }
-.charts, .pictures, .pictures div { display: grid; gap: 16px; }
-.pictures figure { padding: 12px 16px; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.94em; }
-th, td { padding: 6px 8px; text-align: right; vertical-align: top; }
+th, td { padding: 6px 8px; text-align: right; vertical-align: top; white-space: nowrap; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
-th, td:nth-child(n+3) { white-space: nowrap; }
-th small { display: block; font-weight: normal; }
 thead, tbody { border-bottom: 1px solid var(--line); }
-.notes { grid-template-columns: max-content 1fr max-content 1fr; margin-top: 12px; }
-.charts { grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); margin-top: 12px; }
-.charts figcaption { font-weight: 600; }
-svg { display: block; width: 100%; }
-svg text { fill: var(--soft); font-size: 13px; }
-svg .name, svg .value { fill: var(--ink); }
-.grid { stroke: var(--line); }
-.dot { fill: var(--first); fill-opacity: 0.3; }
-.mark { stroke: var(--ink); stroke-width: 1.5; }
-.training { stroke: var(--second); fill: var(--ground); }
-.validation { stroke: var(--first); fill: var(--first); }
-svg .curve { fill: none; stroke-width: 1.5; }
-.curve.training, .p90, .start { stroke-dasharray: 4 3; }
-.pictures { grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); margin-top: 12px; }
-.pictures div { grid-template-columns: repeat(auto-fit, minmax(80px, 1fr)); gap: 8px; margin-bottom: 4px; }
-.pictures img { display: block; width: 100%; max-width: 160px; image-rendering: pixelated; }
-figcaption span { display: block; }
+.notes { grid-template-columns: max-content 1fr max-content 1fr; margin-top: 12px; color: var(--soft);
+  font-size: 0.875em; }
+.grid { display: grid; gap: 16px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
+.images { grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); margin-top: 12px; }
+.card small { display: block; }
 @media screen and (max-width: 760px) {
   thead { display: none; }
   tr { display: grid; grid-template-columns: 1fr 1fr; column-gap: 24px; padding: 8px 0; }

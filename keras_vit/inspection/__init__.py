@@ -1,1 +1,1 @@
-"""Looking inside a model: features, attention, figures, and the page that shows them."""
+"""Features, attention and figures of a model, and a page that shows them."""

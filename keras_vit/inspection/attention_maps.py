@@ -1,4 +1,4 @@
-"""Where a model looks: its attention probabilities, and what the papers read from them."""
+"""Attention probabilities of a model, and what papers compute from them: rollout, distances, position similarity."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,20 +12,22 @@ from keras_vit.layers import MatMul, PositionEmbedding
 
 
 def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 8) -> dict[str, np.ndarray]:
-    """The softmax probabilities of every attention of a model.
+    """Return the softmax probabilities of every attention layer of a model.
 
     Args:
-        model: A functional or sequential model of keras_vit's layers, or one that was flattened, fused or quantized.
-        images: (images, height, width, channels), as the model takes them.
-        batch_size: Images computed at once.
+        model: A functional or sequential model built from the layers of keras_vit. It may be flattened, fused or
+            quantized.
+        images: Images of shape `(images, height, width, channels)`, preprocessed for the model.
+        batch_size: Number of images computed at once.
 
     Returns:
-        By name of the block, in the model's order: (images, heads, queries, keys), float32; each row sums to 1. Where a
-        block has several attentions, the names say which.
+        A dictionary from the name of each block, in the order of the model, to a float32 array of shape
+        `(images, heads, queries, keys)`, in which each row sums to 1. The names of attention layers that share a block
+        are extended until they differ.
 
     Raises:
-        NoSuchPart: The model has no attention with a softmax.
-        ValueError: It takes images of another shape.
+        NoSuchPart: If the model has no attention with a softmax.
+        ValueError: If the model takes images of another shape.
     """
     flat = flatten(model)
     expected = tuple(flat.inputs[0].shape[1:])
@@ -34,12 +36,12 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
             f"The model {model.name!r} takes images (images, {', '.join(map(str, expected))}); "
             f"received the shape {np.shape(images)}."
         )
-    softmaxes = [layer for layer in flat.layers if _is_softmax(layer) and _comes_from_a_product(layer)]
+    softmaxes = [layer for layer in flat.layers if _is_softmax(layer) and _is_applied_to_a_product(layer)]
     if not softmaxes:
-        raise NoSuchPart(f"The model {model.name!r} has no attention with a softmax, so there are no maps of it.")
+        raise NoSuchPart(f"The model {model.name!r} has no attention with a softmax.")
     names = _shortest_names([layer.name for layer in softmaxes])
     probabilities = keras.Model(flat.input, {name: layer.output for name, layer in zip(names, softmaxes, strict=True)})
-    # Called as it is: for a few images that is faster than `predict`, which first compiles a function.
+    # For a few images this is faster than `predict`, which compiles a function first.
     batches = [
         {
             name: keras.ops.convert_to_numpy(keras.ops.cast(array, "float32"))
@@ -56,62 +58,73 @@ def _is_softmax(layer):
     )
 
 
-def _comes_from_a_product(layer):
-    """Whether scores of queries and keys go into a softmax, as they are or after layers that keep their shape."""
+def _is_applied_to_a_product(layer):
+    """Return whether a softmax is applied to products of queries and keys.
+
+    Layers that keep the shape of the products, such as a scale or a mask, may come between.
+    """
     shape = layer.output.shape
-    waiting = [layer]
-    while waiting:
-        before = [producer(tensor) for tensor in inputs_of(waiting.pop()) if tensor.shape == shape]
-        if any(isinstance(operation, MatMul) for operation in before):
+    to_visit = [layer]
+    while to_visit:
+        producers = [producer(tensor) for tensor in inputs_of(to_visit.pop()) if tensor.shape == shape]
+        if any(isinstance(operation, MatMul) for operation in producers):
             return len(shape) == 4
-        waiting += before
+        to_visit += producers
     return False
 
 
 def _shortest_names(paths: list[str]) -> list[str]:
-    """Of each path "block_0.attention.softmax" as many steps as tell it from the others."""
+    """Shorten each path such as "block_0.attention.softmax" to the fewest leading parts that make it unique."""
 
-    def steps(path, count):
-        return ".".join(path.split(".")[:count])
+    def prefix(path, parts):
+        return ".".join(path.split(".")[:parts])
 
-    names = []
-    for path in paths:
-        counts = range(1, path.count(".") + 2)
-        names.append(steps(path, next(n for n in counts if sum(steps(p, n) == steps(path, n) for p in paths) == 1)))
-    return names
+    def is_unique(path, parts):
+        return sum(prefix(other, parts) == prefix(path, parts) for other in paths) == 1
+
+    return [
+        prefix(path, next(parts for parts in range(1, path.count(".") + 2) if is_unique(path, parts))) for path in paths
+    ]
 
 
 def attention_rollout(model: keras.Model, images: np.ndarray, *, batch_size: int = 8) -> np.ndarray:
-    """How much of each patch reaches the output through all blocks (Abnar and Zuidema, arXiv 2005.00928, section 3).
+    """Return the attention rollout, an estimate of how much each patch contributes to the output.
+
+    Reference: Abnar and Zuidema, arXiv 2005.00928, section 3.
 
     Args:
-        model: As `attention_maps` takes, with a `PatchEmbedding`.
-        images: (images, height, width, channels), as the model takes them.
-        batch_size: Images computed at once.
+        model: A model that `attention_maps` takes, with a `PatchEmbedding`.
+        images: Images of shape `(images, height, width, channels)`, preprocessed for the model.
+        batch_size: Number of images computed at once.
 
     Returns:
-        (images, rows, columns): the share of each patch, see `gathered`. With a class token, it has a share as well.
+        An array of shape `(images, rows, columns)` with the share of each patch, as `patch_attention` reads it. With a
+        class token the shares sum to less than 1, because the class token has a share as well.
 
     Raises:
-        NoSuchPart: The model has no attention with a softmax, no `PatchEmbedding`, or no single sequence of tokens.
+        NoSuchPart: If the model has no attention with a softmax, no `PatchEmbedding`, or blocks with different numbers
+            of tokens.
     """
     grid = patch_grid(model)
     return rollout(attention_maps(model, images, batch_size=batch_size).values(), grid)
 
 
 def rollout(attention: Iterable[np.ndarray], grid: PatchGrid) -> np.ndarray:
-    """Attention rollout of given probabilities.
+    """Compute the attention rollout from attention probabilities.
 
-    Each block's attention, the mean of its heads, is averaged with the identity, for its residual connection; the
-    blocks' are then multiplied. An attention with other queries than the tokens, such as the pooling of a MAP head,
-    has no residual connection to the tokens and is multiplied as it is.
+    The attention of each block is averaged over its heads, and then averaged with the identity matrix to account for
+    the residual connection. The matrices of all blocks are multiplied. Attention whose queries are not the tokens, such
+    as attention pooling, has no residual connection and is multiplied unchanged.
 
     Args:
-        attention: (images, heads, queries, keys) of each block, from the first to the last.
-        grid: The patches, which are the last tokens.
+        attention: For each block, from the first to the last, an array of shape `(images, heads, queries, keys)`.
+        grid: The grid of patches, which are the last tokens.
 
     Returns:
-        (images, rows, columns), see `attention_rollout`.
+        An array of shape `(images, rows, columns)`; see `attention_rollout`.
+
+    Raises:
+        NoSuchPart: If the blocks have different numbers of tokens.
     """
     flow = None
     for probabilities in attention:
@@ -122,59 +135,62 @@ def rollout(attention: Iterable[np.ndarray], grid: PatchGrid) -> np.ndarray:
             mean /= mean.sum(axis=-1, keepdims=True)
         if flow is not None and flow.shape[1] != keys:
             raise NoSuchPart(
-                f"Rollout follows one sequence of tokens through the blocks; a block with {keys} keys comes after one "
-                f"with {flow.shape[1]} tokens."
+                "Attention rollout needs the same tokens in all blocks; a block with "
+                f"{keys} keys comes after one with {flow.shape[1]} tokens."
             )
         flow = mean if flow is None else mean @ flow
-    return gathered(flow, grid)
+    return patch_attention(flow, grid)
 
 
-def gathered(attention: np.ndarray, grid: PatchGrid) -> np.ndarray:
-    """What the class token takes from each patch, or if no token stands before the patches, the mean of all queries.
+def patch_attention(attention: np.ndarray, grid: PatchGrid) -> np.ndarray:
+    """Return the attention of the class token to each patch, or without a class token the mean over all queries.
 
     Args:
-        attention: (..., queries, keys).
-        grid: The patches, which are the last keys.
+        attention: Probabilities of shape `(..., queries, keys)`.
+        grid: The grid of patches, which are the last keys.
 
     Returns:
-        (..., rows, columns)
+        An array of shape `(..., rows, columns)`.
     """
     prefix = grid.prefix(attention.shape[-1])
-    taken = attention[..., 0, :] if prefix else attention.mean(axis=-2)
-    return taken[..., prefix:].reshape(*attention.shape[:-2], grid.rows, grid.columns)
+    to_keys = attention[..., 0, :] if prefix else attention.mean(axis=-2)
+    return to_keys[..., prefix:].reshape(*attention.shape[:-2], grid.rows, grid.columns)
 
 
 def attention_distance(model: keras.Model, images: np.ndarray, *, batch_size: int = 8) -> dict[str, np.ndarray]:
-    """How far each head looks (Dosovitskiy et al., arXiv 2010.11929, appendix D.7 and figure 7).
+    """Return the mean attention distance of each head, in pixels.
+
+    Reference: Dosovitskiy et al., arXiv 2010.11929, appendix D.7 and figure 7.
 
     Args:
-        model: As `attention_maps` takes, with a `PatchEmbedding`.
-        images: (images, height, width, channels), as the model takes them. The paper averages over 128.
-        batch_size: Images computed at once.
+        model: A model that `attention_maps` takes, with a `PatchEmbedding`.
+        images: Images of shape `(images, height, width, channels)`, preprocessed for the model. The paper averages over
+            128 images.
+        batch_size: Number of images computed at once.
 
     Returns:
-        By name of the block: (heads,), in pixels, the mean over images and patches.
+        A dictionary from the name of each block to an array of shape `(heads,)`, the mean over images and patches.
 
     Raises:
-        NoSuchPart: The model has no attention with a softmax or no `PatchEmbedding`.
+        NoSuchPart: If the model has no attention with a softmax or no `PatchEmbedding`.
     """
     grid = patch_grid(model)
     return mean_distances(attention_maps(model, images, batch_size=batch_size), grid)
 
 
 def mean_distances(attention: Mapping[str, np.ndarray], grid: PatchGrid) -> dict[str, np.ndarray]:
-    """Mean attention distances of given probabilities.
+    """Compute mean attention distances from attention probabilities.
 
-    Only what patches give to patches counts: other tokens have no place in the image, so they are left out and the rest
-    of a row is scaled to sum to 1.
+    Tokens other than patches have no position in the image. They are left out, and the rest of each row is scaled to
+    sum to 1.
 
     Args:
-        attention: By name of the block: (images, heads, queries, keys). Those that do not attend from each token to
-            each, such as the pooling of a MAP head, are left out.
-        grid: The patches, which are the last tokens.
+        attention: A dictionary from the name of each block to an array of shape `(images, heads, queries, keys)`.
+            Attention whose queries are not the tokens, such as attention pooling, is left out.
+        grid: The grid of patches, which are the last tokens.
 
     Returns:
-        By name of the block: (heads,), in pixels.
+        A dictionary from the name of each block to an array of shape `(heads,)`, in pixels.
     """
     rows, columns = np.divmod(np.arange(grid.rows * grid.columns), grid.columns)
     distance = np.hypot(
@@ -185,24 +201,30 @@ def mean_distances(attention: Mapping[str, np.ndarray], grid: PatchGrid) -> dict
         if probabilities.shape[2] == probabilities.shape[3]:
             prefix = grid.prefix(probabilities.shape[3])
             patches = probabilities[:, :, prefix:, prefix:].astype("float64")
-            seen = np.maximum(patches.sum(axis=-1), np.finfo("float64").tiny)
-            result[name] = ((patches * distance).sum(axis=-1) / seen).mean(axis=(0, 2))
+            total = np.maximum(patches.sum(axis=-1), np.finfo("float64").tiny)
+            result[name] = ((patches * distance).sum(axis=-1) / total).mean(axis=(0, 2))
     return result
 
 
 def position_similarity(model: keras.Model) -> np.ndarray:
-    """Cosine similarity of the patches' position embeddings (Dosovitskiy et al., arXiv 2010.11929, figure 7, centre).
+    """Return the cosine similarities between the position embeddings of all patches.
+
+    Reference: Dosovitskiy et al., arXiv 2010.11929, figure 7, center.
+
+    Args:
+        model: A functional or sequential model with a `PatchEmbedding` and a `PositionEmbedding`.
 
     Returns:
-        (rows, columns, rows, columns), in [-1, 1]: of the patch at the first two to that at the last two.
+        An array of shape `(rows, columns, rows, columns)` with values in [-1, 1]. Element `[a, b, c, d]` compares the
+        patch in row a and column b with the patch in row c and column d.
 
     Raises:
-        NoSuchPart: The model has no table of positions or no `PatchEmbedding`.
+        NoSuchPart: If the model has no `PositionEmbedding` or no `PatchEmbedding`.
     """
     grid = patch_grid(model)
     tables = [layer.table for _, layer in leaves(model) if isinstance(layer, PositionEmbedding)]
     if not tables:
-        raise NoSuchPart(f"The model {model.name!r} has no PositionEmbedding, so there are no positions to compare.")
+        raise NoSuchPart(f"The model {model.name!r} has no PositionEmbedding.")
     table = keras.ops.convert_to_numpy(tables[0])[0].astype("float64")
     patches = table[grid.prefix(len(table)) :]
     patches /= np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), np.finfo("float64").tiny)

@@ -1,4 +1,4 @@
-"""What a model computes on its way: the outputs of its blocks, as sequences of tokens or as maps."""
+"""Features of a model: the outputs of its blocks, as sequences of tokens or as maps."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,18 +12,18 @@ from keras_vit.layers import Composite, PatchEmbedding
 
 
 class NoSuchPart(ValueError):
-    """A model has no part of the kind that was asked for, such as a convolutional one no grid of patches."""
+    """The model has no part of the requested kind, such as a grid of patches in a convolutional network."""
 
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """How a model cuts its images.
+    """How a model divides its images into patches.
 
     Attributes:
-        rows: Patches from top to bottom.
-        columns: Patches from left to right.
-        height: Of a patch, in pixels.
-        width: Of a patch, in pixels.
+        rows: Number of patches from top to bottom.
+        columns: Number of patches from left to right.
+        height: Height of a patch in pixels.
+        width: Width of a patch in pixels.
     """
 
     rows: int
@@ -32,7 +32,11 @@ class PatchGrid:
     width: int
 
     def prefix(self, tokens: int) -> int:
-        """How many of so many tokens stand in front of the patches: class token, registers and the like."""
+        """Return how many of the tokens come before the patches, such as a class token and registers.
+
+        Raises:
+            NoSuchPart: If there are fewer tokens than patches.
+        """
         prefix = tokens - self.rows * self.columns
         if prefix < 0:
             raise NoSuchPart(f"{tokens} tokens are fewer than the {self.rows} x {self.columns} patches of the image.")
@@ -40,10 +44,10 @@ class PatchGrid:
 
 
 def patch_grid(model: keras.Model) -> PatchGrid:
-    """The patches of a model that makes a token of each.
+    """Return the grid of patches of a model with a `PatchEmbedding`.
 
     Raises:
-        NoSuchPart: The model has no `PatchEmbedding`.
+        NoSuchPart: If the model has no `PatchEmbedding`.
     """
     model = as_functional(model)
     for layer in model.layers:
@@ -51,16 +55,17 @@ def patch_grid(model: keras.Model) -> PatchGrid:
             rows, columns = layer.grid(node_of(model, layer).input_tensors[0].shape)
             height, width = model.inputs[0].shape[1:3]
             return PatchGrid(rows, columns, height // rows, width // columns)
-    raise NoSuchPart(
-        f"The model {model.name!r} has no PatchEmbedding among its layers, so it has no grid of patches to speak of."
-    )
+    raise NoSuchPart(f"The model {model.name!r} has no PatchEmbedding among its layers, so it has no grid of patches.")
 
 
 def blocks_of(model: keras.Model) -> list[keras.layers.Layer]:
-    """The blocks of a model, in order: composites of composites that give a map or the tokens of all patches."""
+    """Return the blocks of a model in order.
+
+    A block is a composite layer that contains composite layers and whose output is a map or the tokens of all patches.
+    """
     return [
         layer
-        for layer, _ in _maps(as_functional(model))
+        for layer, _ in _spatial_layers(as_functional(model))
         if any(isinstance(part, Composite) for part in layer.parts().values())
     ]
 
@@ -68,39 +73,42 @@ def blocks_of(model: keras.Model) -> list[keras.layers.Layer]:
 def feature_extractor(
     model: keras.Model, blocks: str | int | Iterable[str | int] | None = None, *, layout: str = "maps"
 ) -> keras.Model:
-    """A model that gives what blocks of another give, with that one's own weights.
+    """Return a model that outputs the features of some blocks of another model.
 
     Args:
-        model: A functional or sequential model of keras_vit's layers.
-        blocks: None for every block; indices of blocks (from the end if negative) or names of layers, one or several;
-            or "pyramid" for the last map of every stride above 1, which are named "stride_4" and so on.
-        layout: "maps" for (batch, rows, columns, channels), where a sequence loses the tokens in front of the patches;
-            "tokens" for (batch, tokens, channels), where a map is read row by row and a sequence is left as it is.
+        model: A functional or sequential model built from the layers of keras_vit.
+        blocks: Which features to output. None for every block; an index of a block (negative indices count from the
+            end) or the name of a layer; a list of these; or "pyramid" for the last map of every stride above 1, under
+            the names "stride_2", "stride_4" and so on.
+        layout: "maps" for outputs of shape `(batch, rows, columns, channels)`, without the tokens that come before the
+            patches; "tokens" for outputs of shape `(batch, tokens, width)`, where maps are flattened row by row.
 
     Returns:
-        A functional model from images to a dictionary by name of the block. It shares its layers with `model`, so
-        training one trains the other.
+        A functional model from images to a dictionary of features by the name of the block. It shares its layers, and
+        so its weights, with `model`.
 
     Raises:
-        NoSuchPart: The model has no blocks, or a sequence of tokens and no `PatchEmbedding`.
-        ValueError: There is no such block, or its output is neither a sequence nor a map.
+        NoSuchPart: If the model has no blocks, or if a sequence of tokens has to become a map and the model has no
+            `PatchEmbedding`.
+        ValueError: If there is no such block, or its output is neither a sequence nor a map.
     """
     if layout not in _LAYOUTS:
-        raise ValueError(f"layout is one of {sorted(_LAYOUTS)}; received {layout!r}.")
+        raise ValueError(f"layout must be one of {sorted(_LAYOUTS)}; received {layout!r}.")
     model = as_functional(model)
     if blocks == "pyramid":
         tensors = _pyramid(model)
     else:
-        tensors = {layer.name: _feature(model, layer) for layer in _chosen(model, blocks)}
+        tensors = {layer.name: _feature(model, layer) for layer in _choose_layers(model, blocks)}
     outputs = {name: _LAYOUTS[layout](model, name, tensor) for name, tensor in tensors.items()}
     return keras.Model(model.input, outputs, name=f"{model.name}_features")
 
 
-def _chosen(model, blocks):
+def _choose_layers(model, blocks):
     known = blocks_of(model)
     if not known and (blocks is None or isinstance(blocks, int)):
         raise NoSuchPart(
-            f"The model {model.name!r} has no composite blocks (flattening and fusing open them); name its layers."
+            f"The model {model.name!r} has no composite blocks, because it was flattened or fused or is of another "
+            "kind. Pass names of layers."
         )
     if blocks is None:
         return known
@@ -121,13 +129,13 @@ def _block(model, known, block):
 
 
 def _feature(model, layer):
-    """The output of a layer; of several, as where maps and tokens run side by side, the map."""
+    """Return the output of a layer, and the map where a layer outputs a map and tokens."""
     outputs = node_of(model, layer).output_tensors
     return next((tensor for tensor in outputs if len(tensor.shape) == 4), outputs[0])
 
 
-def _maps(model):
-    """The composite layers of a model whose output has a place in the image, each with that output."""
+def _spatial_layers(model):
+    """Yield the composite layers whose output has positions in the image, each with that output."""
     try:
         patches = patch_grid(model)
     except NoSuchPart:
@@ -141,19 +149,20 @@ def _maps(model):
 
 
 def _pyramid(model):
+    """Return the last spatial output of every stride above 1, by name."""
     last = {}
     stride, rows = 1, model.inputs[0].shape[1]
-    for _, tensor in _maps(model):
-        # A stride is a product of whole steps, even where an odd map is halved and its half rounded up.
-        now = tensor.shape[1] if len(tensor.shape) == 4 else patch_grid(model).rows
-        stride = stride * round(rows / now) if now <= rows else stride // round(now / rows)
-        rows = now
+    for _, tensor in _spatial_layers(model):
+        # Strides are products of integers, even where halving an odd number of rows rounds up.
+        new_rows = tensor.shape[1] if len(tensor.shape) == 4 else patch_grid(model).rows
+        stride = stride * round(rows / new_rows) if new_rows <= rows else stride // round(new_rows / rows)
+        rows = new_rows
         last[stride] = tensor
     pyramid = {f"stride_{stride}": last[stride] for stride in sorted(last) if stride > 1}
     if not pyramid:
         raise NoSuchPart(
-            f"The model {model.name!r} has no composite layers that give a smaller map (flattening and fusing open "
-            "them), so there is no pyramid to be seen."
+            f"The model {model.name!r} has no composite layers that output a smaller map than the image, because it "
+            "was flattened or fused or is of another kind."
         )
     return pyramid
 
@@ -178,8 +187,8 @@ def _as_tokens(model, name, tensor):
 def _sequence(name, tensor):
     if len(tensor.shape) != 3:
         raise ValueError(
-            f"{name!r} gives {tuple(tensor.shape)}, which is neither a sequence (batch, tokens, channels) nor a map "
-            "(batch, rows, columns, channels)."
+            f"The output of {name!r} has the shape {tuple(tensor.shape)}, which is neither that of a sequence (batch, "
+            "tokens, width) nor that of a map (batch, rows, columns, channels)."
         )
     return tensor
 

@@ -1,31 +1,41 @@
-"""Build self-contained HTML pages.
+"""Self-contained HTML pages.
 
-A page loads nothing (its content security policy forbids it), runs no script, follows the reader's light or dark color
-scheme, and fits on a phone and on paper. It is built as an element tree, so the serializer escapes every text and
-closes every tag.
+A page loads nothing (its content security policy forbids it), runs no script, follows the light or dark mode of the
+reader, and fits a phone and a sheet of paper. It is built as an element tree, so the serializer escapes all text and
+closes all tags.
 """
 
+from __future__ import annotations
+
 import base64
+import io
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from keras_vit.utils.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DPI = 150
 
 
 def new_page(
     title: str, summary: str, highlights: Sequence[tuple[str, str]] = (), style: str = ""
 ) -> tuple[Element, Element]:
-    """Return a new page with a heading.
+    """Return a page with its heading.
 
     Args:
         title: The heading.
-        summary: What the page is about, in one or two sentences.
-        highlights: The main figures, as pairs of a value with its unit and its meaning, such as ("3 dB", "...").
-        style: CSS for this page, in addition to the CSS of all pages.
+        summary: What the page shows, in a sentence or two.
+        highlights: The most important numbers, as pairs of a number with its unit and its meaning, such as
+            `("3 dB", "signal-to-noise ratio")`.
+        style: CSS of this page, after that of all pages.
 
     Returns:
-        The page, and the element that sections are added to.
+        The page, and the element to add sections to.
     """
     page = Element("html", lang="en")
     head = add(page, "head")
@@ -33,7 +43,7 @@ def new_page(
     add(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     add(head, "meta", http_equiv="Content-Security-Policy", content=policy)
-    add(head, "link", rel="icon", href="data:,")  # Without it, a browser requests one from the server.
+    add(head, "link", rel="icon", href="data:,")  # Otherwise a browser requests one.
     add(head, "title", title)
     add(head, "style", _STYLE + style)
     main = add(add(page, "body"), "main")
@@ -48,12 +58,11 @@ def new_page(
 
 
 def add(parent: Element, tag: str, text: object = None, **attributes: object) -> Element:
-    """Append an element and return it. `class_` and `text_anchor` become `class` and `text-anchor`."""
+    """Append an element and return it. Attributes such as `class_` and `http_equiv` become `class` and `http-equiv`."""
     child = SubElement(parent, tag)
     child.text = None if text is None else str(text)
     for name, value in attributes.items():
-        written = f"{value:.6g}" if isinstance(value, float) else str(value)
-        child.set(name.rstrip("_").replace("_", "-"), written)
+        child.set(name.rstrip("_").replace("_", "-"), str(value))
     return child
 
 
@@ -65,30 +74,40 @@ def add_section(main: Element, heading: str) -> Element:
 
 
 def add_facts(section: Element, facts: Mapping[str, object]) -> None:
-    """Append a list of facts with their names."""
+    """Append a list of facts, each with its name."""
     element = add(section, "dl")
     for name, value in facts.items():
         add(element, "dt", name)
         add(element, "dd", value)
 
 
-def png_address(png: bytes) -> str:
-    """Return a data URL with the bytes of a PNG file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def add_figure(parent: Element, figure: Figure, description: str) -> None:
+    """Append a matplotlib figure as an image.
+
+    Args:
+        parent: The element to append to.
+        figure: The figure.
+        description: What the figure shows, for readers who cannot see it.
+    """
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=_DPI, bbox_inches="tight")
+    address = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
+    # An inch is 96 CSS pixels, so the text of the figure is about as large as that of the page.
+    add(add(parent, "figure"), "img", src=address, alt=description, width=round(96 * figure.get_figwidth()))
 
 
 def write_page(path: str | os.PathLike, page: Element) -> None:
-    """Write a page. If this fails, an existing file stays as it was."""
+    """Write a page. An existing file is replaced when the new page is complete, and kept if writing fails."""
     with replacing(path) as partial:
         partial.write_bytes(b"<!doctype html>\n" + tostring(page, encoding="utf-8", method="html"))
 
 
 _STYLE = """
 :root { color-scheme: light; --ground: #fff; --card: #f5f6f8; --ink: #1c2430; --soft: #5b6675;
-  --line: #d5dae1; --first: #1f6feb; --second: #c2570c; }
+  --line: #d5dae1; }
 @media screen and (prefers-color-scheme: dark) {
   :root { color-scheme: dark; --ground: #12161c; --card: #1b212a; --ink: #e4e9f0; --soft: #9aa6b5;
-    --line: #333d4a; --first: #6cabff; --second: #f39a4d; } }
+    --line: #333d4a; } }
 * { box-sizing: border-box; margin: 0; }
 body { background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 1040px; margin: auto; padding: 24px 16px 48px; overflow-wrap: anywhere; }
@@ -101,6 +120,9 @@ h2, section > p { break-after: avoid; }
 .highlights p { padding: 12px 16px; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 .highlights strong { display: block; font-size: 1.6em; line-height: 1.3; }
 figure, tr, .highlights p { break-inside: avoid; }
+figure { margin-top: 12px; padding: 12px; background: #fff; border: 1px solid var(--line); border-radius: 8px;
+  overflow-x: auto; }
+figure img { display: block; max-width: 100%; height: auto; margin: auto; }
 dl { grid-template-columns: max-content 1fr; gap: 2px 12px; }
 dt { font-weight: 600; }
 @media print { body { font-size: 12px; } }

@@ -1,4 +1,4 @@
-"""The keras-vit command as a person types it: what it prints, and one line for what goes wrong."""
+"""The commands of `keras-vit`: their results, and one line for each error."""
 
 import json
 import subprocess
@@ -31,10 +31,9 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
-def test_the_installed_script():
-    script = Path(sys.executable).parent / "keras-vit"
-    result = subprocess.run([script, "list", "vit_b*"], capture_output=True, text=True)
-    assert result.stdout.split() == ["vit_b16", "vit_b28", "vit_b32", "vit_b8"]
+def test_list(capsys):
+    assert run(capsys, "list", "vit_b*")[1].split() == ["vit_b16", "vit_b28", "vit_b32", "vit_b8"]
+    assert json.loads(run(capsys, "list", "vit_b*", "--json")[1]) == ["vit_b16", "vit_b28", "vit_b32", "vit_b8"]
 
 
 def test_info(capsys):
@@ -43,10 +42,16 @@ def test_info(capsys):
     assert facts["parameters"] == 86_567_656 and facts["function"] == "ViT_B16"
 
 
+def test_a_terminal_shows_what_takes_long_until_it_is_done(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(capsys, "info", "vit_ti16")[1].startswith("\rBuilding vit_ti16 ...\x1b[K\r\x1b[Kname ")
+    assert json.loads(run(capsys, "info", "vit_ti16", "--json")[1])["name"] == "vit_ti16"
+
+
 def test_from_a_model_to_a_measured_file(folder, capsys):
     assert run(capsys, "export", "model.keras", "float32.tflite")[0] == 0
     assert run(capsys, "quantize", "model.keras", "int8.keras", "--calibration", "images.npy")[0] == 0
-    code, out, _ = run(capsys, "export", "int8.keras", "int8.tflite", "--precision", "hybrid_int8")
+    code, out, _ = run(capsys, "export", "int8.keras", "int8.tflite")  # Its precision is that of the model.
     assert code == 0 and out.startswith("int8.tflite: 0.")
     files = ("float32.tflite", "int8.tflite")
     result = json.loads(
@@ -59,19 +64,8 @@ def test_from_a_model_to_a_measured_file(folder, capsys):
 
 
 def test_training_and_resuming(folder, capsys):
-    command = [
-        "train",
-        "--model",
-        "vit_xs16",
-        "--image-size",
-        16,
-        "--run-dir",
-        "run",
-        "--epochs",
-        1,
-        "--batch-size",
-        600,
-    ]
+    command = ["train", "--model", "vit_xs16", "--set", "model_settings={'depth': 1}", "--image-size", 16]
+    command += ["--epochs", 1, "--batch-size", 600, "--run-dir", "run"]
     code, out, _ = run(capsys, *command)
     assert code == 0 and "on the validation images" in out
     code, _, err = run(capsys, *command)
@@ -106,7 +100,7 @@ def test_training_on_records_of_a_folder(folder, capsys):
         (["export", "model.keras", "out.bin"], "ends in .tflite; received 'out.bin'"),
         (["export", "model.keras", "out.tflite", "--precision", "int4"], "received 'int4'"),
         (["quantize", "model.keras", "out.keras", "--calibration", "model.keras"], "is an archive of several arrays"),
-        (["quantize", "model.keras", "out.keras", "--calibration", "broken.tflite"], "is no .npy file"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "broken.tflite"], "is not a .npy file"),
         (["audit", "broken.tflite"], "broken.tflite"),
         (["benchmark", "none.tflite"], "none.tflite"),
         (["benchmark", "broken.tflite", "--device", "phone"], "device is 'phone'"),
@@ -123,9 +117,9 @@ def test_one_line_for_what_goes_wrong(arguments, sentence, folder, capsys):
     assert {path.name for path in folder.iterdir()} == before
 
 
-def test_a_demo_does_not_replace_what_is_no_demo(folder, capsys):
+def test_a_demo_replaces_nothing_but_a_demo(folder, capsys):
     code, _, err = run(capsys, "demo", "--output", ".")
-    assert code == 1 and "holds something other than a demo" in err
+    assert code == 1 and "is not empty and holds no demo" in err
     assert (folder / "model.keras").is_file()
 
 

@@ -1,3 +1,5 @@
+"""`keras-vit evaluate`: which images it measures, and how it normalizes them."""
+
 import json
 import re
 
@@ -50,16 +52,16 @@ def test_digits(tmp_path, capsys):
     assert run(capsys, tmp_path / "model.keras", "--data", "digits", "--image-size", 32)[0] == 0
 
 
-def test_normalization_is_the_run_s(tmp_path, pictures, capsys):
-    """A model that was trained on images in [0, 1] is given such images, without being told."""
+def test_the_run_says_how_to_normalize(tmp_path, pictures, capsys):
+    """A model that was trained on images in [0, 1] is evaluated on such images."""
     data = training.image_folder(pictures, image_size=16, batch_size=4, statistics=UNIT, validation_fraction=0.5)
-    model = convnet(name="vit_b16")  # The run goes before the name, whose images are in [-1, 1].
+    model = convnet(name="vit_b16")  # run.json takes precedence over the name, whose images are in [-1, 1].
     training.fit(model, data, epochs=1, learning_rate=0.1, run_dir=tmp_path / "run", verbose=0)
     code, out, _ = run(capsys, tmp_path / "run" / "best.keras", "--data", pictures, "--batch-size", 4)
     assert code == 0 and "normalized by Statistics(mean=0.0, std=1.0)" in out
 
 
-def test_normalization_is_that_of_the_name_or_given(tmp_path, pictures, capsys, monkeypatch):
+def test_the_name_or_the_option_says_how_to_normalize(tmp_path, pictures, capsys, monkeypatch):
     given = {}
 
     def open_data(source, **pipeline):
@@ -79,13 +81,13 @@ def test_normalization_is_that_of_the_name_or_given(tmp_path, pictures, capsys, 
 
     convnet().save(arguments[0])
     code, _, err = run(capsys, *arguments)
-    assert code == 1 and "no builder of keras_vit made 'mine'. Give --statistics" in err
+    assert code == 1 and "no builder of keras_vit made 'mine'. Pass --statistics" in err
     result = json.loads(run(capsys, *arguments, "--statistics", "half", "--json")[1])
     expected = top1(keras.models.load_model(arguments[0]), pictures, statistics=HALF, augmentation=None)
     assert result["split"] == "validation" and result["top1"] == pytest.approx(expected["accuracy"])
 
 
-def test_a_model_that_normalizes_gets_images_as_they_are(tmp_path, pictures, capsys, monkeypatch):
+def test_a_model_that_normalizes_gets_raw_images(tmp_path, pictures, capsys, monkeypatch):
     model = keras_vit.MobileViTV2_050(input_shape=(32, 32, 3), classes=3, include_preprocessing=True)
     model.save(tmp_path / "model.keras")
     seen = []

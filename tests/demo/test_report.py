@@ -1,4 +1,7 @@
+"""The report of the demo: its table, its page and its figures."""
+
 import base64
+import io
 import math
 import os
 import re
@@ -6,9 +9,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from PIL import Image
 
-from keras_vit.demo.report import FileResult, Picture, table, write_report
+from keras_vit.demo.report import (
+    ExampleImage,
+    FileResult,
+    latency_figure,
+    results_table,
+    training_figure,
+    write_report,
+)
 
 VOID = {"img", "link", "meta"}
 HOSTILE = "</title></svg><script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;"
@@ -18,10 +28,10 @@ FILES = [
     FileResult("small", "small.hybrid_int8.tflite", 498_004, 0.98889, 0.9972, 33.4, [2.0, 2.0], 3.0, 2),
     FileResult("large", "large.float32.tflite", 22_905_000, agreement=1.0, snr_db=math.inf),
 ]
-CELLS = [  # worked out by hand from FILES
+CELLS = [  # Computed by hand from FILES.
     ["small", "small.float32.tflite", "1.74", "99.17", "100.00", "118.3", "6.00", "10.0", "1.00", "1"],
     ["small", "small.hybrid_int8.tflite", "0.498", "98.89", "99.72", "33.4", "2.00", "2.00", "3.00", "2"],
-    ["large", "large.float32.tflite", "22.9", "–", "100.00", "inf", "–", "–", "–", "–"],  # noqa: RUF001
+    ["large", "large.float32.tflite", "22.9", "-", "100.00", "inf", "-", "-", "-", "-"],
 ]
 
 
@@ -32,16 +42,16 @@ def epochs(*losses):
     ]
 
 
-def picture(**changes):
+def example(**changes):
     image = np.zeros((8, 8, 1), "float32")
     image[2:6, 3] = 1.0
     fields = {
         "image": image,
         "label": "one",
         "predictions": {"Keras model": ("one", 0.981), "int8 file": ("seven", 0.5)},
-        "attention": {"mean": np.arange(16.0).reshape(4, 4)},
+        "attention": np.arange(16.0).reshape(4, 4),
     }
-    return Picture(**fields | changes)
+    return ExampleImage(**fields | changes)
 
 
 def facts(**changes):
@@ -51,13 +61,13 @@ def facts(**changes):
         "highlights": [("2.7 times", "as fast")],
         "files": FILES,
         "curves": {"float training": epochs(2.0, 1.0, 0.5), "quantization-aware training": epochs(0.7, 0.4)},
-        "pictures": [picture()],
+        "images": [example()],
         "environment": {"CPU": "A processor", "threads": 1},
     } | changes
 
 
 class Page(HTMLParser):
-    """Every element as (tag, attributes, texts inside it); fails on a tag that closes another or nothing."""
+    """The elements of a page as (tag, attributes, texts inside). Fails on tags that are not balanced."""
 
     def __init__(self, path):
         super().__init__()
@@ -92,7 +102,7 @@ class Page(HTMLParser):
         return [text for _, text in self.find(tag, class_)]
 
     def requests(self):
-        """What a browser would fetch or run because of this page."""
+        """Return what a browser would fetch or run for this page."""
         addresses = [
             value
             for _, attributes, _ in self.elements
@@ -104,26 +114,27 @@ class Page(HTMLParser):
         return addresses + handlers + styles + self.texts("script")
 
 
-@pytest.fixture
-def page(tmp_path):
-    def build(**changes):
-        write_report(tmp_path / "report.html", **facts(**changes))
-        return Page(tmp_path / "report.html")
-
-    return build
+def build_page(folder, **changes):
+    write_report(folder / "report.html", **facts(**changes))
+    return Page(folder / "report.html")
 
 
-def png(image):
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return build_page(tmp_path_factory.mktemp("report"))
+
+
+def picture(image):
+    """Return the pixels of an <img> element."""
     attributes, _ = image
     data = base64.b64decode(attributes["src"].removeprefix("data:image/png;base64,"), validate=True)
-    return tf.io.decode_png(data).numpy().astype(float) / 255
+    return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def test_page_is_balanced_and_asks_for_nothing(page):
-    result = page()
-    assert result.requests() == []
-    assert "http" not in result.source.replace("http-equiv", "")
-    policy = next(a["content"] for a, _ in result.find("meta") if "http-equiv" in a)
+def test_the_page_is_balanced_and_requests_nothing(page):
+    assert page.requests() == []
+    assert "http" not in page.source.replace("http-equiv", "")
+    policy = next(a["content"] for a, _ in page.find("meta") if "http-equiv" in a)
     assert policy.startswith("default-src 'none'")
 
 
@@ -150,149 +161,125 @@ def test_the_check_for_balance_sees_what_is_open(tmp_path, bad):
 
 
 def test_every_value_of_every_row_is_on_the_page(page):
-    cells = page().texts("td")
+    cells = page.texts("td")
     assert [cells[i : i + 10] for i in range(0, len(cells), 10)] == CELLS
 
 
-def test_terminal_table_has_the_same_cells_in_aligned_columns():
-    headings, units, rule, *lines = table(FILES).split("\n")
-    assert set(rule) == {"-"} and len(rule) == max(map(len, (headings, *lines)))
-    assert units.split() == ["MB", "%", "%", "dB", "ms", "ms", "\N{MULTIPLICATION SIGN}"]
+def test_the_table_in_the_terminal_has_the_same_cells():
+    heading, rule, *lines = results_table(FILES).split("\n")
+    assert set(rule) == {"-", " "}
     assert [line.split() for line in lines] == CELLS
-    spans = [[match.span() for match in re.finditer(r"\S+", line)] for line in (headings, *lines)]
-    for number, column in enumerate(zip(*spans, strict=True)):
-        starts, ends = zip(*column, strict=True)
-        assert len(set(starts if number < 2 else ends)) == 1  # texts to the left, numbers to the right
-    assert table([]).split("\n")[0].split()[:2] == ["Model", "File"]
+    assert heading.split()[:4] == ["Model", "File", "Size", "MB"]
+    assert results_table([]).split()[:2] == ["Model", "File"]
 
 
-def test_hostile_text_stays_text(page):
-    result = page(
+def test_hostile_text_stays_text(tmp_path):
+    result = build_page(
+        tmp_path,
         title=HOSTILE,
         summary=HOSTILE,
         highlights=[(HOSTILE, HOSTILE)],
         files=[FileResult(HOSTILE, HOSTILE, 1, samples_ms=[1.0])],
         curves={"first": epochs(1.0), HOSTILE: epochs(1.0)},
-        pictures=[picture(label=HOSTILE, predictions={HOSTILE: (HOSTILE, 1.0)}, attention={HOSTILE: np.eye(2)})],
+        images=[example(label=HOSTILE, predictions={HOSTILE: (HOSTILE, 1.0)})],
         environment={HOSTILE: HOSTILE},
     )
     assert result.requests() == []
     assert result.texts("td")[:2] == [HOSTILE, HOSTILE]
     for tag in ("h1", "strong", "dt", "dd"):
         assert HOSTILE in result.texts(tag)
-    assert any(attributes["alt"].endswith(HOSTILE) for attributes, _ in result.find("img"))
+    assert any(HOSTILE in attributes["alt"] for attributes, _ in result.find("img"))
 
 
-def test_empty_sections_are_left_out(page):
-    assert page().texts("h2") == ["Results", "Latency", "Learning", "Test images", "Measured on"]
+def test_empty_sections_are_left_out(page, tmp_path):
+    assert page.texts("h2") == ["Results", "Latency", "Training", "Test images", "Environment"]
     unmeasured = [FileResult("large", "large.tflite", 10)]
-    nothing = {"highlights": [], "curves": {"float": []}, "pictures": [], "environment": {}}
-    assert page(files=unmeasured, **nothing).texts("h2") == ["Results"]
+    nothing = {"highlights": [], "curves": {"float": []}, "images": [], "environment": {}}
+    assert build_page(tmp_path, files=unmeasured, **nothing).texts("h2") == ["Results"]
 
 
-def test_same_facts_make_the_same_bytes(page):
-    assert page().source == page().source
+def test_the_same_results_give_the_same_bytes(page, tmp_path):
+    assert build_page(tmp_path).source == page.source
 
 
-def test_charts_are_described(page):
-    result = page()
-    assert [a["role"] for a, _ in result.find("svg")] == ["img"] * 3  # one model was timed, and two curves
-    titles = result.texts("title")
-    assert titles == ["A run", "small", "Loss", "Accuracy, %"]
-    assert "small.float32.tflite: p50 6.00, p90 10.0 ms" in result.texts("desc")[0]
+def test_figures_are_described(page):
+    latency, loss, accuracy, example = (attributes["alt"] for attributes, _ in page.find("img"))
+    assert latency.startswith("Latency of small. small.float32.tflite: p50 6.00 ms, p90 10.0 ms; ")
+    assert loss == "Loss by epoch; at the end 0.4 in training and 0.5 in validation"
+    assert accuracy == "Accuracy by epoch; at the end 0.9 in training and 0.8 in validation"
+    assert example == "A one and its attention"
+
+
+def test_every_figure_has_something_in_it(page):
+    for image in page.find("img"):
+        assert picture(image).shape[1] > 400 and picture(image).std() > 5
+
+
+def dots(axes):
+    return [np.asarray(collection.get_offsets()) for collection in axes.collections]
+
+
+def test_latency_of_every_run():
+    (axes,) = latency_figure("small", FILES[:2]).axes
+    for place, (drawn, row) in enumerate(zip(dots(axes), FILES[:2], strict=True)):
+        np.testing.assert_allclose(drawn[:, 0], row.samples_ms)
+        assert np.abs(drawn[:, 1] - place).max() < 0.2
+    marks = {tuple(line.get_xdata()) for line in axes.lines}
+    assert marks == {(6.0, 6.0), (10.0, 10.0), (2.0, 2.0)}
+    texts = [text.get_text() for text in axes.texts]
+    assert texts[0] == "small.float32.tflite:  p50 6.00 ms, p90 10.0 ms"
 
 
 @pytest.mark.parametrize("scale", [0.003, 1.0, 470.0])
-def test_latency_dots_lie_where_their_milliseconds_are(page, scale):
+def test_the_latency_axis_starts_at_zero_and_holds_every_run(scale):
     samples = np.array([1.0, 1.1, 1.2, 1.3, 1.4, 1.5]) * scale
-    result = page(files=[FileResult("m", "m.tflite", 10, samples_ms=samples)], curves={})
-    dots = [float(a["cx"]) for a, _ in result.find("circle", "dot")]
-    *ticks, (_, unit) = [(a["x"], text) for a, text in result.find("text") if a.get("text-anchor") == "middle"]
-    places, milliseconds = np.array(ticks, float).T
-    assert unit.startswith("ms") and milliseconds[0] == 0 and len(ticks) >= 4
-    # The printed ticks are a reader's only key to the axis: the dots are read through them.
-    np.testing.assert_allclose(np.interp(dots, places, milliseconds), samples, rtol=1e-3)
+    (axes,) = latency_figure("m", [FileResult("m", "m.tflite", 10, samples_ms=samples)]).axes
+    low, high = axes.get_xlim()
+    assert low == 0 and samples[-1] < high < 2 * samples[-1]
 
 
-def test_a_disturbed_run_is_counted_and_leaves_the_axis_alone(page):
+def test_a_disturbed_run_is_counted_and_does_not_stretch_the_axis():
     samples = [10.0] * 40 + [2000.0]
-    result = page(files=[FileResult("m", "m.tflite", 10, samples_ms=samples)])
-    assert len(result.find("circle", "dot")) == 40
-    assert "1 ▸" in result.texts("text")
+    (axes,) = latency_figure("m", [FileResult("m", "m.tflite", 10, samples_ms=samples)]).axes
+    assert len(dots(axes)[0]) == 40 and axes.get_xlim()[1] < 20
+    assert axes.texts[0].get_text().endswith(", 1 slower not shown")
 
 
-def test_curves_go_on_where_the_phase_before_ended(page):
-    result = page(files=[])
-    assert result.texts("text").count("quantization-aware training, from epoch 4") == 2
-    lines = [
-        np.array([point.split(",") for point in a["points"].split()], float)
-        for a, _ in result.find("polyline", "curve validation")
-    ]
-    _, floats, quantized, *_ = lines  # the first is the legend's
-    assert [len(floats), len(quantized)] == [3, 2]
-    x, y = np.concatenate([floats, quantized]).T
-    axis = [(a["x"], text) for a, text in result.find("text") if a.get("text-anchor") == "middle"]
-    places, numbers = np.array(axis[: len(axis) // 2 - 1], float).T  # of two equal axes, each ended by its title
-    np.testing.assert_allclose(np.interp(x, places, numbers), [1, 2, 3, 4, 5], atol=0.01)
-    losses = np.array([2.1, 1.1, 0.6, 0.8, 0.5])
-    slope, start = np.polyfit(losses, y, 1)
-    assert slope < 0  # SVG counts downwards
-    np.testing.assert_allclose(slope * losses + start, y, atol=0.11)
+def test_a_phase_of_training_continues_where_the_one_before_ended():
+    (axes,) = training_figure("Loss", "loss", facts()["curves"]).axes
+    training, validation, start = axes.lines
+    np.testing.assert_array_equal(training.get_xdata(), [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(training.get_ydata(), [2.0, 1.0, 0.5, 0.7, 0.4])
+    np.testing.assert_allclose(validation.get_ydata(), [2.1, 1.1, 0.6, 0.8, 0.5])
+    assert start.get_xdata()[0] == 3.5 and start.get_label() == "quantization-aware training"
 
 
 @pytest.mark.parametrize("losses", [(0.5,), (0.5, 0.5), (1e-7, 3e4)])
-def test_curves_of_any_range_stay_in_the_picture(page, losses):
-    result = page(curves={"float training": epochs(*losses)})
-    box = [float(number) for number in result.find("svg")[1][0]["viewbox"].split()]
-    for attributes, _ in result.find("polyline"):
-        for point in attributes["points"].split():
-            x, y = map(float, point.split(","))
-            assert 0 <= x <= box[2] and 0 <= y <= box[3]
+def test_curves_of_any_range_stay_in_the_figure(losses):
+    (axes,) = training_figure("Loss", "loss", {"float training": epochs(*losses)}).axes
+    low, high = axes.get_ylim()
+    for line in axes.lines:
+        assert low <= min(line.get_ydata()) and max(line.get_ydata()) <= high
 
 
-def test_pictures_are_enlarged_without_new_values(page):
-    rgb = np.random.default_rng(0).random((4, 6, 3))
-    image, overlay = map(png, page(pictures=[picture(image=rgb)]).find("img"))
-    factor = image.shape[0] // 4
-    assert factor >= 2 and image.shape == overlay.shape == (4 * factor, 6 * factor, 3)
-    np.testing.assert_allclose(image, rgb.repeat(factor, 0).repeat(factor, 1), atol=0.5 / 255 + 1e-6)
-
-
-def test_overlay_glows_where_attention_is(page):
-    attention = np.array([[0.0, 0.0], [0.0, 3.0]])
-    _, overlay = map(png, page(pictures=[picture(attention={"mean": attention})]).find("img"))
-    half = len(overlay) // 2
-    glow = overlay[..., 0] - overlay[..., 2]
-    assert glow[half:, half:].min() > 0.2
-    assert np.abs(glow[:half]).max() == np.abs(glow[:, :half]).max() == 0
-
-
-def test_predictions_say_right_and_wrong_in_words_and_marks(page):
-    (caption,) = (text for text in page().texts("figcaption") if "true class" in text)
-    assert caption == "true class: one✓ Keras model: one (98.1 %)✗ int8 file: seven (50.0 %)"
+def test_predictions_are_marked_as_right_or_wrong(page):
+    assert "true class: one" in page.texts("p")
+    assert page.texts("small") == ["✓ Keras model: one (98.1 %)", "✗ int8 file: seven (50.0 %)"]
 
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        {"image": np.zeros((8, 8))},
-        {"image": np.zeros((8, 8, 2))},
-        {"image": np.full((8, 8, 1), 255.0)},
-        {"image": np.full((8, 8, 1), np.nan)},
-        {"attention": {"mean": np.zeros((1, 4, 4))}},
-        {"attention": {"mean": np.full((4, 4), -1.0)}},
-        {"attention": {"mean": np.full((4, 4), np.inf)}},
-    ],
+    [{"image": np.full((8, 8, 1), 255.0)}, {"image": np.zeros((8, 8))}, {"attention": np.full((4, 4), -1.0)}],
 )
-def test_a_bad_picture_is_named_and_the_old_page_stays(tmp_path, bad):
+def test_the_old_page_stays_when_an_image_is_refused(tmp_path, bad):
     path = tmp_path / "report.html"
     path.write_text("old")
     with pytest.raises(ValueError, match=r"received \("):
-        write_report(path, **facts(pictures=[picture(**bad)]))
+        write_report(path, **facts(images=[example(**bad)]))
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["report.html"]
 
 
-def test_a_failure_while_writing_leaves_the_old_page_alone(tmp_path, monkeypatch):
+def test_the_old_page_stays_when_writing_fails(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
 

@@ -1,4 +1,4 @@
-"""Attention maps and what is read from them, against NumPy from the published formulas."""
+"""Attention maps, rollout, distances and position similarity, against NumPy code of the published formulas."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def softmax(scores):
 
 
 def attention_by_hand(model, images, index):
-    """softmax(Q K' / sqrt(d)) of a block, from its weights (Vaswani et al., equation 1)."""
+    """Compute softmax(Q K' / sqrt(d)) of a block from its weights (Vaswani et al., equation 1)."""
     x = images
     for layer in model.layers[1:]:
         if layer.name == f"block_{index}":
@@ -77,7 +77,7 @@ def test_maps_of_a_fused_and_of_a_half_precision_model():
         np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
 
 
-def test_several_attentions_of_a_block_are_told_apart():
+def test_attention_layers_of_the_same_block_have_different_names():
     images = keras.Input((16, 24, 3))
     tokens = keras_vit.layers.PatchEmbedding(12, 8, name="patch_embedding")(images)
     a = keras_vit.layers.MultiHeadSelfAttention(12, 2, name="a")(tokens)
@@ -166,7 +166,7 @@ def test_similarity_of_positions():
                     assert abs(found[r, c, other_r, other_c] - cosine) < 1e-6
 
 
-def test_what_a_model_has_no_part_for():
+def test_models_without_the_requested_part():
     images = np.zeros((1, 32, 48, 3), "float32")
     with pytest.raises(NoSuchPart, match="'convnet' has no attention with a softmax"):
         keras_vit.attention_maps(convnet(), images)

@@ -1,4 +1,4 @@
-"""Features of blocks, against the layers called by hand."""
+"""Features of blocks, against the outputs of the layers called one by one."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def vit(**settings):
 
 
 def by_hand(model, images, last):
-    """The output of a layer, by calling all layers up to it."""
+    """Return the output of a layer by calling all layers up to it."""
     x = images
     for layer in model.layers[1:]:
         x = layer(x)
@@ -91,7 +91,7 @@ def test_tokens_beside_the_maps_are_no_block():
         keras_vit.feature_extractor(model, "former")
 
 
-def test_weights_are_shared_and_the_model_is_left_as_it_was(tmp_path):
+def test_the_weights_are_shared_and_the_model_is_unchanged(tmp_path):
     model = vit()
     before = model(IMAGES)
     extractor = keras_vit.feature_extractor(model, 0)
@@ -115,16 +115,16 @@ def test_a_sequential_model():
     [
         (3, "maps", "has the blocks 0 to 2; received 3"),
         ("blok_2", "maps", "no layer 'blok_2'. The nearest are block_2"),
-        ("head", "maps", "'head' gives .*neither a sequence"),
-        (0, "map", "layout is one of .*'maps', 'tokens'.*received 'map'"),
+        ("head", "maps", "output of 'head' has the shape .*neither that of a sequence"),
+        (0, "map", "layout must be one of .*'maps', 'tokens'.*received 'map'"),
     ],
 )
-def test_what_cannot_be_had(blocks, layout, sentence):
+def test_unknown_blocks_and_layouts(blocks, layout, sentence):
     with pytest.raises(ValueError, match=sentence):
         keras_vit.feature_extractor(vit(), blocks, layout=layout)
 
 
-def test_what_a_model_has_no_part_for():
+def test_models_without_the_requested_part():
     with pytest.raises(NoSuchPart, match="'convnet' has no PatchEmbedding"):
         patch_grid(convnet())
     with pytest.raises(NoSuchPart, match="no composite blocks"):

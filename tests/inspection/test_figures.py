@@ -1,4 +1,4 @@
-"""What the figures draw, read back from them."""
+"""Figures: the data read back from their axes."""
 
 import io
 import sys
@@ -15,7 +15,7 @@ GRID = PatchGrid(rows=2, columns=3, height=8, width=8)
 
 
 def pixels(figure):
-    """The figure as it is drawn; that it can be is a part of each test."""
+    """Return the rendered figure."""
     import matplotlib.image
 
     buffer = io.BytesIO()
@@ -67,10 +67,11 @@ def test_attention_without_a_class_token_is_the_mean_of_the_queries():
     np.testing.assert_allclose(heat_of(figure.axes[0]), expected / expected.max())
 
 
-def test_rollout_lies_over_the_whole_image():
-    figure = figures.rollout_figure(IMAGE, RANDOM.random((2, 3)))
+def test_a_heat_map_covers_the_whole_image():
+    figure = figures.overlay_figure(IMAGE, RANDOM.random((2, 3)), "attention rollout")
     assert pixels(figure).std() > 0.1
     plain, overlaid = figure.axes
+    assert overlaid.get_title() == "attention rollout"
     np.testing.assert_array_equal(plain.images[0].get_array(), IMAGE)
     assert all(list(shown.get_extent()) == [-0.5, 23.5, 15.5, -0.5] for shown in overlaid.images)
 
@@ -93,7 +94,7 @@ def test_every_patch_has_its_tile_of_similarities():
     assert np.isnan(canvas[2]).all() and np.isnan(canvas[:, 3]).all()
 
 
-def test_principal_colours_are_the_projections_on_the_main_directions():
+def test_principal_colors_are_the_projections_on_the_main_directions():
     features = RANDOM.normal(size=(4, 5, 6)) * [9, 1, 4, 0.1, 0.1, 0.1]
     values = features.reshape(20, 6)
     covariance = np.cov(values.T, bias=True)
@@ -101,17 +102,17 @@ def test_principal_colours_are_the_projections_on_the_main_directions():
     directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), range(3)])
     scores = values @ directions
     expected = (scores - scores.min(axis=0)) / np.ptp(scores, axis=0)
-    np.testing.assert_allclose(figures.principal_colours(features).reshape(20, 3), expected, atol=1e-9)
+    np.testing.assert_allclose(figures.principal_colors(features).reshape(20, 3), expected, atol=1e-9)
 
 
-def test_principal_colours_of_maps_with_little_in_them():
-    assert np.all(figures.principal_colours(np.ones((2, 2, 8))) == 0.5)
-    colours = figures.principal_colours(np.arange(4.0).reshape(2, 2, 1))
-    np.testing.assert_allclose(colours[..., 0].ravel(), np.arange(4) / 3)
-    assert np.all(colours[..., 1:] == 0.5)
+def test_principal_colors_of_maps_with_fewer_than_three_components():
+    assert np.all(figures.principal_colors(np.ones((2, 2, 8))) == 0.5)
+    colors = figures.principal_colors(np.arange(4.0).reshape(2, 2, 1))
+    np.testing.assert_allclose(colors[..., 0].ravel(), np.arange(4) / 3)
+    assert np.all(colors[..., 1:] == 0.5)
 
 
-def test_feature_maps_are_named_and_keep_the_image_s_shape():
+def test_feature_maps_are_named_and_keep_the_shape_of_the_image():
     maps = {"a": RANDOM.random((8, 8, 4)), "b": RANDOM.random((2, 3, 16))}
     figure = figures.feature_figure(IMAGE, maps)
     assert pixels(figure).std() > 0.1
@@ -119,16 +120,27 @@ def test_feature_maps_are_named_and_keep_the_image_s_shape():
     assert figure.axes[1].get_aspect() == pytest.approx((16 / 8) / (24 / 8))
 
 
-def test_no_figure_is_left_with_pyplot():
+def test_pyplot_holds_no_figure():
     from matplotlib import pyplot
 
     figures.distance_figure({"a": np.ones(2)})
     assert pyplot.get_fignums() == []
 
 
-def test_a_picture_out_of_range():
-    with pytest.raises(ValueError, match=r"values in \[0, 1\]; received \(16, 24, 3\) with values from"):
-        figures.rollout_figure(255 * IMAGE, np.ones((2, 3)))
+@pytest.mark.parametrize(
+    "image",
+    [255 * IMAGE, IMAGE[..., :2], IMAGE[..., 0], np.full((8, 8, 1), np.nan)],
+    ids=lambda image: str(image.shape),
+)
+def test_images_of_another_shape_or_range(image):
+    with pytest.raises(ValueError, match=r"values in \[0, 1\]; received \(.*\) with values from"):
+        figures.overlay_figure(image, np.ones((2, 3)), "")
+
+
+@pytest.mark.parametrize("heat", [np.ones((1, 2, 3)), np.full((2, 3), -1.0), np.full((2, 3), np.inf)])
+def test_heat_maps_of_another_shape_or_range(heat):
+    with pytest.raises(ValueError, match=r"values from 0; received \(.*\) with values from"):
+        figures.overlay_figure(IMAGE, heat, "")
 
 
 def test_matplotlib_is_missing(monkeypatch):

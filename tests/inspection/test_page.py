@@ -1,4 +1,4 @@
-"""`keras-vit inspect`: the page, and a sentence for what a model or an image lacks."""
+"""`keras-vit inspect`: the page, and the errors for images and models that do not fit."""
 
 import base64
 import io
@@ -42,7 +42,7 @@ def run(capsys, *arguments):
 
 
 def sections(page):
-    """By heading: what stands in each section."""
+    """Return the content of each section by its heading."""
     parts = re.split(r"<h2>(.*?)</h2>", page)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -64,18 +64,27 @@ def test_the_page_of_a_vit(folder, capsys):
     for name in (*OF_TOKENS, "Blocks"):
         (picture,) = pictures(found[name])
         assert picture.width > 200 and len(np.unique(np.asarray(picture))) > 20, name
-    assert "<dt>Pyramid</dt><dd>All feature maps of 'vit' have one size" in found["Not shown"]
+    assert "<dt>Pyramid</dt><dd>All feature maps of 'vit' have the same size" in found["Not shown"]
     assert f"{model.count_params():,}" in found["Model"] and "16 x 24 x 3" in found["Model"]
     assert "Weights: model.keras." in page
     assert not re.search(r'(src|href)="(?!data:)', page) and "<script" not in page
 
 
-def test_the_answers_are_the_model_s_for_the_normalized_image(folder):
-    model = vit()
-    inspect_image(model, "photo.png", "page.html", like="vit_b16")
+@pytest.mark.parametrize(
+    ("like", "mean", "std"),
+    [
+        (None, 0.5, 0.5),  # The statistics that the model carries.
+        ("vit_b16", 0.5, 0.5),
+        ("vit_b16.dino", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    ],
+)
+def test_the_predictions_are_those_for_the_normalized_image(like, mean, std, folder):
+    model = vit(name="vit_ti16.augreg_in21k")  # A name as that of a model with published weights.
+    inspect_image(model, "photo.png", "page.html", like=like)
     # The middle of 60 x 80 with the sides 2 : 3 is 53.3 x 80.
     photo = Image.open("photo.png").resize((24, 16), Image.Resampling.BICUBIC, box=(0, 10 / 3, 80, 60 - 10 / 3))
-    scores = np.asarray(model(np.asarray(photo, "float32")[np.newaxis] / 127.5 - 1))[0]
+    pixels = np.asarray(photo, "float32")[np.newaxis] / 255
+    scores = np.asarray(model((pixels - np.float32(mean)) / np.float32(std)))[0]
     shown = re.findall(r"<strong>([\d.]+) %</strong><span>class (\d+)</span>", (folder / "page.html").read_text())
     best = np.argsort(-scores)[:5]
     assert [int(name) for _, name in shown] == list(best)
@@ -113,17 +122,20 @@ def test_weights_from_a_file(folder, capsys):
     [
         (["vit_b15", "--image", "photo.jpg"], "no model named 'vit_b15'"),
         (["model.keras", "--image", "none.jpg"], "no image 'none.jpg'"),
-        (["model.keras", "--image", "broken.jpg"], "'broken.jpg' is damaged or no image"),
-        (["model.keras", "--image", "cut.png"], "'cut.png' is damaged or no image"),
-        (["model.keras", "--image", "model.keras"], "'model.keras' is damaged or no image"),
+        (["model.keras", "--image", "broken.jpg"], "'broken.jpg' is damaged or not an image"),
+        (["model.keras", "--image", "cut.png"], "'cut.png' is damaged or not an image"),
+        (["model.keras", "--image", "model.keras"], "'model.keras' is damaged or not an image"),
+        (["net.keras", "--image", "photo.jpg"], "no builder of keras_vit made it"),
         (["model.keras", "--image", "photo.jpg", "--like", "vit_b15"], "no model named 'vit_b15'"),
-        (["model.keras", "--image", "photo.jpg", "--output", "page.txt"], "ends in .html; received 'page.txt'"),
+        (["model.keras", "--image", "photo.jpg", "--like", "vit_b16.dinno"], "dinno"),
+        (["model.keras", "--image", "photo.jpg", "--output", "page.txt"], "must end in .html; received 'page.txt'"),
         (["model.keras", "--image", "photo.jpg", "--weights", "none.npz"], "none.npz"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_one_line_for_what_goes_wrong(arguments, sentence, folder, capsys):
     vit().save("model.keras")
+    convnet().save("net.keras")
     (folder / "broken.jpg").write_bytes((folder / "photo.jpg").read_bytes()[:300])
     (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:3000])
     (folder / "inspect.html").write_text("old")
@@ -134,7 +146,7 @@ def test_one_line_for_what_goes_wrong(arguments, sentence, folder, capsys):
     assert (folder / "inspect.html").read_text() == "old"
 
 
-def test_a_failure_that_is_no_missing_part_is_not_hidden(folder, monkeypatch):
+def test_other_errors_are_raised(folder, monkeypatch):
     def fails(model):
         raise ValueError("a mistake")
 
@@ -150,7 +162,7 @@ def test_pillow_is_missing(folder, monkeypatch):
         inspect_image(vit(), "photo.jpg", like="vit_b16")
 
 
-def test_of_many_blocks_an_even_spread_is_shown():
+def test_many_blocks_are_sampled_evenly():
     assert list(_spread(dict.fromkeys(range(7)))) == list(range(7))
     shown = list(_spread(dict.fromkeys(range(24))))
     assert len(shown) == 12 and shown[0] == 0 and shown[-1] == 23 and set(np.diff(shown)) <= {2, 3}

@@ -143,7 +143,7 @@ DETAILS = {
 def run(*arguments):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    command.main(parser.parse_args([str(argument) for argument in arguments]))
+    command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

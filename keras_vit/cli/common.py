@@ -1,0 +1,82 @@
+"""What several commands share: reading their files, and printing their results and their progress.
+
+Keras and NumPy are imported inside the functions, because help texts need neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+MODEL_HELP = "a .keras file, or a name that `keras-vit list` prints (built with random weights)"
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--json` to the arguments of a command."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def print_result(result, as_json: bool) -> None:
+    """Print an object that has a `to_dict` method, as text or as JSON."""
+    print_json(result.to_dict()) if as_json else print(result)
+
+
+def print_json(value) -> None:
+    """Print a value as indented JSON."""
+    print(json.dumps(value, indent=2))
+
+
+def load_array(path: str) -> np.ndarray:
+    """Return the array of a .npy file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file holds anything other than one array of numbers.
+    """
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path!r} is not a .npy file with an array of numbers: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path!r} is an archive of several arrays; pass a .npy file with a single array.")
+    return array
+
+
+def load_model(name_or_path: str) -> keras.Model:
+    """Return the model of a .keras file, or build a model of the registry with random weights."""
+    import keras_vit
+
+    if not name_or_path.endswith(".keras"):
+        return keras_vit.create_model(name_or_path)
+    from keras_vit.edge import quantize_aware  # noqa: F401  Its module registers the layers of quantized models.
+    from keras_vit.utils.files import saved_model
+
+    return saved_model(name_or_path)
+
+
+@contextlib.contextmanager
+def status(text: str, *, show: bool = True) -> Iterator[None]:
+    """Show a line on the terminal while the block runs, and remove it afterwards.
+
+    Args:
+        text: What the command is doing.
+        show: False for a command that prints JSON. Nothing is shown either if standard output is not a terminal.
+    """
+    show = show and sys.stdout.isatty()
+    if show:
+        print(f"\r{text} ...\x1b[K", end="", flush=True)
+    try:
+        yield
+    finally:
+        if show:
+            print("\r\x1b[K", end="", flush=True)

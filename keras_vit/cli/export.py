@@ -1,0 +1,31 @@
+"""The `keras-vit export` command."""
+
+import argparse
+import os
+
+from keras_vit.cli.common import MODEL_HELP, load_array, load_model, status
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument("output", metavar="OUTPUT", help="the .tflite file to write")
+    parser.add_argument(
+        "--precision",
+        help="float32, float16, dynamic_int8 or hybrid_int8 (default: hybrid_int8 for a quantized model, else float32)",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="NPY",
+        help="images for the ranges of activations, to export a float model as hybrid_int8",
+    )
+
+
+def run(given: argparse.Namespace) -> None:
+    """Write the file and print its size."""
+    from keras_vit import edge
+
+    images = None if given.calibration is None else load_array(given.calibration)
+    with status(f"Exporting {given.model}"):
+        path = edge.export(load_model(given.model), given.output, given.precision, calibration_data=images)
+    print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB")
