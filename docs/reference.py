@@ -1,0 +1,121 @@
+"""The pages of the reference: every public name of keras_vit, keras_vit.edge and keras_vit.training, by its folder.
+
+Nothing is listed by hand: a name in a package's `__all__` has its entry, and a family its section, table of variants
+and list of published weights.
+"""
+
+import importlib
+import inspect
+import sys
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+from types import ModuleType
+
+import keras_vit
+from keras_vit.models.registry import variant
+
+
+def write(folder: Path) -> None:
+    """Write the pages, and leave alone those that would not change, so that Sphinx need not read them again."""
+    pages = {
+        "models": _models_page(),
+        "weights": _weights_page(),
+        "keras_vit": _package_page(keras_vit, "keras_vit", skipped=_builders()),
+        "layers": _package_page(keras_vit.layers, "keras_vit.layers"),
+        "training": _package_page(importlib.import_module("keras_vit.training"), "keras_vit.training"),
+        "edge": _package_page(importlib.import_module("keras_vit.edge"), "keras_vit.edge"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages.items():
+        file = folder / f"{name}.md"
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+
+
+def _families() -> dict[str, list[str]]:
+    """The public functions that build models, by the family's folder."""
+    families = defaultdict(list)
+    for name in keras_vit.__all__:
+        module = getattr(getattr(keras_vit, name), "__module__", "")
+        parts = module.split(".")
+        if parts[:2] == ["keras_vit", "models"] and len(parts) > 3:
+            families[".".join(parts[:3])].append(name)
+    return families
+
+
+def _builders() -> set[str]:
+    return {name for names in _families().values() for name in names}
+
+
+def _summary(thing) -> str:
+    return inspect.getdoc(thing).partition("\n")[0].rstrip(".")
+
+
+def _models_page() -> str:
+    variants = {(known := variant(name)).function.__name__: known for name in keras_vit.list_models()}
+    lines = [
+        "# Models",
+        "",
+        "A family has one or more general builders, which describe their arguments here. Each published variant is a",
+        "function that takes the same arguments and has the variant's values as defaults.",
+        "",
+    ]
+    for family, names in sorted(_families().items()):
+        lines += [f"## {_summary(importlib.import_module(family))}", ""]
+        if rows := [variants[name] for name in names if name in variants]:
+            lines += ["| function | name | what it is | license of the code | weights |", "|---|---|---|---|---:|"]
+            for row in rows:
+                function = row.function.__name__
+                lines.append(
+                    f"| `keras_vit.{function}` | `{row.name}` | {_summary(row.function)} | {row.licence} "
+                    f"| {len(keras_vit.list_weights(row.name)) or ''} |"
+                )
+        lines.append("")
+        for name in names:
+            if name not in variants:
+                lines += _entry("keras_vit", name)
+    return "\n".join(lines)
+
+
+def _weights_page() -> str:
+    lines = [
+        "# Published weights",
+        "",
+        "`weights=` takes the tag. *Commercial* says whether the license of the weights plainly allows commercial use;",
+        "it is no legal advice. Top-1 is that of ImageNet-1k, in percent.",
+        "",
+        "| model | tag | trained on | image size | classes | top-1 | license | commercial |",
+        "|---|---|---|---|---:|---:|---|---|",
+    ]
+    for name in keras_vit.list_models():
+        for record in keras_vit.list_weights(name):
+            height, width = record.image_size
+            lines.append(
+                f"| `{name}` | `{record.tag}` | {record.trained_on} | {height} x {width} | {record.classes or ''} "
+                f"| {record.top1 or ''} | {record.licence} | {'yes' if record.commercial else 'no'} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+def _package_page(package: ModuleType, path: str, skipped: Collection[str] = ()) -> str:
+    """A package's public names, in a section for each folder (or file, where there is no folder) that has them."""
+    rooms = defaultdict(list)
+    for name in package.__all__:
+        thing = getattr(package, name)
+        if name not in skipped and not inspect.ismodule(thing):
+            own_path = thing.__module__.removeprefix(f"{path}.").split(".")[0]
+            rooms[own_path].append(name)
+    lines = [f"# {path}", "", inspect.getdoc(package), ""]
+    for room, names in sorted(rooms.items()):
+        if len(rooms) > 1 and path != "keras_vit.layers":
+            lines += [f"## {_summary(importlib.import_module(f'{path}.{room}'))}", ""]
+        for name in sorted(names, key=str.lower):
+            lines += _entry(path, name)
+    return "\n".join(lines)
+
+
+def _entry(package: str, name: str) -> list[str]:
+    directive = "autoclass" if inspect.isclass(getattr(sys.modules[package], name)) else "autofunction"
+    options = [":members:"] if directive == "autoclass" else []
+    return ["```{eval-rst}", f".. {directive}:: {package}.{name}", *(f"   {option}" for option in options), "```", ""]
