@@ -69,7 +69,7 @@ def test_the_version_is_written_once():
         (
             "keras_vit/models/builder.py",
             "from keras_vit.models.vit.vit import ViT",
-            "common files of models know no family",
+            "files of models know no family",
         ),
     ],
 )
