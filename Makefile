@@ -25,12 +25,12 @@ format: $(VENV)/.installed
 
 # The site, in build/docs/html. A warning fails it, such as a link to a page that is not there.
 docs: $(VENV)/.installed
-	$(BIN)/sphinx-build -q -W --keep-going -d build/docs/doctrees docs build/docs/html
+	$(BIN)/sphinx-build -q -E -W --keep-going -d build/docs/doctrees docs build/docs/html
 	@echo "build/docs/html/index.html"
 
 # The addresses outside, which needs a network.
 links: $(VENV)/.installed
-	$(BIN)/sphinx-build -q -b linkcheck -d build/docs/doctrees docs build/docs/links
+	$(BIN)/sphinx-build -q -E -b linkcheck -d build/docs/doctrees docs build/docs/links
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks

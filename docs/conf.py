@@ -1,8 +1,11 @@
 """Settings of Sphinx, which makes the site of docs/: `make docs`."""
 
+import os
 import re
 import sys
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras_vit
 
@@ -39,8 +42,8 @@ linkcheck_timeout = 20
 linkcheck_anchors = False
 
 
-def markdown_code(app, what, name, obj, options, lines):
-    """Turn the ```python blocks of a docstring into what Sphinx reads."""
+def markdown_docstring(app, what, name, obj, options, lines):
+    """Turn what a docstring has of Markdown into what Sphinx reads: its ```python blocks, and plain * and |."""
     out, inside = [], False
     for line in lines:
         fence = re.match(r"(\s*)```(\w*)\s*$", line)
@@ -48,13 +51,17 @@ def markdown_code(app, what, name, obj, options, lines):
             out += ["", f"{fence[1]}.. code-block:: {fence[2] or 'text'}", ""]
         elif fence:
             out.append("")
+        elif inside:
+            out.append(f"    {line}" if line.strip() else line)
         else:
-            out.append(f"    {line}" if inside and line.strip() else line)
+            parts = line.split("`")  # Every second part is code.
+            parts[::2] = [re.sub(r"([*|])", r"\\\1", part) for part in parts[::2]]
+            out.append("`".join(parts))
         inside = inside != bool(fence)
     lines[:] = out
 
 
 def setup(app):
     """Write the pages of the reference before Sphinx looks for its sources."""
-    app.connect("autodoc-process-docstring", markdown_code, priority=100)
+    app.connect("autodoc-process-docstring", markdown_docstring, priority=100)
     app.connect("config-inited", lambda app, config: reference.write(Path(app.srcdir) / "reference" / "generated"))

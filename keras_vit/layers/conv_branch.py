@@ -1,5 +1,7 @@
 """Residual branches of convolutions: the inverted residual (Sandler et al., arXiv 1801.04381, 3.3) and its kin."""
 
+from typing import Any
+
 import keras
 
 from keras_vit.layers.composite import Composite
@@ -58,8 +60,8 @@ class ConvBranch(Composite):
         dtype = self.dtype_policy
         self.is_residual = strides == 1 and channels == input_channels
         *inner, last = self.chain(channels, round(input_channels * expansion)).items()
-        between = {"activation": activation, "norm": not fewer_norm, "use_bias": fewer_norm}
-        end = {"gamma_initializer": "zeros" if zero_init and self.is_residual else "ones"}
+        between: dict[str, Any] = {"activation": activation, "norm": not fewer_norm, "use_bias": fewer_norm}
+        end: dict[str, Any] = {"gamma_initializer": "zeros" if zero_init and self.is_residual else "ones"}
         for (name, convolution), role in [*((one, between) for one in inner), (last, end)]:
             setattr(self, name, ConvNorm(**convolution, **role, epsilon=epsilon, dtype=dtype, name=name))
         if self.is_residual:

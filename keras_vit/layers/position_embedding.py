@@ -24,7 +24,8 @@ class PositionEmbedding(keras.layers.Layer):
             raise ValueError(f"A position embedding is one of {('learned', *_FREQUENCIES)}; received {kind!r}.")
         if resizing not in _METHODS:
             raise ValueError(f"resizing is one of {sorted(_METHODS)}; received {resizing!r}.")
-        self.grid = tuple(grid)
+        rows, columns = grid
+        self.grid = (rows, columns)
         self.kind = kind
         self.resizing = resizing
 
@@ -67,7 +68,7 @@ class PositionEmbedding(keras.layers.Layer):
             )
         return self._fixed(self.grid, table.shape[2])
 
-    def _fixed(self, grid, width):
+    def _fixed(self, grid: tuple[int, int], width: int) -> np.ndarray:
         return np.pad(sincos_positions(grid, width, self.kind), ((0, 0), (self.prefix, 0), (0, 0)))
 
     def compute_output_shape(self, input_shape):
