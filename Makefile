@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint format docs links benchmark clean
+.PHONY: demo test test-all lint format docs links stubs benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit demo
@@ -31,6 +31,9 @@ docs: $(VENV)/.installed
 # The addresses outside, which needs a network.
 links: $(VENV)/.installed
 	$(BIN)/sphinx-build -q -E -b linkcheck -d build/docs/doctrees docs build/docs/links
+
+stubs: $(VENV)/.installed
+	$(BIN)/python -m tests.stubs
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks

@@ -82,20 +82,23 @@ def _weights_page() -> str:
     lines = [
         "# Published weights",
         "",
-        "`weights=` takes the tag. *Commercial* says whether the license of the weights plainly allows commercial use;",
-        "it is no legal advice. Top-1 is that of ImageNet-1k, in percent.",
+        "By the model's name; `weights=` takes the tag. Image sizes are in pixels, and top-1 is that of ImageNet-1k in",
+        "percent. A license with † does not plainly allow commercial use; this is no legal advice.",
         "",
-        "| model | tag | trained on | image size | classes | top-1 | license | commercial |",
-        "|---|---|---|---|---:|---:|---|---|",
     ]
     for name in keras_vit.list_models():
-        for record in keras_vit.list_weights(name):
+        records = keras_vit.list_weights(name)
+        if records:
+            lines += [f"## {name}", "", "| tag | trained on | image size | top-1 | license |", "|---|---|---|---:|---|"]
+        for record in records:
             height, width = record.image_size
-            lines.append(
-                f"| `{name}` | `{record.tag}` | {record.trained_on} | {height} x {width} | {record.classes or ''} "
-                f"| {record.top1 or ''} | {record.licence} | {'yes' if record.commercial else 'no'} |"
-            )
-    return "\n".join([*lines, ""])
+            size = f"{height}" if height == width else f"{height} x {width}"
+            top1 = "–" if record.top1 is None else f"{record.top1:.2f}"
+            trained_on = record.trained_on if record.classes else f"{record.trained_on} (no classifier)"
+            mark = "" if record.commercial else " †"
+            lines.append(f"| `{record.tag}` | {trained_on} | {size} | {top1} | {record.licence}{mark} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _package_page(package: ModuleType, path: str, skipped: Collection[str] = ()) -> str:
