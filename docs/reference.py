@@ -93,7 +93,7 @@ def _weights_page() -> str:
         for record in records:
             height, width = record.image_size
             size = f"{height}" if height == width else f"{height} x {width}"
-            top1 = "–" if record.top1 is None else f"{record.top1:.2f}"
+            top1 = "-" if record.top1 is None else f"{record.top1:.2f}"
             trained_on = record.trained_on if record.classes else f"{record.trained_on} (no classifier)"
             mark = "" if record.commercial else " †"
             lines.append(f"| `{record.tag}` | {trained_on} | {size} | {top1} | {record.licence}{mark} |")
