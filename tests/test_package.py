@@ -45,10 +45,6 @@ def test_the_core_uses_neither_training_nor_edge():
         assert "import tensorflow" not in text, file
 
 
-def test_version():
-    assert setup()["metadata"]["version"] == keras_vit.__version__
-
-
 def test_an_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'ViT_X9'"):
         keras_vit.ViT_X9  # noqa: B018
