@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keras_vit
-from keras_vit.models.registry import variant
+from keras_vit.models.families import families
 
 
 def write(folder: Path) -> None:
@@ -33,19 +33,12 @@ def write(folder: Path) -> None:
             file.write_text(text)
 
 
-def _families() -> dict[str, list[str]]:
-    """The public functions that build models, by the family's folder."""
-    families = defaultdict(list)
-    for name in keras_vit.__all__:
-        module = getattr(getattr(keras_vit, name), "__module__", "")
-        parts = module.split(".")
-        if parts[:2] == ["keras_vit", "models"] and len(parts) > 3:
-            families[".".join(parts[:3])].append(name)
-    return families
-
-
 def _builders() -> set[str]:
-    return {name for names in _families().values() for name in names}
+    """The names of the functions that build models, which have a page of their own."""
+    names = set()
+    for family in families().values():
+        names.update(family.functions, (known.function_name for known in family.variants))
+    return names
 
 
 def _summary(thing) -> str:
@@ -53,7 +46,6 @@ def _summary(thing) -> str:
 
 
 def _models_page() -> str:
-    variants = {(known := variant(name)).function.__name__: known for name in keras_vit.list_models()}
     lines = [
         "# Models",
         "",
@@ -61,20 +53,17 @@ def _models_page() -> str:
         "function that takes the same arguments and has the variant's values as defaults.",
         "",
     ]
-    for family, names in sorted(_families().items()):
-        lines += [f"## {_summary(importlib.import_module(family))}", ""]
-        if rows := [variants[name] for name in names if name in variants]:
-            lines += ["| function | name | what it is | license of the code | weights |", "|---|---|---|---|---:|"]
-            for row in rows:
-                function = row.function.__name__
-                lines.append(
-                    f"| `keras_vit.{function}` | `{row.name}` | {_summary(row.function)} | {row.licence} "
-                    f"| {len(keras_vit.list_weights(row.name)) or ''} |"
-                )
+    for folder, family in families().items():
+        lines += [f"## {_summary(importlib.import_module(f'keras_vit.models.{folder}'))}", ""]
+        lines += ["| function | name | what it is | license of the code | weights |", "|---|---|---|---|---:|"]
+        for known in family.variants:
+            lines.append(
+                f"| `keras_vit.{known.function_name}` | `{known.name}` | {known.summary.rstrip('.')} | {known.license} "
+                f"| {len(keras_vit.list_weights(known.name)) or ''} |"
+            )
         lines.append("")
-        for name in names:
-            if name not in variants:
-                lines += _entry("keras_vit", name)
+        for name in family.functions:
+            lines += _entry("keras_vit", name)
     return "\n".join(lines)
 
 
@@ -96,7 +85,7 @@ def _weights_page() -> str:
             top1 = "-" if record.top1 is None else f"{record.top1:.2f}"
             trained_on = record.trained_on if record.classes else f"{record.trained_on} (no classifier)"
             mark = "" if record.commercial else " †"
-            lines.append(f"| `{record.tag}` | {trained_on} | {size} | {top1} | {record.licence}{mark} |")
+            lines.append(f"| `{record.tag}` | {trained_on} | {size} | {top1} | {record.license}{mark} |")
         lines.append("")
     return "\n".join(lines)
 

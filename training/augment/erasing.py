@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from keras_vit.models.images import IMAGENET
+from keras_vit.models.image_facts import IMAGENET
 
 _AREAS = (0.02, 1 / 3)  # of the image's
 _RATIO = 10 / 3  # of height to width, and of width to height

@@ -35,7 +35,7 @@ def vit(dtype="float32", **settings):
 
 def mobilevit():
     keras.utils.set_random_seed(3)
-    return keras_vit.MobileViTV2(0.5, input_shape=(64, 64, 3), classes=3)
+    return keras_vit.MobileViTV2_050(input_shape=(64, 64, 3), classes=3)
 
 
 def mobile_former():
