@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint format docs links stubs benchmark clean
+.PHONY: demo test test-all lint types format docs links stubs benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit demo
@@ -17,6 +17,8 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m tests.as_installed lint-imports --no-logo
+
+types: $(VENV)/.installed
 	$(BIN)/python -m tests.as_installed mypy
 
 format: $(VENV)/.installed

@@ -121,6 +121,28 @@ def test_public_functions_have_complete_type_hints():
     assert not incomplete
 
 
+PROGRAM = """
+import keras_vit
+from keras_vit import edge, training
+
+model = keras_vit.ViT_B16(classes=10)
+top1: float | None = edge.verify(model, "model.tflite", None).top1
+keras_vit.MobileViTV2(0.5)  # wrong
+keras_vit.ViT_B17()  # wrong
+training.strategy("auto", timeout="long")  # wrong
+edge.benchmark(5)  # wrong
+"""
+
+
+def test_a_type_checker_sees_the_mistakes_in_a_program(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    options = ["--config-file", "", "--ignore-missing-imports", "--follow-imports", "silent"]
+    result = run_as_installed(["mypy", *options, str(program), str(ROOT / "examples" / "train.py")])
+    found = [int(line.split(":")[1]) for line in result.stdout.splitlines() if ": error:" in line]
+    assert found == [number for number, line in enumerate(PROGRAM.splitlines(), 1) if line.endswith("# wrong")], result
+
+
 def test_the_workflow_runs_what_the_makefile_has():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
