@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,7 +22,7 @@ def export(
     path: str | os.PathLike,
     precision: str = "float32",
     *,
-    calibration_data=None,
+    calibration_data: Any = None,
 ) -> str:
     """Writes a model as a .tflite file with a batch of one image and static shapes.
 
