@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint format stubs benchmark clean
+.PHONY: demo test test-all lint types format docs links stubs benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit demo
@@ -16,10 +16,23 @@ test-all: lint
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.as_installed lint-imports --no-logo
+
+types: $(VENV)/.installed
+	$(BIN)/python -m tests.as_installed mypy
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site, in build/docs/html. A warning fails it, such as a link to a page that is not there.
+docs: $(VENV)/.installed
+	$(BIN)/sphinx-build -q -E -W --keep-going -d build/docs/doctrees docs build/docs/html
+	@echo "build/docs/html/index.html"
+
+# The addresses outside, which needs a network.
+links: $(VENV)/.installed
+	$(BIN)/sphinx-build -q -E -b linkcheck -d build/docs/doctrees docs build/docs/links
 
 stubs: $(VENV)/.installed
 	$(BIN)/python -m tests.stubs

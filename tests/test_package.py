@@ -78,10 +78,6 @@ def test_keras_finds_the_classes_of_a_saved_model(order, tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
 
 
-def test_version():
-    assert setup()["metadata"]["version"] == keras_vit.__version__
-
-
 def test_an_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'ViT_X9'"):
         keras_vit.ViT_X9  # noqa: B018

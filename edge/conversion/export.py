@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -22,7 +23,7 @@ def export(
     path: str | os.PathLike,
     precision: str | None = None,
     *,
-    calibration_data=None,
+    calibration_data: Any = None,
 ) -> str:
     """Write a model to a .tflite file that takes one image at a time and has static shapes.
 

@@ -1,6 +1,7 @@
 """Quantization-aware training: turn a float model into one that trains with int8's rounding."""
 
 import functools
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -39,7 +40,7 @@ _FUSED_ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.ac
 
 
 def quantize_aware(
-    model: keras.Model, *, scheme: str = "hybrid_int8", calibration_data, batch_size: int = 16
+    model: keras.Model, *, scheme: str = "hybrid_int8", calibration_data: Any, batch_size: int = 16
 ) -> keras.Model:
     """Return a copy of a model that computes with int8's rounding and can be compiled, trained, saved, and exported.
 

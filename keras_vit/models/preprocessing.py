@@ -1,6 +1,7 @@
 """Images as a model takes them: resized, cropped and normalized as in its training."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,9 @@ from keras_vit.models.image_facts import ImageFacts, Statistics
 from keras_vit.models.registry import find_weights, variant
 
 
-def preprocess_input(images, model: keras.Model | str, weights: str | None = None, *, name: str | None = None):
+def preprocess_input(
+    images: Any, model: keras.Model | str, weights: str | None = None, *, name: str | None = None
+) -> Any:
     """Resize, center-crop and normalize images as a model's evaluation does.
 
     Args:

@@ -118,7 +118,7 @@ def builders() -> list[str]:
 @functools.cache
 def public_functions() -> dict[str, Callable[[], Callable]]:
     """Return how to load each family's public functions, by name: loading one imports Keras and the family."""
-    loaders = {}
+    loaders: dict[str, Callable[[], Callable]] = {}
     for folder, family in families().items():
         for name, module in family.functions.items():
             loaders[name] = functools.partial(_function, folder, module, name)
@@ -158,12 +158,11 @@ def _variant_function(folder, name) -> Callable[..., keras.Model]:
 
     build.__name__ = build.__qualname__ = known.function_name
     build.__module__ = "keras_vit"
-    build.__signature__ = signature.replace(
-        parameters=[
-            parameter.replace(default=defaults.get(parameter.name, parameter.default))
-            for parameter in signature.parameters.values()
-        ]
-    )
+    parameters = [
+        parameter.replace(default=defaults.get(parameter.name, parameter.default))
+        for parameter in signature.parameters.values()
+    ]
+    vars(build)["__signature__"] = signature.replace(parameters=parameters)
     build.__doc__ = f"""Build {known.summary}
 
     Takes the arguments of `{known.builder}`, which describes them. `weights` also takes a tag that

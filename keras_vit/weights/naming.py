@@ -84,8 +84,10 @@ class Naming:
 
     def take(self, arrays: dict[str, np.ndarray], leaf: str, layer: keras.layers.Layer, weight: str) -> np.ndarray:
         """The array of a weight, as Keras lays it out."""
-        whole = arrays[self.place(leaf, weight)]
-        return self.layout.convert(self._find(leaf).take(whole), layer, weight)
+        part, place = self._find(leaf), self.place(leaf, weight)
+        if part is None or place is None:
+            raise KeyError(leaf)
+        return self.layout.convert(part.take(arrays[place]), layer, weight)
 
     def _find(self, leaf):
         for pattern, part in self._patterns.items():

@@ -66,7 +66,8 @@ class RandomResizedCrop:
         return left, top, left + w, top + h
 
     def __call__(self, image, size: int, rng: np.random.Generator) -> np.ndarray:
-        box = self.box(*image.size, rng)
+        width, height = image.size
+        box = self.box(width, height, rng)
         return np.asarray(image.resize((size, size), _filter(self.interpolation), box=box))
 
 

@@ -28,7 +28,8 @@ def erase(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
 
 def _erased(image, seed):
     of_area, of_ratio, of_place, of_noise = tf.unstack(tf.random.split(seed, 4))
-    height, width, channels = *tf.unstack(tf.shape(image)[:2]), image.shape[-1]
+    height, width = tf.unstack(tf.shape(image)[:2])
+    channels = image.shape[-1]
     area = tf.random.stateless_uniform([_ATTEMPTS], of_area, *_AREAS) * tf.cast(height * width, tf.float32)
     ratio = tf.exp(tf.random.stateless_uniform([_ATTEMPTS], of_ratio, -math.log(_RATIO), math.log(_RATIO)))
     heights = tf.cast(tf.round(tf.sqrt(area * ratio)), tf.int32)

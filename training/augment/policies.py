@@ -194,7 +194,7 @@ class ColorJitter:
     probability: float = 1.0
 
     def __call__(self, images: tf.Tensor, draws: Draws) -> tf.Tensor:
-        changes = []
+        changes: list[tuple[Callable, tf.Tensor]] = []
         for operation, reach in (
             (pixels.brightness, self.brightness),
             (pixels.contrast, self.contrast),

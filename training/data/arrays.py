@@ -40,7 +40,8 @@ def arrays(
     if validation is None:
         sources = sources[0].split(validation_fraction)
     else:
-        sources.append(_source(*_checked(*validation), class_names, "validation arrays"))
+        more_images, more_labels = _checked(*validation)
+        sources.append(_source(more_images, more_labels, class_names, "validation arrays"))
     pipeline.setdefault("image_size", min(images.shape[1:3]))
     pipeline.setdefault("channels", images.shape[-1])
     return image_data(*sources, **pipeline)

@@ -35,8 +35,8 @@ def image_folder(folder: str | os.PathLike, *, validation_fraction: float = 0.1,
         for part, names in _PARTS.items()
     }
     if parts["train"] is None:
-        parts = {"train": folder, "validation": None, "test": None}
-    train = folder_source(parts["train"]).with_every_class()
+        parts = {"validation": None, "test": None}
+    train = folder_source(parts.get("train") or folder).with_every_class()
     if parts["validation"] is None:
         train, validation = train.split(validation_fraction)
     else:

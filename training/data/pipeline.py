@@ -104,7 +104,7 @@ class Pipeline:
         if self.statistics is None:
             return images
         scale, offset = self.statistics.scale_and_offset(self.channels)
-        return images * np.float32(scale) + np.float32(offset)
+        return images * np.array(scale, "float32") + np.array(offset, "float32")
 
 
 def image_data(train: Source, validation: Source, test: Source | None = None, **pipeline) -> ImageData:
@@ -119,20 +119,21 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
     Raises:
         ValueError: There are fewer training images than a batch takes, or an argument is out of range.
     """
-    pipeline = Pipeline(**pipeline)
-    if pipeline.cache:
-        train, validation, test = (source and in_memory(source) for source in (train, validation, test))
-    corrupt = CorruptImages(pipeline.max_corrupt)
-    batches = _TrainingBatches(train, pipeline, corrupt)
+    preparation = Pipeline(**pipeline)
+    if preparation.cache:
+        train, validation = in_memory(train), in_memory(validation)
+        test = None if test is None else in_memory(test)
+    corrupt = CorruptImages(preparation.max_corrupt)
+    batches = _TrainingBatches(train, preparation, corrupt)
     return ImageData(
         class_names=train.class_names,
-        input_shape=(pipeline.image_size, pipeline.image_size, pipeline.channels),
-        batch_size=pipeline.batch_size,
+        input_shape=(preparation.image_size, preparation.image_size, preparation.channels),
+        batch_size=preparation.batch_size,
         steps_per_epoch=batches.steps,
         train=batches,
-        validation=_once(validation, pipeline, corrupt),
-        settings={"train": train.settings, "validation": validation.settings, "pipeline": as_json(pipeline)},
-        test=_once(test, pipeline, corrupt) if test is not None else None,
+        validation=_once(validation, preparation, corrupt),
+        settings={"train": train.settings, "validation": validation.settings, "pipeline": as_json(preparation)},
+        test=_once(test, preparation, corrupt) if test is not None else None,
         corrupt=corrupt.found,
     )
 

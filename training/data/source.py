@@ -21,7 +21,9 @@ class Source(Protocol):
 
     class_names: tuple[str, ...]
     size: int
-    settings: dict
+
+    @property
+    def settings(self) -> dict: ...
 
     def references(self, seed: int | None, repeats: int, workers: int, worker: int) -> tf.data.Dataset:
         """What `read` takes, once for each image of one worker, cheap to skip.
@@ -122,10 +124,8 @@ class ListSource:
 def in_memory(source: Source) -> ListSource:
     """A source whose files are all in memory."""
     references = source.references(None, repeats=1, workers=1, worker=0)
-    contents, labels, names = zip(
-        *(source.read(*reference) for reference in references.as_numpy_iterator()), strict=True
-    )
-    contents = [read_file(content) if isinstance(content, str) else content for content in contents]
+    found, labels, names = zip(*(source.read(*reference) for reference in references.as_numpy_iterator()), strict=True)
+    contents = [read_file(content) if isinstance(content, str) else content for content in found]
     return ListSource(contents, labels, names, source.class_names, source.settings["source"])
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_vit.training.data.decode import Content
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.pipeline import image_data
-from keras_vit.training.data.source import drawn_from_a_stream
+from keras_vit.training.data.source import Source, drawn_from_a_stream
 from keras_vit.utils.missing import needs
 
 
@@ -98,7 +98,7 @@ def tfds_images(
         builder.download_and_prepare()
     elif not builder.is_prepared():
         raise FileNotFoundError(f"{name!r} is not in {builder.data_dir}; pass download=True to fetch it.")
-    sources = []
+    sources: list[Source] = []
     for split in (train, validation, test):
         if split is None:
             continue

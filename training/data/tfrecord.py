@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -126,7 +127,7 @@ def tfrecords(
         counts = [_count(file) if count is None else count for file, count in zip(files, counts, strict=True)]
         origin = f"records {pattern.rsplit('/', 1)[-1]}"
         sources.append(RecordSource(files, counts, names, first_label, shuffle_buffer, origin))
-    return image_data(*sources, **pipeline)
+    return image_data(sources[0], sources[1], **pipeline)
 
 
 def _index_of(file):
@@ -201,7 +202,7 @@ def write_tfrecords(
     files = [output / f"{name}-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
     index_path = output / f"{name}.json"
     made_of = hashlib.sha256(json.dumps([source.settings, shards, seed]).encode()).hexdigest()
-    index = {"class_names": list(source.class_names), "made_of": made_of, "records": {}}
+    index: dict[str, Any] = {"class_names": list(source.class_names), "made_of": made_of, "records": {}}
     if index_path.exists():
         found = json.loads(index_path.read_text())
         if found.get("made_of") != made_of:

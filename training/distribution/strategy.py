@@ -45,14 +45,16 @@ def strategy(
 
     Args:
         kind: What to train on:
-            "cpu": this machine's CPU.
-            "gpu": one GPU, the first that TensorFlow sees.
-            "mirrored": all of this machine's GPUs, or `devices`. Each has a copy of the model and a part of the batch.
-            "multi_worker": all GPUs, or else the CPU, of several processes, mostly on several machines. Each runs the
-                same program, and the chief, worker 0, writes the files.
-            "tpu": a TPU.
-            "auto": the first of these that is there: several workers (of TF_CONFIG or of a Slurm job step), a TPU
-                (TPU_NAME is set), several GPUs, one GPU, the CPU.
+
+            - "cpu": this machine's CPU.
+            - "gpu": one GPU, the first that TensorFlow sees.
+            - "mirrored": all of this machine's GPUs, or `devices`. Each has a copy of the model and a part of the
+              batch.
+            - "multi_worker": all GPUs, or else the CPU, of several processes, mostly on several machines. Each runs
+              the same program, and the chief, worker 0, writes the files.
+            - "tpu": a TPU.
+            - "auto": the first of these that is there: several workers (of TF_CONFIG or of a Slurm job step), a TPU
+              (TPU_NAME is set), several GPUs, one GPU, the CPU.
         devices: Of "mirrored", such as ["GPU:0", "GPU:1"].
         workers: Of "multi_worker", "host:port" of each process in the same order everywhere. None takes them from
             TF_CONFIG or from Slurm's variables.

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_vit.training.optimizers.base import Optimizer, norm, norm_ratio
+from keras_vit.training.optimizers.base import LearningRate, Optimizer, norm, norm_ratio
 
 
 class Adam(Optimizer):
@@ -18,7 +18,9 @@ class Adam(Optimizer):
         kwargs: See `Optimizer`.
     """
 
-    def __init__(self, learning_rate, *, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float, **kwargs):
+    def __init__(
+        self, learning_rate: LearningRate, *, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float, **kwargs
+    ):
         super().__init__(learning_rate, **kwargs)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -54,7 +56,7 @@ class AdamW(Adam):
     The arguments are those of `Adam`; epsilon is 1e-8.
     """
 
-    def __init__(self, learning_rate=1e-3, *, epsilon=1e-8, **kwargs):
+    def __init__(self, learning_rate: LearningRate = 1e-3, *, epsilon: float = 1e-8, **kwargs):
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
 
     def descend(self, index, variable, gradient, learning_rate):
@@ -75,7 +77,7 @@ class LAMB(Adam):
     The arguments are those of `Adam`; epsilon is 1e-6.
     """
 
-    def __init__(self, learning_rate=1e-3, *, epsilon=1e-6, **kwargs):
+    def __init__(self, learning_rate: LearningRate = 1e-3, *, epsilon: float = 1e-6, **kwargs):
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
 
     def descend(self, index, variable, gradient, learning_rate):

@@ -1,10 +1,13 @@
 """What every optimizer here adds to Keras': factors of single variables, right sums over replicas, averages."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
 from keras import ops
+
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 _LEAST_UNIT_NORM = 1e-3  # Lets weights that begin at zero move (the paper, section 4.1).
 
@@ -42,7 +45,7 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        learning_rate: LearningRate,
         *,
         weight_decay: float = 0.0,
         learning_rate_factors: Sequence[float] | None = None,

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.training.optimizers.base import Optimizer, norm, norm_ratio
+from keras_vit.training.optimizers.base import LearningRate, Optimizer, norm, norm_ratio
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -22,7 +22,7 @@ class LARS(Optimizer):
         kwargs: See `Optimizer`.
     """
 
-    def __init__(self, learning_rate=0.1, *, momentum: float = 0.9, trust: float = 1e-3, **kwargs):
+    def __init__(self, learning_rate: LearningRate = 0.1, *, momentum: float = 0.9, trust: float = 1e-3, **kwargs):
         super().__init__(learning_rate, **kwargs)
         self.momentum = momentum
         self.trust = trust

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_vit.training.optimizers.base import Optimizer
+from keras_vit.training.optimizers.base import LearningRate, Optimizer
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -33,7 +33,7 @@ class SOAP(Optimizer):
 
     def __init__(
         self,
-        learning_rate=3e-3,
+        learning_rate: LearningRate = 3e-3,
         *,
         beta_1: float = 0.95,
         beta_2: float = 0.95,

@@ -85,7 +85,7 @@ _STAGES = (
 )
 _MODELS = {"s": "deit3_s16", "b": "deit3_b16", "l": "deit3_l16", "h": "deit3_h14"}
 # What a size has in place of the stage's value.
-_OWN = {("s", "imagenet"): {"learning_rate": 4e-3}, ("h", "imagenet21k"): {"epochs": 90}}
+_OWN: dict[tuple[str, str], dict] = {("s", "imagenet"): {"learning_rate": 4e-3}, ("h", "imagenet21k"): {"epochs": 90}}
 
 
 def _recipe(stage: _Stage, size: str) -> Recipe:

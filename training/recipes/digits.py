@@ -11,7 +11,7 @@ from keras_vit.training.recipes.recipe import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
-_MODELS = {  # Builder, its settings, image size, epochs.
+_MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, its settings, image size, epochs.
     "vit": ("ViT", _TOKENS, 16, 80),
     "deit": ("DeiT", _TOKENS, 16, 80),
     "deit_distilled": ("DeiT", {**_TOKENS, "distilled": True, "distillation_outputs": True}, 16, 80),

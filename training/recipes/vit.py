@@ -7,6 +7,8 @@ Pre-training on ImageNet-1k, ImageNet-21k or JFT-300M at 224 pixels, then fine-t
 that on ImageNet-1k after both (table 5), so for the pre-training too.
 """
 
+from typing import Any
+
 from keras_vit.training.recipes.augmentations import INCEPTION
 from keras_vit.training.recipes.recipe import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
@@ -25,12 +27,16 @@ _JFT = {  # Epochs and learning rate.
     "vit_h14": (14, 3e-4),
 }
 # The head's bias makes all 21,843 classes unlikely at the start; the sum over classes is the paper's loss.
-_SIGMOID = {"loss": "sigmoid", "loss_settings": {"sum_over_classes": True}, "label_smoothing": 0.0}
-_PRETRAINING = {"optimizer": "adamw", "warmup_steps": 10_000}
+_SIGMOID: dict[str, Any] = {"loss": "sigmoid", "loss_settings": {"sum_over_classes": True}, "label_smoothing": 0.0}
+_PRETRAINING: dict[str, Any] = {"optimizer": "adamw", "warmup_steps": 10_000}
 
 
 def _pretraining(model, data, **more):
-    settings = {"pipeline": images(model, batch_size=4096, augmentation=INCEPTION), "hardware": "TPU v3", **more}
+    settings: dict[str, Any] = {
+        "pipeline": images(model, batch_size=4096, augmentation=INCEPTION),
+        "hardware": "TPU v3",
+        **more,
+    }
     return Recipe(paper=f"{_PAPER}, table 3", data=data, model=model, **settings)
 
 

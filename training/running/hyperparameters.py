@@ -9,9 +9,9 @@ import keras
 from keras_vit.training.objectives.losses import SigmoidCrossentropy
 from keras_vit.training.optimizers.base import Optimizer
 from keras_vit.training.optimizers.factory import optimizer
-from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
+from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear, Schedule
 
-_SCHEDULES = {"cosine": Cosine, "linear": Linear, "inverse_square_root": InverseSquareRoot, "constant": None}
+_SCHEDULES = {"cosine": Cosine, "linear": Linear, "inverse_square_root": InverseSquareRoot, "constant": Linear}
 _LOSSES = ("softmax", "sigmoid")
 
 
@@ -97,7 +97,7 @@ class Hyperparameters:
 
     def scheduled_steps(self, steps_per_epoch: int) -> int:
         """Batches of the training but for the cool-down."""
-        return self.steps if self.epochs is None else self.epochs * steps_per_epoch
+        return (self.epochs or 0) * steps_per_epoch if self.steps is None else self.steps
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Batches of the whole training."""
@@ -109,7 +109,7 @@ class Hyperparameters:
             return self.learning_rate
         return self.learning_rate * batch_size * self.accumulation_steps / self.learning_rate_batch
 
-    def make_schedule(self, batch_size: int, steps_per_epoch: int):
+    def make_schedule(self, batch_size: int, steps_per_epoch: int) -> Schedule:
         """The learning rate as a function of the updates.
 
         Raises:
@@ -121,9 +121,8 @@ class Hyperparameters:
         warmup = round(warmup / self.accumulation_steps)
         settings = {"warmup_learning_rate": self.warmup_learning_rate, **self.schedule_settings}
         if self.schedule == "constant":
-            # A fall from a rate to the same rate is none.
-            return Linear(rate, updates, warmup, final_learning_rate=rate, **settings)
-        if self.schedule != "inverse_square_root":
+            settings["final_learning_rate"] = rate
+        elif self.schedule != "inverse_square_root":
             settings["final_learning_rate"] = self.final_learning_rate
         return _SCHEDULES[self.schedule](rate, updates, warmup, **settings)
 

@@ -60,9 +60,9 @@ def duration(seconds: float) -> str:
     """Such as "2 d 5 h", "5 h 10 min", "3 min 20 s" or "12 s"."""
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     whole = round(seconds)
-    for place, (name, size) in enumerate(units):
-        if whole >= size or size == 1:
-            shown = f"{whole // size} {name}"
-            if size > 1 and (rest := whole % size // units[place + 1][1]):
-                shown += f" {rest} {units[place + 1][0]}"
-            return shown
+    place = next((place for place, (_, size) in enumerate(units) if whole >= size), len(units) - 1)
+    name, size = units[place]
+    shown = f"{whole // size} {name}"
+    if size > 1 and (rest := whole % size // units[place + 1][1]):
+        shown += f" {rest} {units[place + 1][0]}"
+    return shown

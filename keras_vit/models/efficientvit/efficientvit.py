@@ -5,7 +5,7 @@ Reference code: mit-han-lab/efficientvit, Apache-2.0.
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -134,7 +134,7 @@ def EfficientViT(
             f"received channels={tuple(channels)} and depths={tuple(depths)}."
         )
     design = _SERIES[series]
-    shared = {
+    shared: dict[str, Any] = {
         "activation": design.activation,
         "epsilon": design.epsilon if epsilon is None else epsilon,
         "dtype": dtype,
@@ -157,7 +157,7 @@ def EfficientViT(
             **shared,
             name=f"stage_{index}_block_0",
         )(x)
-        own = {"expansion": stage.expansion, **shared}
+        own: dict[str, Any] = {"expansion": stage.expansion, **shared}
         if stage.block is EfficientViTBlock:
             own |= {"head_dim": head_dim, "attention_epsilon": attention_epsilon}
         else:

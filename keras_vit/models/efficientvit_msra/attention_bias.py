@@ -22,7 +22,8 @@ class AttentionBias(keras.layers.Layer):
 
     def __init__(self, window: tuple[int, int], **kwargs):
         super().__init__(**kwargs)
-        self.window = tuple(window)
+        rows, columns = window
+        self.window = (rows, columns)
 
     def build(self, input_shape):
         rows, columns = self.window

@@ -147,7 +147,8 @@ class CascadedGroupAttention(Composite):
             "epsilon": epsilon,
         }
         dtype = self.dtype_policy
-        self.window = tuple(min(window, side) for side in size)
+        height, width = size
+        self.window = (min(window, height), min(window, width))
         self.grid = tuple(math.ceil(side / part) for side, part in zip(size, self.window, strict=True))
         self.padded = tuple(part * count for part, count in zip(self.window, self.grid, strict=True))
         if self.padded != tuple(size):

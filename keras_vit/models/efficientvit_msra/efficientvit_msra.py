@@ -4,7 +4,7 @@ Liu et al., CVPR 2023, arXiv 2305.07027. Reference code: microsoft/Cream, MIT li
 """
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -80,7 +80,7 @@ def EfficientViT_MSRA(
         raise ValueError(f"The channels of the first stage are a multiple of 8; received {channels[0]}.")
     images = image_input(input_shape, (224, 224), input_tensor)
     x = preprocess(images, include_preprocessing, IMAGENET)
-    shared = {"epsilon": epsilon, "dtype": dtype}
+    shared: dict[str, Any] = {"epsilon": epsilon, "dtype": dtype}
     for number, part in enumerate((8, 4, 2, 1), start=1):
         activation = "relu" if part > 1 else None
         x = ConvNorm(

@@ -4,7 +4,7 @@ from keras_vit.models.family import Family, Variant
 from keras_vit.models.image_facts import UNIT
 from keras_vit.weights.published import APPLE, IN1K, IN21K_THEN_IN1K, release
 
-_SIZES = {
+_SIZES: dict[str, dict] = {
     "XXS": {"channels": (16, 24, 48, 64, 80), "head_channels": 320, "expansion": 2, "widths": (64, 80, 96)},
     "XS": {"channels": (32, 48, 64, 80, 96), "head_channels": 384, "widths": (96, 120, 144)},
     "S": {"channels": (32, 64, 96, 128, 160), "head_channels": 640, "widths": (144, 192, 240)},

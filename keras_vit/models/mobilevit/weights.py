@@ -10,9 +10,9 @@ from keras_vit.weights.layouts import PYTORCH
 from keras_vit.weights.naming import Naming, Part, third
 
 
-def _conv_norms(conv: str, norm: str, places: dict[str, str]) -> dict[str, str]:
+def _conv_norms(conv: str, norm: str, places: dict[str, str]) -> dict[str, str | Part]:
     """The two leaves of each `ConvNorm`, from its place in the file and the file's names for its two layers."""
-    leaves = {f"{ours}.conv": f"{theirs}.{conv}" for ours, theirs in places.items()}
+    leaves: dict[str, str | Part] = {f"{ours}.conv": f"{theirs}.{conv}" for ours, theirs in places.items()}
     return leaves | {f"{ours}.norm": f"{theirs}.{norm}" for ours, theirs in places.items()}
 
 
@@ -27,7 +27,7 @@ def _within(ours: str, theirs: str, leaves: dict[str, str | Part]) -> dict[str, 
     return {f"{ours}.{leaf}": placed(place) for leaf, place in leaves.items()}
 
 
-def _scores_keys_values(name: str) -> dict[str, Part]:
+def _scores_keys_values(name: str) -> dict[str, str | Part]:
     """The one score of separable attention, the keys and as many values, which files stack along the first axis."""
     return {
         "transformer_{j}.attention.query": Part(name, lambda array: array[:1]),
@@ -60,14 +60,14 @@ def _hugging_face(model: str, block: dict[str, str | Part], outside: dict[str, s
     return Naming("Hugging Face", PYTORCH, leaves)
 
 
-_TIMM_TRANSFORMER = {
+_TIMM_TRANSFORMER: dict[str, str | Part] = {
     "transformer_{j}.norm1": "transformer.{j}.norm1",
     "transformer_{j}.norm2": "transformer.{j}.norm2",
     "transformer_{j}.mlp.expand": "transformer.{j}.mlp.fc1",
     "transformer_{j}.mlp.contract": "transformer.{j}.mlp.fc2",
     "norm": "norm",
 }
-_HUGGING_FACE_TRANSFORMER = {
+_HUGGING_FACE_TRANSFORMER: dict[str, str | Part] = {
     "transformer_{j}.norm1": "transformer.layer.{j}.layernorm_before",
     "transformer_{j}.norm2": "transformer.layer.{j}.layernorm_after",
     "norm": "layernorm",

@@ -102,7 +102,7 @@ def DeiT(
         x,
         num_heads,
         4 * width if mlp_dim is None else mlp_dim,
-        drop_path_rates=np.linspace(0.0, drop_path_rate, depth),
+        drop_path_rates=np.linspace(0.0, drop_path_rate, depth).tolist(),
         epsilon=epsilon,
         dropout_rate=dropout_rate,
         attention_dropout_rate=attention_dropout_rate,

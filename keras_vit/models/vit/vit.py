@@ -135,7 +135,7 @@ def ViT(
         x,
         num_heads,
         mlp_dim,
-        drop_path_rates=np.linspace(0.0, drop_path_rate, depth),
+        drop_path_rates=np.linspace(0.0, drop_path_rate, depth).tolist(),
         qkv_bias=qkv_bias,
         activation=activation,
         epsilon=epsilon,
