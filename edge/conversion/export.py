@@ -70,7 +70,7 @@ def export(
         model = quantize_aware(model, calibration_data=calibration_data)
 
     int8 = precision == "hybrid_int8"
-    layers = int8_operations(model) if int8 else None
+    layers = int8_operations(model) if int8 else {}
     with native_logs(), tempfile.TemporaryDirectory() as folder:
         _save(without_ranges(model, kernels_on_grid=int8) if is_quantized(model) else fuse(model), folder)
         del model

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -34,13 +34,14 @@ def quantize_operations(float_file: bytes, layers: dict[str, Int8Operation | Non
         RuntimeError: A layer cannot be found in the file, or a tensor would need two ranges.
     """
     graph = read_graph(float_file)
+    computed = {name: operation for name, operation in layers.items() if operation is not None}
     ranges: dict[str, Range] = {}
     int8: dict[str, Operator] = {}  # By the name of the output.
-    for op, layer in _operators_by_layer(graph, layers):
+    for op, layer in _operators_by_layer(graph, layers, computed):
         int8[op.outputs[0].name] = op
-        _set_range(ranges, op.outputs[0].name, layers[layer].output, layer)
+        _set_range(ranges, op.outputs[0].name, computed[layer].output, layer)
         if op.name in _PRODUCTS:
-            for tensor, limits in zip(_activations(op), layers[layer].inputs, strict=True):
+            for tensor, limits in zip(_activations(op), computed[layer].inputs, strict=True):
                 _set_range(ranges, tensor.name, limits, layer)
     moving = _layout_between(graph.operators, int8)
     int8 |= {op.outputs[0].name: op for op in moving}
@@ -152,18 +153,20 @@ def _set_range(ranges, name, limits, layer):
         )
 
 
-def _operators_by_layer(graph: Graph, layers: dict[str, Int8Operation | None]) -> Iterator[tuple[Operator, str]]:
+def _operators_by_layer(
+    graph: Graph, layers: Collection[str], computed: dict[str, Int8Operation]
+) -> Iterator[tuple[Operator, str]]:
     """Yield each operator of the file that computes an int8 layer, with the name of the layer.
 
     The name of an operator's output contains the name of the layer. Outputs of the graph have other names, so a product
     that gives one belongs to the only layer that is left.
     """
     outputs = {tensor.name for tensor in graph.outputs}
-    rest, last = {layer for layer, operation in layers.items() if operation is not None}, []
+    rest, last = set(computed), []
     for op in graph.operators:
         kind = PRODUCT if op.name in _PRODUCTS else op.name
         named = {_layer_of(piece, layers) for piece in re.split(r"[;/]", op.outputs[0].name)}
-        matches = {layer for layer in rest & named if layers[layer].operator == kind}
+        matches = {layer for layer in rest & named if computed[layer].operator == kind}
         if len(matches) == 1:
             rest -= matches
             yield op, matches.pop()
@@ -183,7 +186,7 @@ def _layer_of(piece, layers):
     return numbered if numbered in layers else piece
 
 
-def _layout_between(operators: list[Operator], int8: dict[str, Operator]) -> list[Operator]:
+def _layout_between(operators: Sequence[Operator], int8: dict[str, Operator]) -> list[Operator]:
     """Return the layout operators of which all users are int8, the last of the file first.
 
     A slice of a float tensor is not among them: after the slice, there are fewer values to quantize, and each of two
@@ -212,7 +215,7 @@ def _source(tensor: Tensor, made_by: dict[str, Operator]) -> Tensor:
     return tensor
 
 
-def _give_sources_ranges(operators: list[Operator], int8: dict[str, Operator], ranges: dict[str, Range]) -> None:
+def _give_sources_ranges(operators: Sequence[Operator], int8: dict[str, Operator], ranges: dict[str, Range]) -> None:
     """Set the range of each input that is moved in float, because of its float users, to the range of its source."""
     made_by = {tensor.name: op for op in operators for tensor in op.outputs}
     for op in int8.values():

@@ -141,7 +141,7 @@ def benchmark(
         if value < least:
             raise ValueError(f"{name} must be at least {least}; received {value}.")
     one = isinstance(file_or_files, (str, os.PathLike))
-    files = [file_or_files] if one else list(file_or_files)
+    files = [file_or_files] if isinstance(file_or_files, (str, os.PathLike)) else list(file_or_files)
     if not files:
         raise ValueError("The list of files is empty; pass at least one .tflite file.")
 

@@ -59,6 +59,8 @@ class Interpreter:
             stderr=self._log,
             text=True,
         )
+        assert self._process.stdin is not None and self._process.stdout is not None  # They are pipes.
+        self._commands, self._answers = self._process.stdin, self._process.stdout
         try:
             opened = self.request("open", file=self.file, threads=threads)
         except BaseException:
@@ -74,9 +76,9 @@ class Interpreter:
             RuntimeError: The runner died. The message names the file, the command, and the signal.
         """
         try:
-            self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            self._commands.write(json.dumps({"command": command, **arguments}) + "\n")
+            self._commands.flush()
+            line = self._answers.readline()
         except BrokenPipeError:
             line = ""
         if not line:
@@ -123,13 +125,13 @@ class Interpreter:
     def close(self) -> None:
         """End the process."""
         with contextlib.suppress(BrokenPipeError):  # The process has ended already.
-            self._process.stdin.close()  # The runner ends with its input.
+            self._commands.close()  # The runner ends with its input.
         try:
             self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:  # It is busy.
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
         self._log.close()
 
     def __enter__(self) -> Interpreter:

@@ -283,7 +283,7 @@ class Runner:
     def memory(self) -> dict:
         """Return the growth of peak memory since before the file was loaded, in megabytes (10^6 bytes)."""
         peak = _peak_memory()
-        return {"peak_memory_mb": None if peak is None else (peak - self._memory_before) / 1e6}
+        return {"peak_memory_mb": None if peak is None else (peak - (self._memory_before or 0.0)) / 1e6}
 
 
 def main() -> None:

@@ -111,7 +111,8 @@ def verify(
         shape = _image_shape(candidate)
         if isinstance(model, (str, os.PathLike)):
             reference = _open(model, stack)
-            expected, run = _image_shape(reference), reference.run
+            expected = _image_shape(reference)
+            run: Callable[[np.ndarray], list[np.ndarray]] = reference.run
         else:
             run, expected = _inference(model), tuple(model.input_shape[1:])
             stack.enter_context(native_logs())
@@ -194,7 +195,7 @@ class _Comparison:
             self.agreeing = None
             return
         wanted, given = reference.argmax(-1), candidate.argmax(-1)
-        self.agreeing += int((wanted == given).sum())
+        self.agreeing = (self.agreeing or 0) + int((wanted == given).sum())
         if labels is not None:
             truth = _classes(labels, len(given))
             self.labeled += len(truth)

@@ -1,5 +1,7 @@
 """Residual branches of convolutions, such as the inverted residual (Sandler et al., arXiv 1801.04381, section 3.3)."""
 
+from typing import Any
+
 import keras
 
 from keras_vit.layers.composite import SequentialComposite
@@ -59,8 +61,8 @@ class ConvBranch(SequentialComposite):
         dtype = self.dtype_policy
         self.is_residual = strides == 1 and channels == input_channels
         *inner, last = self.chain(channels, round(input_channels * expansion)).items()
-        between = {"activation": activation, "norm": not fewer_norm, "use_bias": fewer_norm}
-        end = {"gamma_initializer": "zeros" if zero_init and self.is_residual else "ones"}
+        between: dict[str, Any] = {"activation": activation, "norm": not fewer_norm, "use_bias": fewer_norm}
+        end: dict[str, Any] = {"gamma_initializer": "zeros" if zero_init and self.is_residual else "ones"}
         self.set_sequence(
             {
                 name: ConvNorm(**convolution, **role, epsilon=epsilon, dtype=dtype, name=name)

@@ -27,7 +27,8 @@ class PositionEmbedding(keras.layers.Layer):
             raise ValueError(f"kind must be one of {('learned', *_FREQUENCIES)}; received kind={kind!r}.")
         if resizing not in _METHODS:
             raise ValueError(f"resizing must be one of {sorted(_METHODS)}; received resizing={resizing!r}.")
-        self.grid = tuple(grid)
+        rows, columns = grid
+        self.grid = (rows, columns)
         self.kind = kind
         self.resizing = resizing
 

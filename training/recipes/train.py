@@ -80,15 +80,15 @@ def build_model(recipe: Recipe, data: ImageData, dtype: str) -> keras.Model:
         "classifier_activation": "softmax" if recipe.hyperparameters.loss == "softmax" else None,
         **recipe.model_settings,
     }
-    own = recipe.weights is not None and recipe.weights.endswith(".keras")
-    if not own:
+    saved = recipe.weights if recipe.weights is not None and recipe.weights.endswith(".keras") else None
+    if saved is None:
         arguments["weights"] = recipe.weights
     if recipe.model in builders():
         model = getattr(keras_vit, recipe.model)(**arguments)
     else:
         model = keras_vit.create_model(recipe.model, **arguments)
-    if own:
-        _take_weights(model, saved_model(recipe.weights), data.classes)
+    if saved is not None:
+        _take_weights(model, saved_model(saved), data.classes)
     if recipe.head_bias is not None and recipe.weights is None:
         bias = model.get_layer("head").bias
         bias.assign(keras.ops.full(bias.shape, recipe.head_bias))
