@@ -27,7 +27,6 @@ from keras_vit.training.data import (
 from keras_vit.training.distribution.strategy import precision, strategy, synchronize
 from keras_vit.training.evaluation.averaging import EvaluateAverage, averaged_weights
 from keras_vit.training.evaluation.evaluation import ClassAccuracy, Evaluation, evaluate
-from keras_vit.training.objectives.distillation import distill
 from keras_vit.training.objectives.losses import DistillationLoss, SigmoidCrossentropy
 from keras_vit.training.objectives.scores import gives_logits
 from keras_vit.training.optimizers.adam import LAMB, AdamW
@@ -41,9 +40,11 @@ from keras_vit.training.running.checkpoint import TrainingCheckpoint
 from keras_vit.training.running.hyperparameters import Hyperparameters
 from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
 from keras_vit.training.running.trainer import TrainingResult, fit
+from keras_vit.training.steps.distillation import distill
 from keras_vit.training.steps.recomputation import recompute
 from keras_vit.training.steps.sam import use_sam
 from keras_vit.training.steps.sizes import train_at_sizes
+from keras_vit.training.steps.step import restore_step
 
 __all__ = [
     "LAMB",
@@ -99,6 +100,7 @@ __all__ = [
     "precision",
     "recipe",
     "recompute",
+    "restore_step",
     "strategy",
     "synchronize",
     "tfds_images",

@@ -12,7 +12,6 @@ from keras_vit.training.data import ImageData, open_data
 from keras_vit.training.distribution.strategy import precision as precision_of
 from keras_vit.training.recipes.recipe import Recipe
 from keras_vit.training.running.trainer import TrainingResult, fit
-from keras_vit.training.steps.recomputation import recompute
 from keras_vit.training.steps.sizes import train_at_sizes
 from keras_vit.utils.files import saved_model
 
@@ -50,10 +49,8 @@ def train(
     with strategy.scope():
         model = build_model(recipe, data, precision or precision_of(strategy))
         if recipe.pipeline.multi_scale is not None:
-            if settings.pop("recomputed", False):
-                recompute(model)
             train_at_sizes(model, recipe.pipeline.multi_scale.sizes)
-            settings["synchronized"] = False  # Which models of several sizes can't be.
+            settings["synchronized"] = False  # Models of several sizes can't be synchronized.
         teacher = None if recipe.teacher is None else saved_model(recipe.teacher)
     description = {name: str(value) for name, value in vars(recipe).items() if name not in _ELSEWHERE}
     return fit(

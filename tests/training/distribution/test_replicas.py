@@ -29,6 +29,12 @@ def test_replicas_give_the_same(distances, name):
         assert distances[name]["replicas"] < 1e-5
 
 
+@pytest.mark.parametrize("how", ["apart", "synchronized"])
+def test_plain_fit_averages_moving_statistics_over_the_replicas(distances, how):
+    # Values are about 20 and 60.
+    assert distances[f"moving statistics, {how}"]["replicas"] < 1e-4
+
+
 @pytest.mark.parametrize("name", WITH_XLA)
 def test_xla_gives_the_same(distances, name):
     assert distances[name]["xla"] < 1e-5
