@@ -1,8 +1,8 @@
 """All that happens to a training image, in one description."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
 
-import tensorflow as tf
+from dataclasses import dataclass, field
 
 from keras_vit.training.augment import pixels
 from keras_vit.training.augment.crops import CentreCrop, RandomResizedCrop, SimpleRandomCrop
@@ -10,6 +10,7 @@ from keras_vit.training.augment.draws import Draws, on_some
 from keras_vit.training.augment.erasing import erase
 from keras_vit.training.augment.mixing import mix
 from keras_vit.training.augment.policies import AutoAugment, ColorJitter, RandAugment, ThreeAugment
+from keras_vit.training.lazy_modules import tf
 
 _PROBABILITIES = ("flip", "gray", "blur", "solarize", "erase", "mix_probability", "switch_probability")
 

@@ -1,8 +1,10 @@
 """Random numbers as functions of a seed, and operations on those images of a batch that drew them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
+from keras_vit.training.lazy_modules import tf
 
 _COLUMNS = 64
 

@@ -1,10 +1,11 @@
 """Random erasing (Zhong et al., arXiv 1708.04896): a box of an image becomes noise."""
 
+from __future__ import annotations
+
 import math
 
-import tensorflow as tf
-
 from keras_vit.models.images import IMAGENET
+from keras_vit.training.lazy_modules import tf
 
 _AREAS = (0.02, 1 / 3)  # of the image's
 _RATIO = 10 / 3  # of height to width, and of width to height

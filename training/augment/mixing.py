@@ -4,7 +4,9 @@ Each image meets the one at the same distance from the batch's other end, and th
 the recipes' own code.
 """
 
-import tensorflow as tf
+from __future__ import annotations
+
+from keras_vit.training.lazy_modules import tf
 
 
 def _share(seed: tf.Tensor, alpha: float) -> tf.Tensor:

@@ -1,9 +1,10 @@
 """Small motions of image batches, as functions of the batch and of one seed for each image."""
 
+from __future__ import annotations
+
 import math
 
-import keras
-import tensorflow as tf
+from keras_vit.training.lazy_modules import keras, tf
 
 
 def affine(images: tf.Tensor, seeds: tf.Tensor, *, shift: float, rotation: float, zoom: float) -> tf.Tensor:

@@ -9,16 +9,17 @@ their random part, with strengths drawn elsewhere. Where it has no such operatio
 Equalization) or is much slower (its RandomSharpness), the operation is written here.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import math
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_vit.training.lazy_modules import keras, tf
 from keras_vit.utils.missing import needs
 
 FILL = np.array([124.0, 116.0, 104.0], "float32")  # ImageNet's mean colour: what comes into view when an image moves.

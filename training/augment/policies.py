@@ -4,13 +4,14 @@ A policy is called with images (batch, height, width, 3), uint8, and their draws
 It holds no random state.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import tensorflow as tf
-
 from keras_vit.training.augment import pixels
 from keras_vit.training.augment.draws import Draws, by_choice
+from keras_vit.training.lazy_modules import tf
 
 
 def _part(most: float) -> Callable:

@@ -1,13 +1,15 @@
 """From an image file to the crops a model is trained on, with an account of those that can't be decoded."""
 
+from __future__ import annotations
+
 import io
 import logging
 import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
+from keras_vit.training.lazy_modules import tf
 from keras_vit.utils.missing import needs
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")

@@ -1,11 +1,14 @@
 """What `keras_vit.training.fit` asks of a source of images."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
+
+from keras_vit.training.lazy_modules import tf
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import os
 
-from keras_vit.training.data.digits import digits
 from keras_vit.training.data.folder import image_folder
+from keras_vit.training.data.handwritten_digits import digits
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.manifest import csv_images
 from keras_vit.training.data.pipeline import Pipeline

@@ -1,11 +1,12 @@
 """From sources of images to batches: order, decoding, augmentation, workers, and continuing in mid-epoch."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vit.models.images import IMAGENET, Statistics
 from keras_vit.training.augment.augmentation import Augmentation
@@ -14,6 +15,7 @@ from keras_vit.training.augment.draws import numbers_of
 from keras_vit.training.data.decode import CorruptImages, crops_of
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.source import Source, in_memory
+from keras_vit.training.lazy_modules import tf
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """Where images come from: what a pipeline asks of a source, and the source that has them in a list."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vit.training.data.decode import Content, read_file
+from keras_vit.training.lazy_modules import tf
 
 
 class Source(Protocol):
@@ -83,7 +85,7 @@ class ListSource:
     def read(self, index: int) -> tuple[Content, int, str]:
         return self.contents[index], int(self.labels[index]), self.names[index]
 
-    def with_every_class(self) -> "ListSource":
+    def with_every_class(self) -> ListSource:
         """The source itself.
 
         Raises:
@@ -96,7 +98,7 @@ class ListSource:
             )
         return self
 
-    def split(self, fraction: float) -> tuple["ListSource", "ListSource"]:
+    def split(self, fraction: float) -> tuple[ListSource, ListSource]:
         """Two sources, the second with a part of each class, at least one image. Always the same split.
 
         Raises:

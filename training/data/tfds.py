@@ -1,13 +1,14 @@
 """Images of TensorFlow Datasets."""
 
-import difflib
+from __future__ import annotations
 
-import tensorflow as tf
+import difflib
 
 from keras_vit.training.data.decode import Content
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.pipeline import image_data
 from keras_vit.training.data.source import drawn_from_a_stream
+from keras_vit.training.lazy_modules import tf
 from keras_vit.utils.missing import needs
 
 

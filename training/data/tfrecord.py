@@ -1,5 +1,7 @@
 """Images in TFRecord files: reading them, and writing them from a folder."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import struct
@@ -7,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vit.training.data.decode import Content, CorruptImages, open_image
 from keras_vit.training.data.folder import folder_source
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.pipeline import image_data
 from keras_vit.training.data.source import drawn_from_a_stream
+from keras_vit.training.lazy_modules import keras, tf
 from keras_vit.utils.files import replacing
 
 _FILES_AT_ONCE = 16
@@ -191,7 +193,6 @@ def write_tfrecords(
         ValueError: The folder's images are not as `image_folder` wants them, or too many are corrupt.
         FileExistsError: The output has files of other images.
     """
-    import keras
 
     source = folder_source(Path(folder))
     if not 1 <= shards <= source.size:

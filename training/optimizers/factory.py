@@ -10,7 +10,6 @@ from keras_vit.graph.flattening import leaves
 from keras_vit.training.optimizers.adam import LAMB, AdamW
 from keras_vit.training.optimizers.base import Optimizer
 from keras_vit.training.optimizers.lars import LARS
-from keras_vit.training.optimizers.schedules import Cosine
 from keras_vit.training.optimizers.soap import SOAP
 
 # Tables of embeddings are of rank 2 and more, so their rank doesn't tell them from kernels.
@@ -112,24 +111,6 @@ def optimizer(
         ema_warmup=ema_warmup,
         **settings,
     )
-
-
-def adamw(
-    model: keras.Model,
-    learning_rate: float,
-    total_steps: int,
-    warmup_steps: int = 0,
-    *,
-    weight_decay: float = 0.05,
-    clip_norm: float = 1.0,
-) -> AdamW:
-    """AdamW with linear warm-up and cosine decay to zero, as `optimizer` and `Cosine` give it.
-
-    Raises:
-        ValueError: The model has no variables yet, or the warm-up does not end before the training does.
-    """
-    schedule = Cosine(learning_rate, total_steps, warmup_steps)
-    return optimizer("adamw", model, schedule, weight_decay=weight_decay, clip_norm=clip_norm)
 
 
 def weight_decay_factors(variables: Sequence[keras.Variable]) -> list[float]:

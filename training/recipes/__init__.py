@@ -5,6 +5,7 @@
 
 import difflib
 import fnmatch
+import importlib
 
 from keras_vit.training.recipes import (
     augreg,
@@ -23,10 +24,16 @@ from keras_vit.training.recipes import (
     transfer,
     vit,
 )
-from keras_vit.training.recipes.recipe import Recipe, changed, fields_of, images, parsed
-from keras_vit.training.recipes.train import train
+from keras_vit.training.recipes.base import Recipe, changed, fields_of, images, parsed
 
 __all__ = ["Recipe", "changed", "fields_of", "images", "list_recipes", "parsed", "recipe", "train"]
+
+
+def __getattr__(name: str):
+    if name == "train":  # Imported when it is used, since it imports Keras and TensorFlow.
+        return importlib.import_module("keras_vit.training.recipes.training").train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _MODULES = (
     vit,

@@ -8,7 +8,7 @@ RandAugment.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Touvron et al., arXiv 2012.12877"

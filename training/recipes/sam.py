@@ -6,7 +6,7 @@ Neither strong augmentation nor pre-training: crops, flips, and a smooth neighbo
 """
 
 from keras_vit.training.recipes.augmentations import INCEPTION
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {

@@ -1,17 +1,19 @@
 """How a model is trained, in one description: for how long, by which optimizer and schedule, towards which loss."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import keras
+from keras_vit.training.lazy_modules import keras
 
-from keras_vit.training.objectives.losses import SigmoidCrossentropy
-from keras_vit.training.optimizers.base import Optimizer
-from keras_vit.training.optimizers.factory import optimizer
-from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
+if TYPE_CHECKING:
+    from keras_vit.training.optimizers.base import Optimizer
+    from keras_vit.training.optimizers.schedules import Schedule
 
-_SCHEDULES = {"cosine": Cosine, "linear": Linear, "inverse_square_root": InverseSquareRoot, "constant": None}
+_SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
 _LOSSES = ("softmax", "sigmoid")
 
 
@@ -109,26 +111,30 @@ class Hyperparameters:
             return self.learning_rate
         return self.learning_rate * batch_size * self.accumulation_steps / self.learning_rate_batch
 
-    def make_schedule(self, batch_size: int, steps_per_epoch: int):
+    def make_schedule(self, batch_size: int, steps_per_epoch: int) -> Schedule:
         """The learning rate as a function of the updates.
 
         Raises:
             ValueError: The warm-up does not end before the training does, or the arguments are not the schedule's.
         """
+        from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
+
         rate = self.peak_learning_rate(batch_size)
         updates = math.ceil(self.scheduled_steps(steps_per_epoch) / self.accumulation_steps)
         warmup = self.warmup_epochs * steps_per_epoch if self.warmup_steps is None else self.warmup_steps
         warmup = round(warmup / self.accumulation_steps)
         settings = {"warmup_learning_rate": self.warmup_learning_rate, **self.schedule_settings}
-        if self.schedule == "constant":
-            # A fall from a rate to the same rate is none.
-            return Linear(rate, updates, warmup, final_learning_rate=rate, **settings)
-        if self.schedule != "inverse_square_root":
-            settings["final_learning_rate"] = self.final_learning_rate
-        return _SCHEDULES[self.schedule](rate, updates, warmup, **settings)
+        if self.schedule == "inverse_square_root":
+            return InverseSquareRoot(rate, updates, warmup, **settings)
+        # A decay from a rate to the same rate is none.
+        final = rate if self.schedule == "constant" else self.final_learning_rate
+        decay = Cosine if self.schedule == "cosine" else Linear
+        return decay(rate, updates, warmup, final_learning_rate=final, **settings)
 
     def make_optimizer(self, model: keras.Model, batch_size: int, steps_per_epoch: int) -> Optimizer:
         """The optimizer of a model, for batches of that many images."""
+        from keras_vit.training.optimizers.factory import optimizer
+
         return optimizer(
             self.optimizer,
             model,
@@ -145,5 +151,7 @@ class Hyperparameters:
 
     def make_loss(self, from_logits: bool) -> keras.losses.Loss:
         """The loss of scores that are logits or probabilities."""
+        from keras_vit.training.objectives.losses import SigmoidCrossentropy
+
         make = SigmoidCrossentropy if self.loss == "sigmoid" else keras.losses.CategoricalCrossentropy
         return make(from_logits=from_logits, label_smoothing=self.label_smoothing, **self.loss_settings)

@@ -10,7 +10,7 @@ import keras_vit
 from keras_vit.models.registry import families
 from keras_vit.training.data import ImageData, open_data
 from keras_vit.training.distribution.strategy import precision as precision_of
-from keras_vit.training.recipes.recipe import Recipe
+from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.trainer import TrainingResult, fit
 from keras_vit.training.steps.sizes import train_at_sizes
 from keras_vit.utils.files import saved_model

@@ -1,10 +1,12 @@
 """The handwritten digits that come with scikit-learn."""
 
+from __future__ import annotations
+
 import numpy as np
-import tensorflow as tf
 
 from keras_vit.training import augment as augmentations
 from keras_vit.training.data.image_data import ImageData
+from keras_vit.training.lazy_modules import tf
 from keras_vit.utils.missing import needs
 
 
