@@ -1,19 +1,29 @@
-"""Files: written so that a reader meets the old one or the new one, never a part; models read with a word on errors."""
+"""Write files atomically, and load models with clear error messages."""
+
+from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
+if TYPE_CHECKING:
+    import keras
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a path beside `path` to write to, and moves what was written there to `path`. Missing folders are made.
+    """Write a file atomically: a reader sees the old file or the new file, never a part.
 
-    If the block raises, `path` keeps what it held. The name is fixed, so what a killed process left behind is
-    overwritten by the next write instead of piling up.
+    Missing folders are created. If the block raises, `path` keeps its content.
+
+    Args:
+        path: The file to write or replace.
+
+    Yields:
+        The path to write to. It is in the same folder and is moved to `path` at the end of the block. Its name is
+        always the same, so the next write overwrites what a killed process left.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,15 +38,17 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def saved_model(path: str | os.PathLike) -> keras.Model:
-    """The model of a .keras file, without its optimizer.
+    """Load the model of a .keras file, without its optimizer.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, or has layers that nobody has registered.
+        ValueError: The file is damaged, or has layers that are not registered with Keras.
     """
+    import keras  # Takes seconds, and most users of this module do not need it.
+
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no model file {os.fspath(path)!r}.")
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:
-        raise ValueError(f"{os.fspath(path)!r} is damaged or no Keras model: {error}") from error
+        raise ValueError(f"{os.fspath(path)!r} is damaged or not a Keras model: {error}") from error

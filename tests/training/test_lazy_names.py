@@ -53,7 +53,7 @@ spec = importlib.util.spec_from_file_location("keras_vit.training", source, subm
 training = importlib.util.module_from_spec(spec)
 sys.modules["keras_vit.training"] = training
 spec.loader.exec_module(training)
-training.RandAugment, training.Pipeline, training.MultiScale, training.Hyperparameters
+training.Augmentation, training.Pipeline, training.image_folder, training.Hyperparameters
 heavy = [name for name in ("keras", "tensorflow") if name in sys.modules]
 try:
     training.nonsense

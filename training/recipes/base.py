@@ -8,8 +8,8 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from keras_vit.models.images import Statistics
 from keras_vit.models.registry import variant
+from keras_vit.models.statistics import Statistics
 from keras_vit.training.augment import (
     Augmentation,
     AutoAugment,
