@@ -13,7 +13,7 @@ _ATTEMPTS = 10
 
 
 def erase(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Puts noise into a box of random place, area and shape in each image.
+    """Fill a box of random position, area and shape in each image with noise.
 
     The noise is normal, each value on its own, with the mean and the deviation of ImageNet's channels: after
     normalization by them it is standard normal, as in the recipes' code.

@@ -54,7 +54,7 @@ class ImageData:
         return len(self.class_names)
 
     def epochs(self, first: int = 0) -> tf.data.Dataset:
-        """The batches of one epoch after the other without end, for Keras' own `fit`.
+        """Return the batches of one epoch after the other without end, for Keras' own `fit`.
 
         `model.fit(data.epochs(), steps_per_epoch=data.steps_per_epoch, epochs=..., validation_data=data.validation)`.
 

@@ -14,7 +14,7 @@ SOURCES = "digits, FOLDER (of class folders), FILE.csv, tfds:NAME or tfrecords:F
 
 
 def open_data(source: str, **pipeline) -> ImageData:
-    """Image data of a source that a string names.
+    """Load images from a source that a string names.
 
     Args:
         source: "digits"; a folder of class folders, see `image_folder`; a file that ends in ".csv", see `csv_images`;

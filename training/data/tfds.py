@@ -67,7 +67,7 @@ def tfds_images(
     shuffle_buffer: int = 4096,
     **pipeline,
 ) -> ImageData:
-    """Image data of a data set of TensorFlow Datasets that has the features `image` and `label`.
+    """Load a data set of TensorFlow Datasets that has the features `image` and `label`.
 
     Args:
         name: Such as "oxford_flowers102" or "imagenette/320px-v2".

@@ -101,7 +101,7 @@ def tfrecords(
     shuffle_buffer: int = 4096,
     **pipeline,
 ) -> ImageData:
-    """Image data of TFRecord files with the features `image/encoded` and `image/class/label`.
+    """Load images from TFRecord files with the features `image/encoded` and `image/class/label`.
 
     Args:
         train: A pattern of the files of the training images, such as "records/train-*", local or "gs://...".
@@ -132,7 +132,7 @@ def tfrecords(
 
 
 def _index_of(file):
-    """records/train.json of records/train-00003-of-00016."""
+    """Return records/train.json for records/train-00003-of-00016."""
     return f"{file.rsplit('-', 3)[0]}.json"
 
 
@@ -145,7 +145,7 @@ def _index(file):
 
 
 def _count(file):
-    """Number of records, from their lengths alone."""
+    """Count the records of a file from their lengths alone."""
     count, place = 0, 0
     with tf.io.gfile.GFile(file, "rb") as records:
         end = records.size()
@@ -170,7 +170,7 @@ def write_tfrecords(
     max_corrupt: int = 10,
     verbose: bool = True,
 ) -> list[Path]:
-    """Writes the images of a folder of class folders to TFRecord files.
+    """Write the images of a folder of class folders to TFRecord files.
 
     Files are called train-00000-of-00016 and so on, and are written beside their place and then moved: one that is
     there is whole. Called again after an interruption, it goes on with the next file. Images are copied, not
@@ -196,7 +196,7 @@ def write_tfrecords(
 
     source = folder_source(Path(folder))
     if not 1 <= shards <= source.size:
-        raise ValueError(f"There are 1 to {source.size} files for as many images; received shards={shards}.")
+        raise ValueError(f"shards must be between 1 and {source.size}, the number of images; received {shards}.")
     output = Path(output)
     order = np.random.default_rng(seed).permutation(source.size)
     files = [output / f"{name}-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
@@ -226,7 +226,7 @@ def write_tfrecords(
 
 
 def _write_shard(source, chosen, file, corrupt) -> int:
-    """Writes one file; gives the number of records."""
+    """Write one file, and return the number of records."""
     written = 0
     with replacing(file) as partial, tf.io.TFRecordWriter(str(partial)) as records:
         for index in chosen:

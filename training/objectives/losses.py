@@ -1,4 +1,4 @@
-"""Losses of the published recipes that Keras lacks. Softmax cross-entropy with label smoothing it has."""
+"""Losses of the published recipes that Keras doesn't have."""
 
 import keras
 from keras import ops

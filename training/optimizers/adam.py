@@ -31,7 +31,7 @@ class Adam(Optimizer):
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def direction(self, index: int, gradient):
-        """Takes a gradient into the moments, and returns the corrected mean over the corrected root mean square."""
+        """Update the moments by a gradient, and return the corrected mean over the corrected root mean square."""
         updates = ops.cast(self.iterations + 1, gradient.dtype)
         momentum, velocity = self._momentums[index], self._velocities[index]
         self.assign_add(momentum, (gradient - momentum) * (1.0 - self.beta_1))

@@ -1,4 +1,4 @@
-"""What every optimizer here adds to Keras': factors of single variables, right sums over replicas, averages."""
+"""Add to Keras' optimizers: factors of single variables, correct sums over replicas, moving averages."""
 
 from collections.abc import Sequence
 
@@ -98,7 +98,7 @@ class Optimizer(keras.optimizers.Optimizer):
         return 1.0 if self.weight_decay_factors is None else self.weight_decay_factors[index]
 
     def descend(self, index: int, variable, gradient, learning_rate) -> None:
-        """Updates the variable of that index; the learning rate has its factor already."""
+        """Update the variable of an index; the learning rate includes its factor."""
         decay = self.weight_decay * self.weight_decay_factor(index)
         if decay:
             self.assign_sub(variable, variable * (learning_rate * decay))
@@ -196,7 +196,7 @@ def _clear(variable):
 
 
 def summed_over_replicas(grads: list) -> list:
-    """Each replica's gradients, of which some may be None, as their sum over all replicas."""
+    """Return the sum of the gradients over all replicas; some gradients may be None."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return grads
@@ -205,11 +205,11 @@ def summed_over_replicas(grads: list) -> list:
 
 
 def norm(tensor, axes: tuple[int, ...] | None = None):
-    """The Euclidean norm over all axes, however many there are; or over some, which are kept with size 1."""
+    """Return the Euclidean norm over all axes, or over some axes, which are kept with size 1."""
     return ops.sqrt(ops.sum(ops.square(tensor), axis=axes, keepdims=axes is not None))
 
 
 def norm_ratio(numerator, denominator):
-    """The ratio of two norms, or 1 where one of them is 0."""
+    """Return the ratio of two norms, or 1 where one of them is 0."""
     both = ops.logical_and(numerator > 0, denominator > 0)
     return ops.where(both, numerator / ops.where(both, denominator, 1.0), 1.0)

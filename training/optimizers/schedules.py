@@ -50,7 +50,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return ops.where(step < self.warmup_steps, self.warmup_learning_rate + rise * step, decayed)
 
     def decayed(self, steps):
-        """The rate after a number of steps (float32) since the warm-up ended, at most those that remain."""
+        """Return the rate after a number of steps (float32) since the end of the warm-up."""
         raise NotImplementedError
 
     def get_config(self):
@@ -87,7 +87,7 @@ class _Falling(Schedule):
         return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * part
 
     def remaining(self, progress):
-        """From progress in [0, 1] to the part of the fall that is still to come, 1 to 0."""
+        """Return the fraction of the decay that remains, from 1 to 0, for a progress in [0, 1]."""
         raise NotImplementedError
 
     def get_config(self):

@@ -1,4 +1,4 @@
-"""Published trainings, each a module: its docstring says what is special, its table has the numbers.
+"""Published trainings, one module each: the docstring explains it, the table has its numbers.
 
 `recipe("deit_s16")` gives one, `train` trains by it, and `keras-vit train --recipe deit_s16` does both.
 """
@@ -56,19 +56,19 @@ _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES
 
 
 def list_recipes(pattern: str = "*") -> list[str]:
-    """Names of the recipes that match a pattern such as "deit*", sorted."""
+    """Return the sorted names of the recipes that match a pattern such as "deit*"."""
     return sorted(fnmatch.filter(_RECIPES, pattern))
 
 
 def recipe(name: str, model: str | None = None) -> Recipe:
-    """A recipe by its name, or by that of its module and of a model.
+    """Return a recipe by its name, or by the name of its module and a model.
 
     Args:
         name: One of `list_recipes()`, or a module's, such as "deit".
         model: With a module's name: the model whose recipe it is, such as "deit_s16".
 
     Raises:
-        ValueError: There is none, or a module has several for the model; the message names those that may be meant.
+        ValueError: There is no such recipe, or a module has several for the model; the message names likely ones.
     """
     if name in _RECIPES:
         return _RECIPES[name]

@@ -28,7 +28,7 @@ LEVELS = {  # RandAugment's operations and magnitude, MixUp's alpha.
 
 
 def augmentation(level: str):
-    """One of the paper's levels. RandAugment is its authors': no operation is left out, no magnitude varies."""
+    """Return one of the paper's levels. In the authors' RandAugment no operation is skipped and no magnitude varies."""
     operations, magnitude, mixup = LEVELS[level]
     policy = RandAugment(operations, magnitude, 0.0, 30.0, increasing=False, probability=1.0) if operations else None
     return replace(INCEPTION, policy=policy, mixup=mixup)

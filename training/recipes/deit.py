@@ -3,7 +3,7 @@
     keras-vit train --recipe deit_s16 --data DATA --run-dir runs/deit
     keras-vit train --recipe deit_s16_distilled --teacher TEACHER.keras --data DATA --run-dir runs/deit_distilled
 
-The authors' teacher is a RegNetY-16GF with 82.9 % top-1. The colour jitter among their settings is not used beside
+The authors' teacher is a RegNetY-16GF with 82.9 % top-1. The color jitter among their settings is not used beside
 RandAugment.
 """
 

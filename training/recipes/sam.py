@@ -2,7 +2,7 @@
 
     keras-vit train --recipe vit_b16_sam --data DATA --run-dir runs/sam
 
-Neither strong augmentation nor pre-training: crops, flips, and a smooth neighbourhood of the weights.
+Neither strong augmentation nor pre-training: crops, flips, and a smooth neighborhood of the weights.
 """
 
 from keras_vit.training.recipes.augmentations import INCEPTION

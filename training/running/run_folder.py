@@ -1,4 +1,4 @@
-"""The folder of a run: that one training alone writes to it, and what it says of the training."""
+"""The folder of a run: only one training writes to it, and a file describes the training."""
 
 import contextlib
 import importlib.metadata
@@ -16,7 +16,7 @@ _LOCK = "run.lock"
 
 @contextlib.contextmanager
 def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
-    """Holds a run's folder for this process.
+    """Hold a run's folder for this process.
 
     The lock is the operating system's, so it ends with the process, however that ends.
 
@@ -54,7 +54,7 @@ def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
 
 
 def write_description(path: Path, settings: dict, notes: dict) -> None:
-    """Writes run.json: what decides the training, with which versions it began, and whatever else is to be known."""
+    """Write run.json: the settings that decide the training, the versions it began with, and further notes."""
     content = {"settings": settings, "versions": _versions(), "git_commit": _git_commit(), **notes}
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
@@ -66,7 +66,7 @@ def _versions():
 
 
 def _git_commit():
-    """That of the repository that the program was started in, with "+" where files were changed; None without one."""
+    """Return the commit of the current repository, with "+" if files were changed, or None without one."""
     try:
         commit, changes = (
             subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
