@@ -174,11 +174,11 @@ def by_image(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def shareable(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
-    """Return the same images in batches of which each replica gets an image, where the last batch is too small.
+    """Merge a last batch that is too small for the replicas, so that each replica gets an image of every batch.
 
-    A batch with fewer images than there are replicas is merged with the one before it, and both are split anew. Otherwise
-    TensorFlow gives some replicas no image, and its convolutions on CPUs (2.21, oneDNN) then return a wrong shape. The
-    other batches must have at least two images for each replica.
+    A batch with fewer images than there are replicas is merged with the one before it, and both are divided again.
+    Otherwise TensorFlow gives some replicas no image, and its convolutions on CPUs (2.21, oneDNN) then return a wrong
+    shape. The other batches must have at least two images for each replica.
 
     Args:
         batches: Tuples (images, labels) of tensors or of structures of them.
