@@ -34,7 +34,7 @@ class _ReducesForKeras:
         if axis is None and local.shape.rank and tf.executing_eagerly() and not self._of_one_size(value):
             return local
         if axis is None and local.dtype in (tf.bool, tf.uint8, tf.int8, tf.uint16, tf.int16):
-            wide = self.run(lambda part: tf.cast(part, tf.int32), (value,))
+            wide = self._run_traced(lambda part: tf.cast(part, tf.int32), value)
             return tf.cast(super().reduce(reduce_op, wide, axis), local.dtype)
         return super().reduce(reduce_op, value, axis)
 
@@ -43,8 +43,12 @@ class _ReducesForKeras:
             size = tf.shape(part)[0]
             return tf.stack([size, size * size])
 
-        total, squares = super().reduce("SUM", self.run(size_and_square, (value,)), axis=None).numpy()
+        total, squares = super().reduce("SUM", self._run_traced(size_and_square, value), axis=None).numpy()
         return total**2 == squares * self.num_replicas_in_sync
+
+    def _run_traced(self, function, value):
+        # TensorFlow logs a warning where `run` is called eagerly.
+        return tf.function(lambda parts: self.run(function, (parts,)))(value)
 
 
 class _AveragesMovingStatistics:

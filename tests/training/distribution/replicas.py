@@ -1,10 +1,11 @@
-"""Trains tiny models on one device and on two replicas, some with XLA, and prints how far the results are apart.
+"""Train tiny models on one device and on two replicas, some with XLA, and print how far the results are apart.
 
-A program of its own, since a process has one or two devices from its first operation on.
+A program of its own, whose arguments are names of cases: a process can't change its devices once TensorFlow runs.
 """
 
 import json
 import os
+import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -80,8 +81,10 @@ CASES = {
 }
 
 
-# The optimizers' own updates meet XLA in test_updates.py.
+# test_updates.py runs the updates of the optimizers themselves with XLA.
 WITH_XLA = ("SAM", "ASAM", "hard distillation", "accumulation, average and layer decay")
+# These take the same ways through our code as one of the others.
+SLOW = ("adafactor", "lamb", "lars", "lion", "soap", "ASAM", "soft distillation")
 
 
 def trained(make, strategy, part=slice(None), **how):
@@ -128,17 +131,26 @@ def moving_statistics(strategy, synchronized):
     )
 
 
-def main():
+def main(names):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     one, two = tf.distribute.get_strategy(), training.strategy("mirrored", devices=["CPU:0", "CPU:1"])
     distances = {}
-    for name, make in CASES.items():
+    for name in names:
+        make = CASES[name]
         right = trained(make, one, run_eagerly=True)
         others = {"replicas": trained(make, two)}
         if name in WITH_XLA:
             others["xla"] = trained(make, one, jit_compile=True)
         distances[name] = {way: float(np.abs(other - right).max()) for way, other in others.items()}
+    if "SAM of each replica" in names:
+        distances |= of_whole_batches(one, two)
+    print(json.dumps(distances))
+
+
+def of_whole_batches(one, two):
+    """What is compared with something else than a training on one device."""
+    distances = {}
     # A step of gradient descent by which each half of the batch has its own perturbation is the mean of their steps.
     each = CASES["SAM of each replica"]
     halves = [trained(each, one, slice(start, start + 4)) for start in (0, 4)]
@@ -146,8 +158,8 @@ def main():
     for synchronized in (False, True):
         name = f"moving statistics, {'synchronized' if synchronized else 'apart'}"
         distances[name] = {"replicas": moving_statistics(two, synchronized)}
-    print(json.dumps(distances))
+    return distances
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -81,12 +81,16 @@ EQUAL = ("vit", "mobilevit", "sharp_average")
 def test_two_workers_train_as_one_device(tmp_path):
     """In one test, so that the processes are shared; `test_replicas` trains other models on two replicas."""
     one = run(tmp_path, "vit")
-    workers = run_job(tmp_path, 2, "vit", "unseeded_conv", "without_ours")
+    workers = run_job(tmp_path, 2, "vit", "unseeded_conv")
     for worker in workers:
         assert distance(worker["vit"], one["vit"]) < 1e-5
     check_unseeded(workers, "unseeded_conv")
+
+
+@pytest.mark.slow
+def test_tensorflow_s_own_strategy_does_not_work_with_keras(tmp_path):
     # Where this fails, Keras' trainer has learned what keras_vit.training.distribution.mirrored is for: then it can go.
-    for worker in workers:
+    for worker in run_job(tmp_path, 2, "without_ours"):
         whole_batch, scalar = worker["without_ours"][0]
         assert "PerReplica" in whole_batch
         assert scalar
