@@ -1,4 +1,4 @@
-"""All that happens to a training image, in one description."""
+"""Describe everything that happens to a training image."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Augmentation:
         erase: Probability that a box becomes noise.
         mixup: Alpha of MixUp's Beta distribution; 0 turns it off.
         cutmix: Alpha of CutMix's; 0 turns it off.
-        mix_probability: That a batch is mixed by one of the two.
-        switch_probability: That it is CutMix then, where both are on.
-        repeats: How often an image comes in an epoch, each time with other draws (Hoffer et al., arXiv 1901.09335).
-            An epoch has as many images in total as without, so fewer different ones.
-        image_size: Of this view, where it is not that of the data.
+        mix_probability: Probability that a batch is mixed by one of the two.
+        switch_probability: Probability that it is mixed by CutMix, if both are on.
+        repeats: How often an image is used in an epoch, each time with other draws (Hoffer et al., arXiv 1901.09335).
+            The number of images in an epoch stays the same, so fewer of them are different.
+        image_size: Image size of this view, if it differs from that of the data.
     """
 
     crop: RandomResizedCrop | SimpleRandomCrop | CentreCrop = field(default_factory=RandomResizedCrop)
@@ -64,7 +64,7 @@ class Augmentation:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is an alpha of at least 0; received {getattr(self, name)}.")
         if self.repeats < 1:
-            raise ValueError(f"An image comes at least once in an epoch; received repeats={self.repeats}.")
+            raise ValueError(f"repeats must be at least 1; received repeats={self.repeats}.")
 
     @property
     def needs_colors(self) -> bool:
@@ -85,7 +85,7 @@ class Augmentation:
             seeds: (batch, 2), int64.
 
         Returns:
-            Images, float32, in [0, 255] but for erased parts.
+            Images, float32, in [0, 255] except in erased boxes.
         """
         draws = Draws(numbers)
         if self.flip:

@@ -1,7 +1,7 @@
 """MixUp (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899) of a batch with itself.
 
-Each image meets the one at the same distance from the batch's other end, and the whole batch has one share, as in
-the recipes' own code.
+Each image is mixed with the one at the same distance from the batch's other end, and the whole batch has one share, as
+in the recipes' own code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who the workers of a job on several machines are, and whether all of them are there."""
+"""Find the workers of a job on several machines, and wait for them."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Worker:
-    """A process of a job: the "host:port" addresses of all of them, the chief's first, and its own place there."""
+    """A process of a job: the addresses "host:port" of all workers, the chief's first, and its own index."""
 
     workers: tuple[str, ...]
     index: int
@@ -21,7 +21,7 @@ def given_worker(workers: Sequence[str], index: int | None) -> Worker:
     """Return the worker that a user described.
 
     Raises:
-        ValueError: An address is no "host:port" or stands there twice, or the index is not that of an address.
+        ValueError: An address is not "host:port" or occurs twice, or the index is not that of an address.
     """
     for address in workers:
         if not re.fullmatch(r".+:\d+", address):
@@ -46,7 +46,7 @@ def worker_of_environment(environment: Mapping[str, str] = os.environ, port: int
         port: Under Slurm, the port of the first process on each node; the next process there has the next port.
 
     Raises:
-        ValueError: The variables are there and can't be read, or this process is not of the training.
+        ValueError: The variables can't be read, or this process doesn't belong to the training.
     """
     if environment.get("TF_CONFIG"):
         return _of_tf_config(environment["TF_CONFIG"])
@@ -107,11 +107,11 @@ def expand_hosts(names: str) -> list[str]:
 def wait_for_workers(worker: Worker, timeout: float) -> None:
     """Wait until every other worker of the job can be reached, so that each has called this function.
 
-    TensorFlow waits for absent workers for an hour or for ever, and does not say which one it is.
+    TensorFlow waits for absent workers for an hour or forever, and does not say which one is missing.
 
     Args:
         worker: This process. It listens at its port meanwhile, as TensorFlow will afterwards.
-        timeout: Seconds for all of it.
+        timeout: Seconds for all workers together.
 
     Raises:
         TimeoutError: A worker did not answer; the message has its address.
@@ -140,7 +140,7 @@ def wait_for_grpc(address: str, what: str, timeout: float) -> None:
     """Wait until a gRPC server answers at "host:port".
 
     Raises:
-        TimeoutError: None did within so many seconds; the message begins with `what` and has the address.
+        TimeoutError: None answered within `timeout` seconds; the message starts with `what` and has the address.
     """
     _wait_for(address, what, time.monotonic() + timeout, timeout, _check_grpc)
 
