@@ -18,18 +18,18 @@ _LOCK = "run.lock"
 def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
     """Hold a run's folder for this process.
 
-    The lock is the operating system's, so it ends with the process, however that ends.
+    The lock belongs to the operating system, so it is released when the process ends, however that happens.
 
     Args:
-        folder: Made if it is not there.
-        checkpoint: What a run must have to be continued.
-        resume: Whether a run is continued, or a new one begun.
+        folder: The folder; it is created if it does not exist.
+        checkpoint: The file that a run needs to be resumed.
+        resume: Whether a run is resumed or a new one started.
 
     Raises:
         FileNotFoundError: There is nothing to resume.
-        FileExistsError: The folder holds something and `resume` is off.
+        FileExistsError: The folder is not empty and `resume` is off.
         RuntimeError: Another process is training in the folder.
-        OSError: It can't be written.
+        OSError: The folder can't be written.
     """
     with needs("filelock", "the lock of a run's folder", "train"):
         import filelock

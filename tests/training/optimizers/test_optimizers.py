@@ -63,7 +63,7 @@ def test_gradients_are_clipped_by_their_norm_over_all_variables(model):
     assert norm == pytest.approx((1 - optimizer.beta_1) * 0.5, rel=1e-4)
 
 
-def test_what_cannot_be_is_refused(model):
+def test_invalid_settings_are_refused(model):
     for settings, message in [
         ({"name": "adam"}, "no optimizer 'adam'; there are 'adafactor', 'adamw', .*'soap'"),
         ({"layer_decay": 0.0}, "layer_decay is above 0 and at most 1; received 0.0"),

@@ -227,7 +227,7 @@ def test_replicas():
     assert "synchronized" in refusal
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_settings_are_refused():
     vit = keras_vit.ViT(input_shape=(16, 16, 3), patch_size=8, width=24, depth=1, num_heads=3, classes=3)
     with pytest.raises(ValueError, match="vit can't be trained at several sizes: the weights of position_embedding"):
         training.train_at_sizes(vit, (16, 32))
