@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint format benchmark clean
+.PHONY: demo test test-all lint format stubs benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit demo
@@ -20,6 +20,9 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+stubs: $(VENV)/.installed
+	$(BIN)/python -m tests.stubs
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m tests.benchmarks

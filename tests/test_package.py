@@ -1,11 +1,14 @@
 """The package as it is installed."""
 
 import configparser
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import keras_vit
+from tests.stubs import STUB, stub
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +46,36 @@ def test_the_core_uses_neither_training_nor_edge():
         text = file.read_text()
         assert "keras_vit.edge import" not in text and "keras_vit.training import" not in text, file
         assert "import tensorflow" not in text, file
+
+
+def test_the_stub_is_up_to_date():
+    assert STUB.read_text() == stub(), "run `make stubs`"
+
+
+def test_every_public_name_is_there_and_importing_keras_vit_imports_no_keras():
+    script = (
+        "import sys, keras_vit; from keras_vit import *; names = dir();"
+        "assert all(name in names for name in keras_vit.__all__), set(keras_vit.__all__) - set(names);"
+        "assert set(keras_vit.__all__) <= set(dir(keras_vit))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    script = "import sys, keras_vit; keras_vit.list_models(); keras_vit.list_weights('vit_b16'); dir(keras_vit);"
+    script += "assert not {'keras', 'tensorflow', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    "order", ["import keras, keras_vit", "import keras_vit, keras", "import keras_vit; import keras"]
+)
+def test_keras_finds_the_classes_of_a_saved_model(order, tmp_path):
+    """Whatever is imported first, and although nothing of keras_vit is used before."""
+    model = keras_vit.MobileFormer(
+        input_shape=(16, 16, 3), stem_channels=4, lite_row=(8, 4, 1), rows=((12, 4, 2),), token_width=8, head_width=4
+    )
+    model.save(tmp_path / "model.keras")
+    script = f"{order}; keras.models.load_model('model.keras')"
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 def test_version():

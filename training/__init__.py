@@ -4,8 +4,9 @@ Names are imported when they are first used, so importing this package imports n
 """
 
 import importlib
-import sys
 from typing import TYPE_CHECKING
+
+from keras_vit._registration import when_keras_is_imported
 
 if TYPE_CHECKING:  # For editors and type checkers; a test holds this against the table below.
     from keras_vit.training.augment import (
@@ -225,5 +226,4 @@ def __dir__() -> list[str]:
 
 
 # Saved models name optimizers, losses and schedules of ours, which Keras must know to load them.
-if "keras" in sys.modules:
-    importlib.import_module("keras_vit.training.registered")
+when_keras_is_imported(lambda: importlib.import_module("keras_vit.training.registered"))

@@ -70,32 +70,33 @@ def main(args: argparse.Namespace, model: keras.Model) -> None:
 
 def _preparation(args, model) -> dict:
     """How the model's images are cropped and normalized, as arguments of `Pipeline`."""
-    from keras_vit import preprocessing
-    from keras_vit.models.preprocessing import facts_of
+    from keras_vit.models import image_facts
+    from keras_vit.models.preprocessing import image_facts as facts_of
+    from keras_vit.models.preprocessing import normalizes_images
     from keras_vit.training.augment import CentreCrop
 
     run = Path(args.model).with_name("run.json")
     if run.is_file() and (then := _pipeline_of(run)):
-        statistics = then["statistics"] and preprocessing.Statistics(
+        statistics = then["statistics"] and image_facts.Statistics(
             *(tuple(value) if isinstance(value, list) else value for value in _fields(then["statistics"]))
         )
         found = {"evaluation": CentreCrop(*_fields(then["evaluation"])), "statistics": statistics}
     else:
         try:
-            facts = facts_of(model.name)
+            facts = facts_of(model)
             crop = CentreCrop(facts.crop_fraction, facts.interpolation)
             found = {"evaluation": crop, "statistics": facts.statistics}
         except ValueError:
-            found = {}  # A name of the user's own.
-    if any(layer.name == preprocessing.NORMALIZATION for layer in model.layers):
+            found = {}  # A model that no builder of keras_vit made.
+    if normalizes_images(model):
         return {**found, "statistics": None}
     if args.statistics is not None:
-        given = None if args.statistics == "none" else getattr(preprocessing, args.statistics.upper())
+        given = None if args.statistics == "none" else getattr(image_facts, args.statistics.upper())
         return {**found, "statistics": given}
     if not found:
         raise ValueError(
-            f"Nothing says how the images of {args.model} are normalized: there is no run.json beside it, and its "
-            f"name, {model.name!r}, is none of the registry's. Give --statistics {', '.join(_STATISTICS[:-1])} or none."
+            f"Nothing says how the images of {args.model} are normalized: there is no run.json beside it, and no "
+            f"builder of keras_vit made {model.name!r}. Give --statistics {', '.join(_STATISTICS[:-1])} or none."
         )
     return found
 

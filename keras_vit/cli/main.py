@@ -66,7 +66,7 @@ _MODEL_HELP = "a .keras file, or a name of `keras-vit list` (with random weights
 
 def _list_arguments(parser):
     parser.add_argument("pattern", nargs="?", default="*", help='such as "vit_b*" (default: all)')
-    parser.add_argument("--commercial", action="store_true", help="only those with a licence that plainly allows it")
+    parser.add_argument("--commercial", action="store_true", help="only those with a license that plainly allows it")
     _json_flag(parser)
 
 
@@ -127,7 +127,7 @@ def _weights(given):
             "-" if record.classes is None else str(record.classes),
             "-" if record.top1 is None else f"{record.top1:.2f}",
             record.trained_on,
-            record.licence,
+            record.license,
         )
         for record in records
     ]

@@ -13,7 +13,8 @@ from keras_vit.inspection import figures
 from keras_vit.inspection.attention_maps import attention_maps, mean_distances, position_similarity, rollout
 from keras_vit.inspection.features import NoSuchPart, blocks_of, feature_extractor, patch_grid
 from keras_vit.models.info import count_macs
-from keras_vit.models.registry import list_models, variant
+from keras_vit.models.preprocessing import image_facts, normalizes_images
+from keras_vit.models.registry import variant
 from keras_vit.utils.missing import needs
 from keras_vit.utils.page import add, add_facts, add_section, new_page, png_address, write_page
 
@@ -187,15 +188,9 @@ def _picture(path, shape):
 
 def _as_input(model, picture, like):
     """A picture (height, width, channels) in [0, 1] as a batch of one, normalized as the model was trained."""
-    if any(layer.name == "preprocessing" for layer in model.layers):
+    if normalizes_images(model):
         return 255 * picture[np.newaxis]
-    name = like or model.name
-    if like is None and name not in list_models():
-        raise ValueError(
-            f"How {name!r} takes images is not known, because that is no published model's name. Say which one's "
-            "normalization is its own, as in --like vit_b16."
-        )
-    statistics = variant(name).statistics
+    statistics = image_facts(model).statistics if like is None else variant(like).statistics
     mean, std = (np.asarray(value, "float32") for value in (statistics.mean, statistics.std))
     return (picture[np.newaxis] - mean) / std
 

@@ -16,6 +16,7 @@ from keras_vit.layers.mlp import MLP
 from keras_vit.layers.patch_embedding import PatchEmbedding
 from keras_vit.layers.pooling import TokenPooling
 from keras_vit.layers.position_embedding import PositionEmbedding, resize_positions, sincos_positions
+from keras_vit.layers.preprocessing import Preprocessing
 from keras_vit.layers.register_tokens import RegisterTokens
 from keras_vit.layers.resize import Resize, ResizeToEven
 from keras_vit.layers.scale import Affine, HeadScale, LayerScale, Scale, Shift
@@ -49,6 +50,7 @@ __all__ = [
     "MultiHeadSelfAttention",
     "PatchEmbedding",
     "PositionEmbedding",
+    "Preprocessing",
     "RegisterTokens",
     "Resize",
     "ResizeToEven",

@@ -10,8 +10,7 @@ from keras_vit.graph.flattening import opened_up
 from keras_vit.graph.reading import inputs_of
 from keras_vit.layers import FloatMatMul, MatMul
 from keras_vit.models.efficientvit.linear_attention import LinearAttention
-from keras_vit.models.registry import variant
-from keras_vit.weights.catalog import weights_of
+from keras_vit.models.registry import create_model, list_weights, variant
 
 
 def count_macs(model: keras.Model) -> int:
@@ -45,7 +44,7 @@ def model_info(name: str, **kwargs) -> dict:
 
     Returns:
         A dictionary: name, function, family, image_size (height, width) in pixels, parameters (running statistics not
-        counted), macs (see `count_macs`), paper, licence, top1. The last is the best ImageNet-1k accuracy in percent
+        counted), macs (see `count_macs`), paper, license, top1. The last is the best ImageNet-1k accuracy in percent
         among the published weights, at the image size of those, and top1_weights is their tag; both are None where none
         is known.
     """
@@ -58,7 +57,7 @@ def model_info(name: str, **kwargs) -> dict:
         # takes that list with it when it ends.
         try:
             with keras.StatelessScope(initialize_variables=False):
-                model = entry.function(**kwargs)
+                model = create_model(name, **kwargs)
                 facts["parameters"] = sum(int(np.prod(v.shape)) for v in model.trainable_weights)
                 facts["macs"] = count_macs(model)
         except Exception as error:
@@ -69,17 +68,17 @@ def model_info(name: str, **kwargs) -> dict:
     thread.join()
     if "error" in facts:
         raise facts["error"]
-    measured = [record for record in weights_of(name) if record.top1 is not None]
+    measured = [record for record in list_weights(name) if record.top1 is not None]
     best = max(measured, key=lambda record: record.top1, default=None)
     return {
         "name": name,
-        "function": entry.function.__name__,
-        "family": entry.family,
+        "function": entry.function_name,
+        "family": entry.builder,
         "image_size": tuple(kwargs.get("input_shape") or entry.image_size)[:2],
         "parameters": facts["parameters"],
         "macs": facts["macs"],
         "paper": entry.paper,
-        "licence": entry.licence,
+        "license": entry.license,
         "top1": best.top1 if best else None,
         "top1_weights": best.tag if best else None,
     }

@@ -1,73 +1,131 @@
-"""Images as the evaluation of a published model takes them."""
+"""Images as a model takes them: resized, cropped and normalized as in its training."""
+
+import math
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_vit.models.images import NORMALIZATION, resize_and_crop
-from keras_vit.models.registry import Variant, variant
-from keras_vit.weights.catalog import PublishedWeights, find_weights
+from keras_vit.layers import Preprocessing
+from keras_vit.models.image_facts import ImageFacts, Statistics
+from keras_vit.models.registry import find_weights, variant
 
 
 def preprocess_input(images, model: keras.Model | str, weights: str | None = None, *, name: str | None = None):
-    """Images as a model takes them: resized, its centre cut out, and normalized as in training.
+    """Resize, center-crop and normalize images as a model's evaluation does.
 
     Args:
         images: (batch, height, width, channels) or one (height, width, channels), of any size, in [0, 255]: a NumPy
-            array, a tensor of known shape, or what NumPy makes an array of, such as a pillow image.
-        model: A model of keras_vit, whose input size is taken; or a registry name, whose published size is taken. A
-            model with `include_preprocessing` gets images in [0, 255], because it normalizes them itself.
-        weights: Tag of the published weights, which may have a size and statistics of their own. A model built with
-            `weights=TAG` tells it by its name.
-        name: Registry name of a model that has another name of its own.
+            array, a tensor of known shape, or what NumPy makes an array of, such as a Pillow image.
+        model: A model, whose input size is taken; or a registry name, whose published size is taken. A model of
+            keras_vit knows how it takes images (see `image_facts`), also within another model and under another name.
+            If it was built with `include_preprocessing`, the images stay in [0, 255], because it normalizes them.
+        weights: Tag of published weights, for a registry name, or to override what the model knows.
+        name: Registry name, optionally with a dot and a tag, to override what the model knows.
 
     Returns:
-        float32 (batch, *size, channels), or (*size, channels) for one image; a NumPy array unless a tensor was given.
+        float32 (batch, *size, channels), or (*size, channels) for one image: a NumPy array, or a tensor if the images
+        were one.
 
     Raises:
-        ValueError: The images are not of that kind, or what the model was trained with is not known.
+        ValueError: The images are of another kind, or nothing says how the model takes images.
     """
     if isinstance(model, str):
-        facts = facts_of(name or model, weights)
-        size, channels, normalizes = facts.image_size, 3, False
+        size, facts = _published(name or model, weights)
+        channels, normalizes = 3, False
     else:
         size, channels = model.input_shape[1:3], model.input_shape[3]
-        normalizes = any(layer.name == NORMALIZATION for layer in model.layers)
-        facts = facts_of(name or model.name, weights)
+        normalizes = normalizes_images(model)
+        facts = _published(name or model.name, weights)[1] if name or weights else image_facts(model)
 
     is_tensor = ops.is_tensor(images)
     if not is_tensor:
         images = _array(images)
     _check(images, channels)
-    one = len(images.shape) == 3
-    x = resize_and_crop(images[None] if one else images, size, facts.crop_fraction, facts.interpolation)
+    is_single = len(images.shape) == 3
+    x = resize_and_crop(images[None] if is_single else images, size, facts.crop_fraction, facts.interpolation)
     if not normalizes:
         scale, offset = facts.statistics.scale_and_offset(channels)
         x = x * ops.convert_to_tensor(scale, "float32") + ops.convert_to_tensor(offset, "float32")
-    x = x[0] if one else x
+    x = x[0] if is_single else x
     return x if is_tensor else ops.convert_to_numpy(x)
 
 
-def facts_of(name: str, weights: str | None = None) -> Variant | PublishedWeights:
-    """What is known of the images that a published model of that name was trained on.
+def image_facts(model: keras.Model) -> ImageFacts:
+    """Return how a model takes its images.
+
+    A model of keras_vit carries these facts, and they are saved with it, whatever its name. For any other model they
+    are those of the published model of the same name.
 
     Args:
-        name: Of the registry, or with a tag as a model of published weights is called, such as "vit_b16.augreg_in21k".
-        weights: The tag.
+        model: A model of keras_vit, or a model that contains one, also flattened, fused, resized or quantized.
 
     Raises:
-        ValueError: The name is none of the registry's, or there are no weights of that tag.
+        ValueError: No builder of keras_vit made the model, and its name is not in the registry.
     """
+    layer = _facts_layer(model)
+    if layer is None:
+        return _published(model.name, None)[1]
+    return ImageFacts(Statistics(layer.mean, layer.std), layer.crop_fraction, layer.interpolation, layer.source)
+
+
+def normalizes_images(model: keras.Model) -> bool:
+    """Return whether a model takes images in [0, 255] and normalizes them itself (`include_preprocessing`)."""
+    layer = _facts_layer(model)
+    return layer is not None and layer.normalize
+
+
+def _facts_layer(model) -> Preprocessing | None:
+    for layer in model.layers:
+        if isinstance(layer, Preprocessing):
+            return layer
+        if isinstance(layer, keras.Model) and (inner := _facts_layer(layer)) is not None:
+            return inner
+    return None
+
+
+def _published(name: str, weights: str | None) -> tuple[tuple[int, int], ImageFacts]:
+    """Return the image size and the image facts of a registry name, or of its weights of a tag."""
     name, _, tag = name.partition(".")
     try:
         entry = variant(name)
     except ValueError as error:
         raise ValueError(
-            f"What the model {name!r} was trained with is not known, because it has no name of the registry. Give the "
-            "one it was built from, such as name='vit_b16', or with its weights, such as "
-            f"name='vit_b16.augreg_in21k'. ({error})"
+            f"Nothing says how the model {name!r} takes images: no builder of keras_vit made it, and its name is not "
+            "in the registry. Name a published model that takes them in the same way, such as name='vit_b16', or "
+            f"name='vit_b16.augreg_in21k' for published weights. ({error})"
         ) from error
-    return find_weights(name, weights or tag) if weights or tag else entry
+    record = find_weights(name, weights or tag) if weights or tag else entry
+    return record.image_size, record.image_facts
+
+
+def resize_and_crop(images, size: tuple[int, int], crop_fraction: float, interpolation: str):
+    """Resize images with anti-aliasing and crop their center, as evaluation does.
+
+    The aspect ratio is kept: an image is resized until it just covers `size / crop_fraction`. For a square this is
+    what timm and torchvision do: the shorter side becomes `floor(side / crop_fraction)` pixels.
+
+    Args:
+        images: (batch, height, width, channels) in [0, 255].
+        size: (height, width) in pixels.
+        crop_fraction: Fraction of the resized image's side that is kept.
+        interpolation: "bicubic" or "bilinear".
+
+    Returns:
+        float32 (batch, *size, channels) in [0, 255].
+    """
+    covered = [math.floor(side / crop_fraction) for side in size]
+    before = images.shape[1:3]
+    tight = 0 if covered[0] * before[1] > covered[1] * before[0] else 1  # The axis that is covered last.
+    resized = [side * covered[tight] // before[tight] for side in before]
+    images = ops.cast(images, "float32")
+    if resized != list(before):
+        images = ops.image.resize(
+            images, resized, interpolation=interpolation, antialias=True, data_format="channels_last"
+        )
+    top, left = (round((whole - side) / 2) for whole, side in zip(resized, size, strict=True))
+    images = images[:, top : top + size[0], left : left + size[1]]
+    return ops.clip(images, 0.0, 255.0)  # Bicubic overshoots at edges; image files can't.
 
 
 def _array(images) -> np.ndarray:

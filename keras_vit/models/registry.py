@@ -1,4 +1,6 @@
-"""Every model by name: what `list_models`, `create_model` and `model_info` know."""
+"""Every model by name: what `list_models` and `create_model` know. Imports no Keras until a model is built."""
+
+from __future__ import annotations
 
 import difflib
 import fnmatch
@@ -6,96 +8,184 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import keras
-
-from keras_vit.models.images import Statistics
-from keras_vit.weights.catalog import PublishedWeights, find_weights, grants_commercial_use, weights_of
+from keras_vit.models.families import families, module_of
+from keras_vit.models.family import Variant
 from keras_vit.weights.hub import fetch
-from keras_vit.weights.load import load_weights
+from keras_vit.weights.published import PublishedWeights, grants_commercial_use
+
+if TYPE_CHECKING:
+    import keras
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One published model.
-
-    Attributes:
-        name: Registry name, such as "vit_b16".
-        function: The public function that builds it, such as `keras_vit.ViT_B16`.
-        family: Name of the family's general builder, such as "ViT".
-        image_size: (height, width) in pixels the paper uses.
-        paper: Where it was published, with the table.
-        licence: Licence of the reference code.
-        statistics: Of the images it was trained on.
-        crop_fraction: Share of the resized image's side that evaluation keeps.
-        interpolation: Of that resizing: "bicubic" or "bilinear".
-    """
-
-    name: str
-    function: Callable[..., keras.Model]
-    family: str
-    image_size: tuple[int, int]
-    paper: str
-    licence: str
-    statistics: Statistics
-    crop_fraction: float = 0.875
-    interpolation: str = "bicubic"
-
-
-_variants: dict[str, Variant] = {}
-
-
-def register_variant(
-    builder: Callable[..., keras.Model], function_name: str, name: str, settings: dict, **facts
-) -> Callable[..., keras.Model]:
-    """Makes the public function of a variant from its family's builder, and enters it in the registry.
+def list_models(pattern: str = "*", *, commercial: bool = False) -> list[str]:
+    """Return the names of the models that match a pattern, sorted.
 
     Args:
-        builder: The family's builder, with keras.applications' arguments.
-        function_name: Name of the function, such as "ViT_B16".
-        name: Registry name, such as "vit_b16".
-        settings: The builder's keyword-only arguments that make this variant. A caller may still override them.
-        facts: The other fields of `Variant`, and `summary`, one line for the docstring.
+        pattern: Such as "vit_b*", with a shell's wildcards.
+        commercial: Whether to leave out the models for which neither the reference code nor any published weights have
+            a license that plainly allows commercial use. This is not legal advice.
     """
+
+    def is_allowed(name):
+        licenses = {_variants()[name].license, *(record.license for record in list_weights(name))}
+        return any(map(grants_commercial_use, licenses))
+
+    return sorted(name for name in fnmatch.filter(_variants(), pattern) if is_allowed(name) or not commercial)
+
+
+def list_weights(name: str) -> list[PublishedWeights]:
+    """Return the published checkpoints of a model; the argument `weights` of its function takes their tags.
+
+    Args:
+        name: Registry name of the model.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    variant(name)
+    return [record for family in families().values() for record in family.weights if record.model == name]
+
+
+def find_weights(name: str, tag: str) -> PublishedWeights:
+    """Return the checkpoint of a model with this tag.
+
+    Raises:
+        ValueError: There is no such model or tag; the message gives the nearest.
+    """
+    records = {record.tag: record for record in list_weights(name)}
+    if tag in records:
+        return records[tag]
+    if not records:
+        raise ValueError(f"No weights are published for {name!r}: give None or the path of a file; received {tag!r}.")
+    nearest = difflib.get_close_matches(str(tag).lower(), records, n=3, cutoff=0.4) or list(records)
+    raise ValueError(
+        f"{tag!r} is neither a file nor weights of {name!r}. The nearest are {', '.join(nearest)}; "
+        f"keras_vit.list_weights({name!r}) gives all."
+    )
+
+
+def download_weights(name: str, tag: str, *, again: bool = False) -> str:
+    """Download a published checkpoint without building its model, for example for a machine without a network.
+
+    Args:
+        name: Registry name of the model.
+        tag: One that `list_weights` gives.
+        again: Whether to download it even if it is in the cache, for example when that file is corrupt.
+
+    Returns:
+        The path of the file; `keras_vit.weights.hub` describes where files are.
+
+    Raises:
+        ConnectionError: The download failed.
+        ValueError: There is no such model or tag, or the file is not a safetensors file.
+    """
+    return fetch(find_weights(name, tag), again=again)
+
+
+def create_model(name: str, **kwargs) -> keras.Model:
+    """Build a model by its registry name.
+
+    Args:
+        name: One of `list_models()`.
+        kwargs: Arguments of the model's function, such as `classes`, `input_shape` and `weights`.
+
+    Raises:
+        ValueError: There is no such model; the message gives the nearest names.
+    """
+    return public_functions()[variant(name).function_name]()(**kwargs)
+
+
+def variant(name: str) -> Variant:
+    """Return the registry's entry for a name.
+
+    Raises:
+        ValueError: There is no such model; the message gives the nearest names.
+    """
+    if name not in _variants():
+        nearest = difflib.get_close_matches(str(name).lower(), _variants(), n=3, cutoff=0.4)
+        hint = f"The nearest are {', '.join(nearest)}." if nearest else "keras_vit.list_models() gives all."
+        raise ValueError(f"There is no model named {name!r}. {hint}")
+    return _variants()[name]
+
+
+def builders() -> list[str]:
+    """Return the names of the families' general builders, which are functions of `keras_vit`, sorted."""
+    return sorted({known.builder for known in _variants().values()})
+
+
+@functools.cache
+def public_functions() -> dict[str, Callable[[], Callable]]:
+    """Return how to load each family's public functions, by name: loading one imports Keras and the family."""
+    loaders = {}
+    for folder, family in families().items():
+        for name, module in family.functions.items():
+            loaders[name] = functools.partial(_function, folder, module, name)
+        for known in family.variants:
+            loaders[known.function_name] = functools.partial(_variant_function, folder, known.name)
+    return loaders
+
+
+@functools.cache
+def _variants() -> dict[str, Variant]:
+    return {known.name: known for family in families().values() for known in family.variants}
+
+
+def _function(folder, module, name):
+    return getattr(module_of(folder, module), name)
+
+
+@functools.cache
+def _variant_function(folder, name) -> Callable[..., keras.Model]:
+    """Return the public function of a variant, made from its family's builder."""
+    known = variant(name)
+    builder = _function(folder, families()[folder].functions[known.builder], known.builder)
     signature = inspect.signature(builder)
-    parameters = [
-        parameter.replace(
-            default={"name": name, **settings}.get(parameter.name, parameter.default),
-        )
-        for parameter in signature.parameters.values()
-    ]
+    defaults = {"name": name, **known.settings}
 
     @functools.wraps(builder)
     def build(*args, **kwargs):
+        from keras_vit.models.builder import set_image_facts
+
         given = signature.bind_partial(*args, **kwargs).arguments
         weights = given.get("weights")
-        if weights is None or os.path.isfile(weights):
-            return builder(**{"name": name, **settings, **given})
-        return _build_published(builder, settings, find_weights(name, weights), given)
+        if weights is None or not isinstance(weights, str) or os.path.isfile(weights):
+            model = builder(**{**defaults, **given})
+            return set_image_facts(model, known.image_facts)
+        record = find_weights(name, weights)
+        return set_image_facts(_build_published(builder, known, record, given), record.image_facts)
 
-    summary = facts.pop("summary")
-    build.__name__ = build.__qualname__ = function_name
-    build.__signature__ = signature.replace(parameters=parameters)
-    build.__doc__ = f"""{summary}
+    build.__name__ = build.__qualname__ = known.function_name
+    build.__module__ = "keras_vit"
+    build.__signature__ = signature.replace(
+        parameters=[
+            parameter.replace(default=defaults.get(parameter.name, parameter.default))
+            for parameter in signature.parameters.values()
+        ]
+    )
+    build.__doc__ = f"""Build {known.summary}
 
-    Takes the arguments of `{builder.__name__}`, which describes them. `weights` also takes a tag that
-    `keras_vit.list_weights({name!r})` lists. `input_shape`, `classes` and the statistics of `include_preprocessing`
-    are then the checkpoint's unless given, and so is the model's name, {name!r}, a dot and the tag. Another number of
-    `classes` gets a new classifier."""
-    _variants[name] = Variant(name=name, function=build, family=builder.__name__, **facts)
+    Takes the arguments of `{known.builder}`, which describes them. `weights` also takes a tag that
+    `keras_vit.list_weights({name!r})` gives. `input_shape`, `classes` and the statistics of `include_preprocessing`
+    then default to the checkpoint's, and the model's name to {name!r}, a dot and the tag. With another number of
+    `classes` the model gets a new classifier.
+
+    Source: {known.paper}."""
     return build
 
 
-def _build_published(builder, settings, record: PublishedWeights, given: dict) -> keras.Model:
-    """The model of a checkpoint. The file is fetched first: without it no model is built."""
-    arguments = {"name": f"{record.model}.{record.tag}", **settings, **given, "weights": None}
+def _build_published(builder, known: Variant, record: PublishedWeights, given: dict) -> keras.Model:
+    """Build the model of a checkpoint. The file is downloaded first, so that without it no model is built."""
+    from keras_vit.weights.load import load_weights
+
+    arguments = {"name": f"{record.model}.{record.tag}", **known.settings, **given, "weights": None}
     if given.get("input_shape") is None:
         arguments["input_shape"] = (*record.image_size, 3)
     if arguments.get("include_preprocessing") is True:
         arguments["include_preprocessing"] = record.statistics
-    with_head = arguments.get("include_top", True)
-    if with_head:
+    has_head = arguments.get("include_top", True)
+    if has_head:
         if record.classes is None and "classes" not in given:
             raise ValueError(
                 f"The weights {record.tag!r} of {record.model!r} have no classifier: give classes for a new one, or "
@@ -104,68 +194,5 @@ def _build_published(builder, settings, record: PublishedWeights, given: dict) -
         arguments.setdefault("classes", record.classes)
     path = fetch(record)
     model = builder(**arguments)
-    load_weights(model, path, head=not with_head or arguments["classes"] == record.classes)
+    load_weights(model, path, head=not has_head or arguments["classes"] == record.classes)
     return model
-
-
-def list_models(pattern: str = "*", *, commercial: bool = False) -> list[str]:
-    """Names of the models that match a pattern such as "vit_b*", sorted.
-
-    Args:
-        pattern: With the wildcards of a shell.
-        commercial: Whether to leave out a model when neither its reference code nor any of its published weights has a
-            licence that plainly allows commercial use. It is no legal advice.
-    """
-
-    def allowed(name):
-        licences = {_variants[name].licence, *(record.licence for record in weights_of(name))}
-        return any(map(grants_commercial_use, licences))
-
-    return sorted(name for name in fnmatch.filter(_variants, pattern) if allowed(name) or not commercial)
-
-
-def list_weights(name: str) -> list[PublishedWeights]:
-    """The published checkpoints of a model, by its registry name; `weights=` takes their tags."""
-    return weights_of(variant(name).name)
-
-
-def download_weights(name: str, tag: str, *, again: bool = False) -> str:
-    """Fetches a published checkpoint without building its model, as for a machine that will have no network.
-
-    Args:
-        name: Registry name of the model.
-        tag: One that `list_weights` lists.
-        again: Whether to fetch it although it is in the cache, as when that file is corrupt.
-
-    Returns:
-        The path of the file; `keras_vit.weights.hub` says where files lie.
-
-    Raises:
-        ConnectionError: It can't be fetched.
-        ValueError: There is no such model or tag, or what arrived is no safetensors file.
-    """
-    return fetch(find_weights(variant(name).name, tag), again=again)
-
-
-def families() -> list[str]:
-    """Names of the families' general builders, which are functions of `keras_vit`, sorted."""
-    return sorted({known.family for known in _variants.values()})
-
-
-def create_model(name: str, **kwargs) -> keras.Model:
-    """Builds a model by its registry name.
-
-    Args:
-        name: One of `list_models()`.
-        kwargs: Arguments of the model's function, such as `classes`, `input_shape` and `weights`.
-    """
-    return variant(name).function(**kwargs)
-
-
-def variant(name: str) -> Variant:
-    """The registry's entry for a name; a ValueError that gives the nearest names for any other."""
-    if name not in _variants:
-        near = difflib.get_close_matches(str(name).lower(), _variants, n=3, cutoff=0.4)
-        hint = f"The nearest are {', '.join(near)}." if near else "keras_vit.list_models() gives all."
-        raise ValueError(f"There is no model named {name!r}. {hint}")
-    return _variants[name]

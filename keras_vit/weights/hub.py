@@ -10,7 +10,7 @@ and HF_HUB_OFFLINE work as always.
 import os
 from pathlib import Path
 
-from keras_vit.weights.catalog import PublishedWeights
+from keras_vit.weights.published import PublishedWeights
 
 
 def fetch(record: PublishedWeights, *, again: bool = False) -> str:

@@ -8,7 +8,7 @@ import pytest
 import keras_vit
 from keras_vit import training
 from keras_vit.cli.main import main
-from keras_vit.models.images import HALF, UNIT
+from keras_vit.models.image_facts import HALF, UNIT
 from tests.training.pictures import write_folder
 
 
@@ -79,14 +79,14 @@ def test_normalization_is_that_of_the_name_or_given(tmp_path, pictures, capsys, 
 
     convnet().save(arguments[0])
     code, _, err = run(capsys, *arguments)
-    assert code == 1 and "'mine', is none of the registry's. Give --statistics" in err
+    assert code == 1 and "no builder of keras_vit made 'mine'. Give --statistics" in err
     result = json.loads(run(capsys, *arguments, "--statistics", "half", "--json")[1])
     expected = top1(keras.models.load_model(arguments[0]), pictures, statistics=HALF, augmentation=None)
     assert result["split"] == "validation" and result["top1"] == pytest.approx(expected["accuracy"])
 
 
 def test_a_model_that_normalizes_gets_images_as_they_are(tmp_path, pictures, capsys, monkeypatch):
-    model = keras_vit.MobileViTV2(0.5, input_shape=(32, 32, 3), classes=3, include_preprocessing=True)
+    model = keras_vit.MobileViTV2_050(input_shape=(32, 32, 3), classes=3, include_preprocessing=True)
     model.save(tmp_path / "model.keras")
     seen = []
     real = training.evaluate

@@ -116,7 +116,6 @@ def test_weights_from_a_file(folder, capsys):
         (["model.keras", "--image", "broken.jpg"], "'broken.jpg' is damaged or no image"),
         (["model.keras", "--image", "cut.png"], "'cut.png' is damaged or no image"),
         (["model.keras", "--image", "model.keras"], "'model.keras' is damaged or no image"),
-        (["model.keras", "--image", "photo.jpg"], "no published model's name"),
         (["model.keras", "--image", "photo.jpg", "--like", "vit_b15"], "no model named 'vit_b15'"),
         (["model.keras", "--image", "photo.jpg", "--output", "page.txt"], "ends in .html; received 'page.txt'"),
         (["model.keras", "--image", "photo.jpg", "--weights", "none.npz"], "none.npz"),

@@ -8,7 +8,10 @@ import pytest
 
 import keras_vit
 from keras_vit import edge
-from keras_vit.models.images import IMAGENET, resize_and_crop
+from keras_vit.models import registry
+from keras_vit.models.builder import set_image_facts
+from keras_vit.models.image_facts import IMAGENET
+from keras_vit.models.preprocessing import image_facts, resize_and_crop
 
 TINY = dict(patch_size=8, width=24, depth=1, num_heads=3, mlp_dim=48, classes=5, classifier_activation=None)
 RANDOM = np.random.default_rng(0)
@@ -86,12 +89,13 @@ def test_the_right_size_is_only_normalized():
     image = photo(224, 224)
     given = keras_vit.preprocess_input(image, "vit_b16", name="vit_b16.augreg_in21k_ft_in1k_384")
     assert given.shape == (384, 384, 3)
-    model = keras_vit.ViT_B16(input_shape=(32, 32, 3), name="vit_b16.mae", **TINY)
+    model = keras_vit.ViT_B16(input_shape=(32, 32, 3), **TINY)
     # 32 / 0.9 is 35 pixels: an image of 35 x 35 is not resized.
     image = photo(35, 35)
     mean, std = np.array(IMAGENET.mean), np.array(IMAGENET.std)
     expected = (image[2:34, 2:34] / 255 - mean) / std
-    np.testing.assert_allclose(keras_vit.preprocess_input(image, model), expected, atol=1e-5)
+    given = keras_vit.preprocess_input(image, model, name="vit_b16.mae")
+    np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
 def test_batches_single_images_and_tensors():
@@ -118,27 +122,59 @@ def test_within_a_dataset():
     np.testing.assert_allclose(np.stack(list(dataset.as_numpy_iterator())), expected, atol=1e-6)
 
 
-def test_a_saved_model_still_knows_its_preprocessing(tmp_path):
-    """By its name, which tells the weights it began with; a renamed one has to be named."""
-    image = photo(60, 60)
-    model = keras_vit.ViT_S16(input_shape=(32, 32, 3), name="vit_s16.dino", **TINY)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    given = keras_vit.preprocess_input(image, loaded)
-    np.testing.assert_array_equal(given, keras_vit.preprocess_input(image, model))
-    plain = keras_vit.ViT_S16(input_shape=(32, 32, 3), **TINY)
-    assert np.abs(given - keras_vit.preprocess_input(image, plain)).max() > 0.5
-    flowers = keras_vit.ViT_S16(input_shape=(32, 32, 3), name="flowers", **TINY)
-    with pytest.raises(ValueError, match=r"'flowers' was trained with is not known.*name='vit_b16'"):
-        keras_vit.preprocess_input(image, flowers)
-    np.testing.assert_array_equal(keras_vit.preprocess_input(image, flowers, name="vit_s16.dino"), given)
-    np.testing.assert_array_equal(keras_vit.preprocess_input(image, flowers, "dino", name="vit_s16"), given)
-    for derived in (
-        keras_vit.flatten(model),
-        keras_vit.fuse(model),
-        edge.quantize_aware(model, calibration_data=given[None]),
-    ):
-        np.testing.assert_array_equal(keras_vit.preprocess_input(image, derived), given)
+IMAGE = np.random.default_rng(0).integers(0, 256, (60, 60, 3), "uint8")
+
+
+class TestAModelKnowsItsImages:
+    """The facts are part of the model, whatever its name and whatever is made of it."""
+
+    @pytest.fixture
+    def model(self):
+        """A ViT that takes images as DINO's weights do."""
+        built = keras_vit.ViT_S16(input_shape=(32, 32, 3), name="flowers", **TINY)
+        return set_image_facts(built, registry.find_weights("vit_s16", "dino").image_facts)
+
+    def expected(self, image):
+        return keras_vit.preprocess_input(image, keras_vit.ViT_S16(input_shape=(32, 32, 3), **TINY), "dino")
+
+    def test_saved_and_loaded(self, model, tmp_path):
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert image_facts(loaded) == image_facts(model) == registry.find_weights("vit_s16", "dino").image_facts
+        np.testing.assert_array_equal(keras_vit.preprocess_input(IMAGE, loaded), self.expected(IMAGE))
+
+    def test_it_differs_from_other_weights(self, model):
+        other = keras_vit.preprocess_input(IMAGE, keras_vit.ViT_S16(input_shape=(32, 32, 3), **TINY))
+        assert np.abs(other - keras_vit.preprocess_input(IMAGE, model)).max() > 0.5
+
+    @pytest.mark.parametrize("derive", [keras_vit.flatten, keras_vit.fuse, lambda model: keras_vit.new_head(model, 3)])
+    def test_derived_models(self, model, derive):
+        assert image_facts(derive(model)) == image_facts(model)
+
+    def test_resized(self, model):
+        assert image_facts(keras_vit.resize_model(model, (48, 48, 3))) == image_facts(model)
+
+    def test_quantized(self, model):
+        images = self.expected(IMAGE)[None]
+        assert image_facts(edge.quantize_aware(model, calibration_data=images)) == image_facts(model)
+
+    def test_within_another_model(self, model):
+        inputs = keras.Input((32, 32, 3))
+        outer = keras.Model(inputs, keras.layers.Dense(2)(model(inputs)))
+        assert image_facts(outer) == image_facts(keras.Sequential([model, keras.layers.Dense(2)])) == image_facts(model)
+
+    def test_a_model_that_normalizes_keeps_its_statistics(self):
+        model = keras_vit.ViT_S16(input_shape=(32, 32, 3), include_preprocessing=IMAGENET, **TINY)
+        assert image_facts(model).statistics == IMAGENET
+        image = photo(36, 36)  # 32 / 0.875 is 36 pixels: it is only cropped.
+        np.testing.assert_allclose(keras_vit.preprocess_input(image, model), image[2:34, 2:34], atol=1e-3)
+
+    def test_a_model_of_another_library(self):
+        other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()], name="mine")
+        with pytest.raises(ValueError, match=r"Nothing says how the model 'mine' takes images.*name='vit_b16'"):
+            keras_vit.preprocess_input(IMAGE, other)
+        named = keras_vit.preprocess_input(IMAGE, other, name="vit_s16.dino")
+        np.testing.assert_array_equal(named, self.expected(IMAGE))
 
 
 def test_normalizing_within_the_model_or_before_it_is_the_same():

@@ -12,8 +12,9 @@ from safetensors.numpy import save
 
 import keras_vit
 from keras_vit.cli.main import main
-from keras_vit.models.images import IMAGENET
-from keras_vit.weights.catalog import find_weights
+from keras_vit.models.image_facts import IMAGENET
+from keras_vit.models.preprocessing import image_facts
+from keras_vit.models.registry import find_weights
 from tests.weights.hub_server import serve
 
 TAG = "augreg_in21k_ft_in1k"
@@ -132,7 +133,10 @@ def test_a_checkpoint_brings_its_statistics(hub):
     ):
         body = dict(weights=tag, include_top=False, pooling="token", **TINY)
         within = build(include_preprocessing=True, **body)
-        np.testing.assert_allclose(within(pixels), build(**body)((pixels / 255 - mean) / std), atol=1e-4)
+        model = build(name="mine", **body)
+        np.testing.assert_allclose(within(pixels), model((pixels / 255 - mean) / std), atol=1e-4)
+        facts = image_facts(model)
+        assert facts == find_weights(facts.source.split(".")[0], tag).image_facts and facts.statistics.mean == mean
 
 
 def test_an_unknown_tag(hub):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from keras_vit.models.statistics import IMAGENET
+from keras_vit.models.image_facts import IMAGENET
 from keras_vit.training.lazy_modules import tf
 
 _AREAS = (0.02, 1 / 3)  # of the image's

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_vit.models.statistics import IMAGENET, Statistics
+from keras_vit.models.image_facts import IMAGENET, Statistics
 from keras_vit.training.augment.augmentation import Augmentation
 from keras_vit.training.augment.crops import CentreCrop
 from keras_vit.training.augment.draws import numbers_of

@@ -8,8 +8,8 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from keras_vit.models.registry import variant
-from keras_vit.models.statistics import Statistics
+from keras_vit.models.image_facts import Statistics
+from keras_vit.models.registry import find_weights, variant
 from keras_vit.training.augment import (
     Augmentation,
     AutoAugment,
@@ -22,7 +22,6 @@ from keras_vit.training.augment import (
 )
 from keras_vit.training.data import MultiScale, Pipeline
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.weights.catalog import find_weights
 
 # Classes that a value given as text may name.
 _KINDS = {

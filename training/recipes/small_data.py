@@ -13,7 +13,7 @@ the image, not 0.4; and the policy of AutoAugment is ImageNet's, which they have
 too. Where the learning rate begins and ends could not be found; here it is 0.
 """
 
-from keras_vit.models.statistics import Statistics
+from keras_vit.models.image_facts import Statistics
 from keras_vit.training.augment import Augmentation, AutoAugment, CentreCrop, SimpleRandomCrop
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 import keras_vit
-from keras_vit.models.registry import families
+from keras_vit.models.registry import builders
 from keras_vit.training.data import ImageData, open_data
 from keras_vit.training.distribution.strategy import precision as precision_of
 from keras_vit.training.recipes.base import Recipe
@@ -80,7 +80,7 @@ def build_model(recipe: Recipe, data: ImageData, dtype: str) -> keras.Model:
     own = recipe.weights is not None and recipe.weights.endswith(".keras")
     if not own:
         arguments["weights"] = recipe.weights
-    if recipe.model in families():
+    if recipe.model in builders():
         model = getattr(keras_vit, recipe.model)(**arguments)
     else:
         model = keras_vit.create_model(recipe.model, **arguments)

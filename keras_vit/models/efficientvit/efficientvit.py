@@ -5,16 +5,17 @@ Reference code: mit-han-lab/efficientvit, Apache-2.0.
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
 import numpy as np
 
 from keras_vit.layers import BasicConv, ConvNorm, DepthwiseSeparableConv, FusedMBConv, LayerNorm, MBConv
 from keras_vit.layers.activations import activation_layer
-from keras_vit.models.builder import classifier, finished, image_input, prepared
+from keras_vit.models.arguments import check_arguments
+from keras_vit.models.builder import classifier, finish, image_input, preprocess
 from keras_vit.models.efficientvit.efficientvit_block import EfficientViTBlock
-from keras_vit.models.images import IMAGENET, Statistics
-from keras_vit.models.registry import register_variant
+from keras_vit.models.image_facts import IMAGENET, Statistics
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,18 @@ _SERIES = {
 }
 
 
+@check_arguments
 def EfficientViT(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    pooling: str | None = None,
+    pooling: Literal["avg"] | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
     name: str = "efficientvit",
     *,
-    series: str = "B",
+    series: Literal["B", "L"] = "B",
     channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256),
     depths: tuple[int, int, int, int, int] = (1, 2, 3, 3, 4),
     head_dim: int = 16,
@@ -92,7 +94,7 @@ def EfficientViT(
     include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """EfficientViT of MIT (Cai et al., arXiv 2205.14756).
 
@@ -126,15 +128,11 @@ def EfficientViT(
     Returns:
         A functional `keras.Model`.
     """
-    if series not in _SERIES:
-        raise ValueError(f"series is one of {sorted(_SERIES)}; received {series!r}.")
     if len(channels) != 5 or len(depths) != 5:
         raise ValueError(
             "channels and depths have five numbers, for the stem and four stages; "
             f"received channels={tuple(channels)} and depths={tuple(depths)}."
         )
-    if not include_top and pooling not in (None, "avg"):
-        raise ValueError(f"pooling is None or 'avg'; received {pooling!r}.")
     design = _SERIES[series]
     shared = {
         "activation": design.activation,
@@ -142,7 +140,7 @@ def EfficientViT(
         "dtype": dtype,
     }
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = prepared(images, include_preprocessing, IMAGENET)
+    x = preprocess(images, include_preprocessing, IMAGENET)
     x = ConvNorm(channels[0], 3, strides=2, **shared, name="stem")(x)
     for block in range(depths[0]):
         x = design.stem(channels[0], channels[0], **shared, name=f"stem_block_{block}")(x)
@@ -177,48 +175,4 @@ def EfficientViT(
         x = activation_layer(design.activation, dtype=dtype, name="pre_logits_activation")(x)
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    return finished(images, input_tensor, x, name, weights)
-
-
-_SIZES = {  # channels, depths, channels of a head, channels of the classifier's head
-    "B0": ((8, 16, 32, 64, 128), (1, 2, 2, 2, 2), 16, (1024, 1280)),
-    "B1": ((16, 32, 64, 128, 256), (1, 2, 3, 3, 4), 16, (1536, 1600)),
-    "B2": ((24, 48, 96, 192, 384), (1, 3, 4, 4, 6), 32, (2304, 2560)),
-    "B3": ((32, 64, 128, 256, 512), (1, 4, 6, 6, 9), 32, (2304, 2560)),
-    # L0 was published as the encoder of a segmentation model, without a classifier; this is L1's.
-    "L0": ((32, 64, 128, 256, 512), (1, 1, 1, 4, 4), 32, (3072, 3200)),
-    "L1": ((32, 64, 128, 256, 512), (1, 1, 1, 6, 6), 32, (3072, 3200)),
-    "L2": ((32, 64, 128, 256, 512), (1, 2, 2, 8, 8), 32, (3072, 3200)),
-    "L3": ((64, 128, 256, 512, 1024), (1, 2, 2, 8, 8), 32, (6144, 6400)),
-}
-
-
-def _variant(size: str):
-    channels, depths, head_dim, head_channels = _SIZES[size]
-    return register_variant(
-        EfficientViT,
-        f"EfficientViT_{size}",
-        f"efficientvit_{size.lower()}",
-        {
-            "series": size[0],
-            "channels": channels,
-            "depths": depths,
-            "head_dim": head_dim,
-            "head_channels": head_channels,
-        },
-        summary=f"EfficientViT-{size} of MIT: stages of {', '.join(map(str, channels[1:]))} channels.",
-        image_size=(224, 224),
-        paper="EfficientViT: Multi-Scale Linear Attention for High-Resolution Dense Prediction, arXiv 2205.14756",
-        licence="Apache-2.0",
-        statistics=IMAGENET,
-    )
-
-
-EfficientViT_B0 = _variant("B0")
-EfficientViT_B1 = _variant("B1")
-EfficientViT_B2 = _variant("B2")
-EfficientViT_B3 = _variant("B3")
-EfficientViT_L0 = _variant("L0")
-EfficientViT_L1 = _variant("L1")
-EfficientViT_L2 = _variant("L2")
-EfficientViT_L3 = _variant("L3")
+    return finish(images, input_tensor, x, name, weights)

@@ -1,26 +1,28 @@
 """EfficientViT of Microsoft Research: "Memory Efficient Vision Transformer with Cascaded Group Attention".
 
-Liu et al., CVPR 2023, arXiv 2305.07027. Reference code: microsoft/Cream, MIT licence.
+Liu et al., CVPR 2023, arXiv 2305.07027. Reference code: microsoft/Cream, MIT license.
 """
 
 import os
+from typing import Literal
 
 import keras
 import numpy as np
 
 from keras_vit.layers import ConvNorm
-from keras_vit.models.builder import classifier, finished, image_input, prepared
+from keras_vit.models.arguments import check_arguments
+from keras_vit.models.builder import classifier, finish, image_input, preprocess
 from keras_vit.models.efficientvit_msra.sandwich import SandwichBlock, SandwichDownsample
-from keras_vit.models.images import IMAGENET, Statistics
-from keras_vit.models.registry import register_variant
+from keras_vit.models.image_facts import IMAGENET, Statistics
 
 
+@check_arguments
 def EfficientViT_MSRA(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    pooling: str | None = None,
+    pooling: Literal["avg"] | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
     name: str = "efficientvit_msra",
@@ -35,7 +37,7 @@ def EfficientViT_MSRA(
     include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """EfficientViT of Microsoft Research (Liu et al., arXiv 2305.07027).
 
@@ -76,10 +78,8 @@ def EfficientViT_MSRA(
         )
     if channels[0] % 8:
         raise ValueError(f"The channels of the first stage are a multiple of 8; received {channels[0]}.")
-    if not include_top and pooling not in (None, "avg"):
-        raise ValueError(f"pooling is None or 'avg'; received {pooling!r}.")
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = prepared(images, include_preprocessing, IMAGENET)
+    x = preprocess(images, include_preprocessing, IMAGENET)
     shared = {"epsilon": epsilon, "dtype": dtype}
     for number, part in enumerate((8, 4, 2, 1), start=1):
         activation = "relu" if part > 1 else None
@@ -110,37 +110,4 @@ def EfficientViT_MSRA(
         x = keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, dtype=dtype, name="head_norm")(x)
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    return finished(images, input_tensor, x, name, weights)
-
-
-_SIZES = {  # channels, depths, heads, kernel sizes
-    "M0": ((64, 128, 192), (1, 2, 3), (4, 4, 4), (5, 5, 5, 5)),
-    "M1": ((128, 144, 192), (1, 2, 3), (2, 3, 3), (7, 5, 3, 3)),
-    "M2": ((128, 192, 224), (1, 2, 3), (4, 3, 2), (7, 5, 3, 3)),
-    "M3": ((128, 240, 320), (1, 2, 3), (4, 3, 4), (5, 5, 5, 5)),
-    "M4": ((128, 256, 384), (1, 2, 3), (4, 4, 4), (7, 5, 3, 3)),
-    "M5": ((192, 288, 384), (1, 3, 4), (3, 3, 4), (7, 5, 3, 3)),
-}
-
-
-def _variant(size: str):
-    channels, depths, num_heads, kernel_sizes = _SIZES[size]
-    return register_variant(
-        EfficientViT_MSRA,
-        f"EfficientViT_{size}",
-        f"efficientvit_{size.lower()}",
-        {"channels": channels, "depths": depths, "num_heads": num_heads, "kernel_sizes": kernel_sizes},
-        summary=f"EfficientViT-{size} of Microsoft Research: stages of {', '.join(map(str, channels))} channels.",
-        image_size=(224, 224),
-        paper="EfficientViT: Memory Efficient Vision Transformer with Cascaded Group Attention, arXiv 2305.07027",
-        licence="MIT",
-        statistics=IMAGENET,
-    )
-
-
-EfficientViT_M0 = _variant("M0")
-EfficientViT_M1 = _variant("M1")
-EfficientViT_M2 = _variant("M2")
-EfficientViT_M3 = _variant("M3")
-EfficientViT_M4 = _variant("M4")
-EfficientViT_M5 = _variant("M5")
+    return finish(images, input_tensor, x, name, weights)

@@ -6,58 +6,42 @@ in the bridge to the tokens, a last such bridge before the classifier, and the s
 """
 
 import os
+from typing import Literal
 
 import keras
 import numpy as np
 
 from keras_vit.layers import ConvNorm, LearnedTokens, TokenPooling
-from keras_vit.models.builder import classifier, finished, image_input, prepared
-from keras_vit.models.images import IMAGENET, Statistics
+from keras_vit.models.arguments import check_arguments
+from keras_vit.models.builder import classifier, finish, image_input, preprocess
+from keras_vit.models.image_facts import IMAGENET, Statistics
 from keras_vit.models.mobile_former.channel_shuffle import ChannelShuffle
 from keras_vit.models.mobile_former.linear import linear
 from keras_vit.models.mobile_former.mobile_bottleneck import LiteBottleneck
 from keras_vit.models.mobile_former.mobile_former_block import MobileFormerBlock
 from keras_vit.models.mobile_former.mobile_to_former import MobileToFormer
-from keras_vit.models.registry import register_variant
 
-# Blocks after the first one: hidden channels, output channels, strides.
-_ROWS_26M = (
-    (36, 12, 1), (72, 24, 2), (72, 24, 1), (144, 48, 2), (192, 48, 1), (288, 64, 1), (384, 96, 2), (576, 96, 1),
-)  # fmt: skip
-_ROWS_96M = (
-    (72, 16, 2), (96, 32, 2), (96, 32, 1), (192, 64, 2), (256, 64, 1), (384, 88, 1), (528, 128, 2), (768, 128, 1),
-)  # fmt: skip
-_ROWS_151M = (
-    (72, 16, 2), (48, 16, 1), (96, 32, 2), (96, 32, 1), (192, 64, 2), (256, 64, 1), (384, 88, 1), (528, 88, 1),
-    (528, 128, 2), (768, 128, 1), (768, 128, 1),
-)  # fmt: skip
-_ROWS_214M = (
-    (72, 20, 2), (60, 20, 1), (120, 40, 2), (160, 40, 1), (240, 80, 2), (320, 80, 1), (480, 112, 1), (672, 112, 1),
-    (672, 160, 2), (960, 160, 1), (960, 160, 1),
-)  # fmt: skip
-_ROWS_294M = (
+# Blocks of the 294M model after its first one: hidden channels, output channels, strides.
+_ROWS = (
     (96, 24, 2), (96, 24, 1), (144, 48, 2), (192, 48, 1), (288, 96, 2), (384, 96, 1), (576, 128, 1), (768, 128, 1),
     (768, 192, 2), (1152, 192, 1), (1152, 192, 1),
 )  # fmt: skip
-_ROWS_508M = (
-    (144, 40, 2), (120, 40, 1), (240, 72, 2), (216, 72, 1), (432, 128, 2), (512, 128, 1), (768, 176, 1),
-    (1056, 176, 1), (1056, 240, 2), (1440, 240, 1), (1440, 240, 1),
-)  # fmt: skip
 
 
+@check_arguments
 def MobileFormer(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    pooling: str | None = None,
+    pooling: Literal["avg"] | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
     name: str = "mobile_former",
     *,
     stem_channels: int = 16,
     lite_row: tuple[int, int, int] = (32, 16, 1),
-    rows: tuple[tuple[int, int, int], ...] = _ROWS_294M,
+    rows: tuple[tuple[int, int, int], ...] = _ROWS,
     groups: int = 1,
     num_tokens: int = 6,
     token_width: int = 192,
@@ -65,7 +49,7 @@ def MobileFormer(
     include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """Mobile-Former (Chen et al., arXiv 2108.05895).
 
@@ -101,10 +85,8 @@ def MobileFormer(
     Returns:
         A functional `keras.Model`.
     """
-    if not include_top and pooling not in (None, "avg"):
-        raise ValueError(f"pooling is None or 'avg'; received {pooling!r}.")
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = prepared(images, include_preprocessing, IMAGENET)
+    x = preprocess(images, include_preprocessing, IMAGENET)
     tokens = LearnedTokens(num_tokens, token_width, dtype=dtype, name="tokens")(x)
     x = ConvNorm(stem_channels, 3, 2, activation="relu6", dtype=dtype, name="stem")(x)
     hidden_channels, channels, strides = lite_row
@@ -138,48 +120,4 @@ def MobileFormer(
         x = keras.layers.Activation("hard_silu", dtype=dtype, name="hidden_activation")(x)
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    return finished(images, input_tensor, x, name, weights)
-
-
-_SIZES = {  # stem channels, first block, the others, groups, tokens, their width, hidden width
-    "26M": (8, (24, 12, 2), _ROWS_26M, 4, 3, 128, 1024),
-    "52M": (8, (24, 12, 2), _ROWS_26M, 1, 3, 128, 1024),
-    "96M": (12, (24, 12, 1), _ROWS_96M, 1, 4, 128, 1280),
-    "151M": (12, (24, 12, 1), _ROWS_151M, 1, 6, 192, 1280),
-    "214M": (12, (24, 12, 1), _ROWS_214M, 1, 6, 192, 1600),
-    "294M": (16, (32, 16, 1), _ROWS_294M, 1, 6, 192, 1920),
-    "508M": (24, (48, 24, 1), _ROWS_508M, 1, 6, 192, 1920),
-}
-
-
-def _variant(size: str):
-    stem, lite, rows, groups, tokens, width, hidden = _SIZES[size]
-    return register_variant(
-        MobileFormer,
-        f"MobileFormer_{size}",
-        f"mobile_former_{size.lower()}",
-        {
-            "stem_channels": stem,
-            "lite_row": lite,
-            "rows": rows,
-            "groups": groups,
-            "num_tokens": tokens,
-            "token_width": width,
-            "head_width": hidden,
-        },
-        summary=f"Mobile-Former-{size}: {1 + len(rows)} blocks, {tokens} tokens of width {width}.",
-        image_size=(224, 224),
-        paper="Mobile-Former: Bridging MobileNet and Transformer, arXiv 2108.05895",
-        licence="none given",
-        statistics=IMAGENET,
-        interpolation="bilinear",
-    )
-
-
-MobileFormer_26M = _variant("26M")
-MobileFormer_52M = _variant("52M")
-MobileFormer_96M = _variant("96M")
-MobileFormer_151M = _variant("151M")
-MobileFormer_214M = _variant("214M")
-MobileFormer_294M = _variant("294M")
-MobileFormer_508M = _variant("508M")
+    return finish(images, input_tensor, x, name, weights)

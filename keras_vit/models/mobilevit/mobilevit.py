@@ -8,23 +8,25 @@ order blue, green, red; nothing here turns them.
 """
 
 import os
+from typing import Literal
 
 import keras
 import numpy as np
 
 from keras_vit.layers import ConvNorm, MBConv
-from keras_vit.models.builder import classifier, finished, image_input, prepared
-from keras_vit.models.images import UNIT, Statistics
+from keras_vit.models.arguments import check_arguments
+from keras_vit.models.builder import classifier, finish, image_input, preprocess
+from keras_vit.models.image_facts import UNIT, Statistics
 from keras_vit.models.mobilevit.mobilevit_block import MobileViTBlock
-from keras_vit.models.registry import register_variant
 
 
+@check_arguments
 def MobileViT(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    pooling: str | None = None,
+    pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
     name: str = "mobilevit",
@@ -41,7 +43,7 @@ def MobileViT(
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """MobileViT (Mehta and Rastegari, arXiv 2110.02178).
 
@@ -74,7 +76,7 @@ def MobileViT(
         its feature map, of stride 2, 4, 8, 16 and 32.
     """
     images = image_input(input_shape, (256, 256), input_tensor)
-    x = prepared(images, include_preprocessing, UNIT)
+    x = preprocess(images, include_preprocessing, UNIT)
     x = ConvNorm(stem_channels, 3, strides=2, activation="silu", dtype=dtype, name="stem")(x)
 
     def block(x, width, depth, **kwargs):
@@ -96,7 +98,7 @@ def MobileViT(
     if include_top:
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    return finished(images, input_tensor, x, name, weights)
+    return finish(images, input_tensor, x, name, weights)
 
 
 def stages(x, channels, residuals, expansion, widths, depths, block, drop_path_rate, dtype):
@@ -139,28 +141,5 @@ def stages(x, channels, residuals, expansion, widths, depths, block, drop_path_r
 def pooled(x, include_top, pooling, dtype):
     """The map as a vector, as the classifier or `pooling` asks; None leaves it a map."""
     poolings = {None: None, "avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
-    if not include_top and pooling not in poolings:
-        raise ValueError(f"pooling is None, 'avg' or 'max'; received {pooling!r}.")
     layer = poolings["avg" if include_top else pooling]
     return x if layer is None else layer(dtype=dtype, name="pooling")(x)
-
-
-def _variant(size: str, **settings):
-    return register_variant(
-        MobileViT,
-        f"MobileViT_{size}",
-        f"mobilevit_{size.lower()}",
-        settings,
-        summary=f"MobileViT-{size}: stages of {', '.join(map(str, settings['channels']))} channels.",
-        image_size=(256, 256),
-        paper="MobileViT, arXiv 2110.02178, table 4",
-        licence="Apple sample code licence",
-        statistics=UNIT,
-        crop_fraction=256 / 288,
-        interpolation="bilinear",
-    )
-
-
-MobileViT_XXS = _variant("XXS", channels=(16, 24, 48, 64, 80), head_channels=320, expansion=2, widths=(64, 80, 96))
-MobileViT_XS = _variant("XS", channels=(32, 48, 64, 80, 96), head_channels=384, widths=(96, 120, 144))
-MobileViT_S = _variant("S", channels=(32, 64, 96, 128, 160), head_channels=640, widths=(144, 192, 240))

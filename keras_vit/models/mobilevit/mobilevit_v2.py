@@ -4,23 +4,25 @@ Reference code: apple/ml-cvnets and timm. The weights want images in [0, 1].
 """
 
 import os
+from typing import Literal
 
 import keras
 
 from keras_vit.layers import ConvNorm
-from keras_vit.models.builder import classifier, finished, image_input, prepared
-from keras_vit.models.images import UNIT, Statistics
+from keras_vit.models.arguments import check_arguments
+from keras_vit.models.builder import classifier, finish, image_input, preprocess
+from keras_vit.models.image_facts import UNIT, Statistics
 from keras_vit.models.mobilevit.mobilevit import pooled, stages
 from keras_vit.models.mobilevit.mobilevit_v2_block import MobileViTV2Block
-from keras_vit.models.registry import register_variant
 
 
+@check_arguments
 def MobileViTV2(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    pooling: str | None = None,
+    pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
     name: str = "mobilevitv2",
@@ -35,7 +37,7 @@ def MobileViTV2(
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """MobileViTv2 (Mehta and Rastegari, arXiv 2206.02680).
 
@@ -66,7 +68,7 @@ def MobileViTV2(
         its feature map, of stride 2, 4, 8, 16 and 32.
     """
     images = image_input(input_shape, (256, 256), input_tensor)
-    x = prepared(images, include_preprocessing, UNIT)
+    x = preprocess(images, include_preprocessing, UNIT)
     x = ConvNorm(stem_channels, 3, strides=2, activation="silu", dtype=dtype, name="stem")(x)
 
     def block(x, width, depth, **kwargs):
@@ -86,32 +88,4 @@ def MobileViTV2(
     if include_top:
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)
-    return finished(images, input_tensor, x, name, weights)
-
-
-def _variant(percent: int):
-    """The model whose channels are so many percent of the default's."""
-    channels, widths = (
-        tuple(size * percent // 100 for size in sizes) for sizes in ((64, 128, 256, 384, 512), (128, 192, 256))
-    )
-    return register_variant(
-        MobileViTV2,
-        f"MobileViTV2_{percent:03}",
-        f"mobilevitv2_{percent:03}",
-        {"stem_channels": 32 * percent // 100, "channels": channels, "widths": widths},
-        summary=f"MobileViTv2-{percent / 100}: stages of {', '.join(map(str, channels))} channels.",
-        image_size=(256, 256),
-        paper="MobileViTv2, arXiv 2206.02680",
-        licence="Apple sample code licence",
-        statistics=UNIT,
-        crop_fraction=256 / 288,
-    )
-
-
-MobileViTV2_050 = _variant(50)
-MobileViTV2_075 = _variant(75)
-MobileViTV2_100 = _variant(100)
-MobileViTV2_125 = _variant(125)
-MobileViTV2_150 = _variant(150)
-MobileViTV2_175 = _variant(175)
-MobileViTV2_200 = _variant(200)
+    return finish(images, input_tensor, x, name, weights)

@@ -73,7 +73,7 @@ _HUGGING_FACE_TRANSFORMER = {
     "norm": "layernorm",
 }
 
-NAMINGS = (
+_V1 = (
     _timm(
         _TIMM_TRANSFORMER
         | _conv_norms("conv", "bn", {"local": "conv_kxk", "project_back": "conv_proj", "fuse": "conv_fusion"})
@@ -105,7 +105,7 @@ NAMINGS = (
     ),
 )
 
-NAMINGS_V2 = (
+_V2 = (
     _timm(
         _TIMM_TRANSFORMER
         | _conv_norms("conv", "bn", {"local": "conv_kxk", "project_back": "conv_proj"})
@@ -130,3 +130,5 @@ NAMINGS_V2 = (
         outside={"stem": "conv_stem"},
     ),
 )
+
+NAMINGS = (*_V1, *_V2)

@@ -7,25 +7,27 @@ Reference code: facebookresearch/deit, Apache-2.0.
 """
 
 import os
+from typing import Literal
 
 import keras
 import numpy as np
 
 from keras_vit.layers import LayerNorm, TokenPooling
-from keras_vit.models.builder import classifier, finished, image_input, logits, predictions, prepared
-from keras_vit.models.images import IMAGENET, Statistics
-from keras_vit.models.registry import register_variant
+from keras_vit.models.arguments import check_arguments
+from keras_vit.models.builder import classifier, finish, image_input, logits, predictions, preprocess
+from keras_vit.models.image_facts import IMAGENET, Statistics
 from keras_vit.models.vit.vit import embed, encode, pool
 
 _STDDEV = 0.02  # Of the special tokens at the start.
 
 
+@check_arguments
 def DeiT(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    pooling: str | None = None,
+    pooling: Literal["token", "avg"] | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
     name: str = "deit",
@@ -42,7 +44,7 @@ def DeiT(
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """Data-efficient image Transformer (Touvron et al., arXiv 2012.12877).
 
@@ -85,7 +87,7 @@ def DeiT(
             f"received distilled={distilled} and include_top={include_top}."
         )
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = prepared(images, include_preprocessing, IMAGENET)
+    x = preprocess(images, include_preprocessing, IMAGENET)
     x = embed(
         x,
         width,
@@ -117,7 +119,7 @@ def DeiT(
             logits(TokenPooling(1, dtype=dtype, name="pooling_dist")(x), classes, dtype, name="head_dist"),
         ]
         outputs = heads if distillation_outputs else _averaged(heads, classifier_activation)
-    return finished(images, input_tensor, outputs, name, weights)
+    return finish(images, input_tensor, outputs, name, weights)
 
 
 def average_heads(model: keras.Model, classifier_activation: str | None = "softmax") -> keras.Model:
@@ -143,12 +145,13 @@ def _averaged(heads, activation):
     return predictions(keras.layers.Average(dtype="float32", name="average")(heads), activation)
 
 
+@check_arguments
 def DeiT3(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    pooling: str | None = None,
+    pooling: Literal["token", "avg"] | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
     name: str = "deit3",
@@ -164,7 +167,7 @@ def DeiT3(
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """DeiT III (Touvron et al., arXiv 2204.07118).
 
@@ -201,7 +204,7 @@ def DeiT3(
     """
     _check_pooling(include_top, pooling)
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = prepared(images, include_preprocessing, IMAGENET)
+    x = preprocess(images, include_preprocessing, IMAGENET)
     x = embed(
         x,
         width,
@@ -229,56 +232,9 @@ def DeiT3(
         x = classifier(pool(x, "token", 1, dtype), classes, classifier_activation, dtype)
     elif pooling is not None:
         x = pool(x, pooling, 1, dtype)
-    return finished(images, input_tensor, x, name, weights)
+    return finish(images, input_tensor, x, name, weights)
 
 
 def _check_pooling(include_top, pooling):
-    allowed = (None, "token") if include_top else (None, "token", "avg")
-    if pooling not in allowed:
-        raise ValueError(f"pooling is one of {allowed} with include_top={include_top}; received {pooling!r}.")
-
-
-_SIZES = {  # width, depth, heads
-    "Ti": (192, 12, 3),
-    "S": (384, 12, 6),
-    "M": (512, 12, 8),
-    "B": (768, 12, 12),
-    "L": (1024, 24, 16),
-    "H": (1280, 32, 16),
-}
-
-
-def _variant(builder, size: str, patch: int, paper: str, distilled: bool = False):
-    width, depth, heads = _SIZES[size]
-    family = builder.__name__
-    settings = {"patch_size": patch, "width": width, "depth": depth, "num_heads": heads}
-    if distilled:
-        settings["distilled"] = True
-    return register_variant(
-        builder,
-        f"{family}_{size}{patch}{'_Distilled' if distilled else ''}",
-        f"{family}_{size}{patch}{'_distilled' if distilled else ''}".lower(),
-        settings,
-        summary=f"{family} {size}/{patch}{', distilled' if distilled else ''}: width {width}, {depth} blocks, {heads} "
-        f"heads, patches of {patch} x {patch}.",
-        image_size=(224, 224),
-        paper=paper,
-        licence="Apache-2.0",
-        statistics=IMAGENET,
-    )
-
-
-_DEIT = "Training data-efficient image transformers & distillation through attention, arXiv 2012.12877, table 1"
-_DEIT3 = "DeiT III: Revenge of the ViT, arXiv 2204.07118, table 1"
-
-DeiT_Ti16 = _variant(DeiT, "Ti", 16, _DEIT)
-DeiT_S16 = _variant(DeiT, "S", 16, _DEIT)
-DeiT_B16 = _variant(DeiT, "B", 16, _DEIT)
-DeiT_Ti16_Distilled = _variant(DeiT, "Ti", 16, _DEIT, distilled=True)
-DeiT_S16_Distilled = _variant(DeiT, "S", 16, _DEIT, distilled=True)
-DeiT_B16_Distilled = _variant(DeiT, "B", 16, _DEIT, distilled=True)
-DeiT3_S16 = _variant(DeiT3, "S", 16, _DEIT3)
-DeiT3_M16 = _variant(DeiT3, "M", 16, _DEIT3)
-DeiT3_B16 = _variant(DeiT3, "B", 16, _DEIT3)
-DeiT3_L16 = _variant(DeiT3, "L", 16, _DEIT3)
-DeiT3_H14 = _variant(DeiT3, "H", 14, _DEIT3)
+    if include_top and pooling == "avg":
+        raise ValueError("The classifier of DeiT takes the class token: pooling is None or 'token'; received 'avg'.")

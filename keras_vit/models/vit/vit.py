@@ -7,6 +7,7 @@ The sizes B/28, g/14, G/14 and the two narrow ones are from "Scaling Vision Tran
 
 import os
 from collections.abc import Sequence
+from typing import Literal
 
 import keras
 import numpy as np
@@ -20,19 +21,20 @@ from keras_vit.layers import (
     TokenPooling,
     TransformerBlock,
 )
-from keras_vit.models.builder import classifier, finished, image_input, prepared
-from keras_vit.models.images import HALF, Statistics
-from keras_vit.models.registry import register_variant
+from keras_vit.models.arguments import check_arguments
+from keras_vit.models.builder import classifier, finish, image_input, preprocess
+from keras_vit.models.image_facts import HALF, Statistics
 from keras_vit.models.vit.attention_pooling import AttentionPooling
 from keras_vit.models.vit.shifted_patch_embedding import ShiftedPatchEmbedding
 
 
+@check_arguments
 def ViT(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int, int, int] | None = None,
-    pooling: str | None = None,
+    pooling: Literal["token", "avg", "map"] | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
     name: str = "vit",
@@ -44,7 +46,7 @@ def ViT(
     mlp_dim: int | None = None,
     class_token: bool = True,
     num_registers: int = 0,
-    position_embedding: str = "learned",
+    position_embedding: Literal["learned", "sincos2d", "sincos2d_mae"] = "learned",
     position_on_class_token: bool = True,
     norm_after_pooling: bool = False,
     representation_size: int | None = None,
@@ -59,7 +61,7 @@ def ViT(
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
-    dtype: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """Vision Transformer (Dosovitskiy et al., arXiv 2010.11929).
 
@@ -109,8 +111,6 @@ def ViT(
     """
     if include_top and pooling is None:
         pooling = "token"
-    if pooling not in (None, "token", "avg", "map"):
-        raise ValueError(f"pooling is None, 'token', 'avg' or 'map'; received {pooling!r}.")
     if pooling == "token" and not class_token:
         raise ValueError("Without a class token, pooling is 'avg' or 'map'; received 'token', which is the default.")
     if norm_after_pooling and pooling is None:
@@ -118,7 +118,7 @@ def ViT(
     mlp_dim = 4 * width if mlp_dim is None else mlp_dim
 
     images = image_input(input_shape, (224, 224), input_tensor)
-    x = prepared(images, include_preprocessing, HALF)
+    x = preprocess(images, include_preprocessing, HALF)
     x = embed(
         x,
         width,
@@ -161,7 +161,7 @@ def ViT(
             )(x)
             x = keras.layers.Activation("tanh", dtype=dtype, name="pre_logits_activation")(x)
         x = classifier(x, classes, classifier_activation, dtype, head_initializer)
-    return finished(images, input_tensor, x, name, weights)
+    return finish(images, input_tensor, x, name, weights)
 
 
 def embed(
@@ -231,51 +231,3 @@ def pool(tokens: keras.KerasTensor, pooling: str, prefix: int, dtype=None) -> ke
     if prefix:
         tokens = keras.layers.Cropping1D((prefix, 0), dtype=dtype, name="patch_tokens")(tokens)
     return keras.layers.GlobalAveragePooling1D(dtype=dtype, name="pooling")(tokens)
-
-
-_SIZES = {  # width, depth, heads, MLP width
-    "XS": (256, 6, 8, 1024),
-    "Ti": (192, 12, 3, 768),
-    "S": (384, 12, 6, 1536),
-    "B": (768, 12, 12, 3072),
-    "L": (1024, 24, 16, 4096),
-    "H": (1280, 32, 16, 5120),
-    "g": (1408, 40, 16, 6144),
-    "G": (1664, 48, 16, 8192),
-}
-_SCALING = "Scaling Vision Transformers, arXiv 2106.04560, table 2"
-_AUGREG = "How to train your ViT?, arXiv 2106.10270, table 2"
-_ORIGINAL = "An Image Is Worth 16x16 Words, arXiv 2010.11929, table 1"
-
-
-def _variant(size: str, patch: int, paper: str):
-    width, depth, heads, mlp = _SIZES[size]
-    # Snake case would give g/14 and G/14 one name, so the larger one doubles its letter.
-    registry_name = f"vit_{'gg' if size == 'G' else size.lower()}{patch}"
-    return register_variant(
-        ViT,
-        f"ViT_{size}{patch}",
-        registry_name,
-        {"patch_size": patch, "width": width, "depth": depth, "num_heads": heads, "mlp_dim": mlp},
-        summary=f"ViT {size}/{patch}: width {width}, {depth} blocks, {heads} heads, patches of {patch} x {patch}.",
-        image_size=(224, 224),
-        paper=paper,
-        licence="Apache-2.0",
-        statistics=HALF,
-    )
-
-
-ViT_Ti16 = _variant("Ti", 16, _AUGREG)
-ViT_S32 = _variant("S", 32, _AUGREG)
-ViT_S16 = _variant("S", 16, _AUGREG)
-ViT_B32 = _variant("B", 32, _ORIGINAL)
-ViT_B16 = _variant("B", 16, _ORIGINAL)
-ViT_B8 = _variant("B", 8, _AUGREG)
-ViT_L32 = _variant("L", 32, _ORIGINAL)
-ViT_L16 = _variant("L", 16, _ORIGINAL)
-ViT_H14 = _variant("H", 14, _ORIGINAL)
-ViT_g14 = _variant("g", 14, _SCALING)
-ViT_G14 = _variant("G", 14, _SCALING)
-ViT_XS28 = _variant("XS", 28, _SCALING)
-ViT_XS16 = _variant("XS", 16, _SCALING)
-ViT_B28 = _variant("B", 28, _SCALING)

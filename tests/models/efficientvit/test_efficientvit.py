@@ -43,7 +43,7 @@ def outputs(model, images=IMAGES):
 def test_published_counts(name, published):
     info = keras_vit.model_info(name)
     assert info["parameters"] == published[0] and abs(info["macs"] / published[1] - 1) < 0.01
-    assert info["family"] == "EfficientViT" and info["licence"] == "Apache-2.0"
+    assert info["family"] == "EfficientViT" and info["license"] == "Apache-2.0"
 
 
 @pytest.mark.parametrize(
@@ -157,11 +157,11 @@ def test_export_of_b1(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"series": "M"}, "series is one of .*received 'M'"),
+        ({"series": "M"}, "series must be 'B' or 'L'; received 'M'"),
         ({"depths": (1, 2, 3)}, r"depths=\(1, 2, 3\)"),
         ({"head_dim": 5}, "5 does not divide 16"),
-        ({"include_top": False, "pooling": "token"}, "pooling is None or 'avg'; received 'token'"),
-        ({"classes": 0}, "classes is a positive integer; received 0"),
+        ({"include_top": False, "pooling": "token"}, "pooling must be 'avg' or None; received 'token'"),
+        ({"classes": 0}, "classes must be a positive integer; received 0"),
         ({"input_shape": (3, 64, 64)}, "channels-last"),
     ],
 )

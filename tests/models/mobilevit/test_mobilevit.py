@@ -283,7 +283,7 @@ class TestFiles:
 class TestBadInput:
     @both
     def test_pooling(self, version):
-        with pytest.raises(ValueError, match="'avg' or 'max'; received 'mean'"):
+        with pytest.raises(ValueError, match="'avg', 'max' or None; received 'mean'"):
             tiny(version, include_top=False, pooling="mean")
 
     @both

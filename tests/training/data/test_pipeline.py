@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_vit import training
-from keras_vit.models.images import IMAGENET, Statistics
+from keras_vit.models.image_facts import IMAGENET, Statistics
 from tests.training.pictures import picture, write_folder
 from tests.training.tiny import SETTINGS
 

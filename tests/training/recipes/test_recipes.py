@@ -12,7 +12,7 @@ import pytest
 import keras_vit
 from keras_vit import training
 from keras_vit.cli import train as command
-from keras_vit.models.registry import families, variant
+from keras_vit.models.registry import builders, variant
 from keras_vit.training.recipes import changed, fields_of, parsed
 from tests.training.pictures import write_folder
 
@@ -171,7 +171,7 @@ def test_what_a_paper_is_known_by(name):
 @pytest.mark.parametrize("name", training.list_recipes())
 def test_a_recipe_s_model_takes_its_settings(name):
     recipe = training.recipe(name)
-    builder = getattr(keras_vit, recipe.model) if recipe.model in families() else variant(recipe.model).function
+    builder = getattr(keras_vit, recipe.model if recipe.model in builders() else variant(recipe.model).function_name)
     inspect.signature(builder).bind(**recipe.model_settings)
     if recipe.weights is not None:
         assert recipe.weights in [record.tag for record in keras_vit.list_weights(recipe.model)]

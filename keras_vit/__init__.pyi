@@ -1,0 +1,90 @@
+# Written by `make stubs`; do not edit.
+from keras_vit import edge as edge
+from keras_vit import layers as layers
+from keras_vit import training as training
+from keras_vit.graph.classifier import new_head as new_head
+from keras_vit.graph.flattening import flatten as flatten
+from keras_vit.graph.fusion import fuse as fuse
+from keras_vit.graph.resizing import resize_model as resize_model
+from keras_vit.inspection.attention_maps import attention_distance as attention_distance
+from keras_vit.inspection.attention_maps import attention_maps as attention_maps
+from keras_vit.inspection.attention_maps import attention_rollout as attention_rollout
+from keras_vit.inspection.attention_maps import position_similarity as position_similarity
+from keras_vit.inspection.features import feature_extractor as feature_extractor
+from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
+from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
+from keras_vit.models.image_facts import Statistics as Statistics
+from keras_vit.models.info import count_macs as count_macs
+from keras_vit.models.info import model_info as model_info
+from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
+from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
+from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
+from keras_vit.models.preprocessing import preprocess_input as preprocess_input
+from keras_vit.models.registry import create_model as create_model
+from keras_vit.models.registry import download_weights as download_weights
+from keras_vit.models.registry import list_models as list_models
+from keras_vit.models.registry import list_weights as list_weights
+from keras_vit.models.vit.deit import DeiT as DeiT
+from keras_vit.models.vit.deit import DeiT3 as DeiT3
+from keras_vit.models.vit.deit import average_heads as average_heads
+from keras_vit.models.vit.vit import ViT as ViT
+from keras_vit.weights.load import load_weights as load_weights
+
+__version__: str
+
+DeiT3_B16 = DeiT3
+DeiT3_H14 = DeiT3
+DeiT3_L16 = DeiT3
+DeiT3_M16 = DeiT3
+DeiT3_S16 = DeiT3
+DeiT_B16 = DeiT
+DeiT_B16_Distilled = DeiT
+DeiT_S16 = DeiT
+DeiT_S16_Distilled = DeiT
+DeiT_Ti16 = DeiT
+DeiT_Ti16_Distilled = DeiT
+EfficientViT_B0 = EfficientViT
+EfficientViT_B1 = EfficientViT
+EfficientViT_B2 = EfficientViT
+EfficientViT_B3 = EfficientViT
+EfficientViT_L0 = EfficientViT
+EfficientViT_L1 = EfficientViT
+EfficientViT_L2 = EfficientViT
+EfficientViT_L3 = EfficientViT
+EfficientViT_M0 = EfficientViT_MSRA
+EfficientViT_M1 = EfficientViT_MSRA
+EfficientViT_M2 = EfficientViT_MSRA
+EfficientViT_M3 = EfficientViT_MSRA
+EfficientViT_M4 = EfficientViT_MSRA
+EfficientViT_M5 = EfficientViT_MSRA
+MobileFormer_151M = MobileFormer
+MobileFormer_214M = MobileFormer
+MobileFormer_26M = MobileFormer
+MobileFormer_294M = MobileFormer
+MobileFormer_508M = MobileFormer
+MobileFormer_52M = MobileFormer
+MobileFormer_96M = MobileFormer
+MobileViTV2_050 = MobileViTV2
+MobileViTV2_075 = MobileViTV2
+MobileViTV2_100 = MobileViTV2
+MobileViTV2_125 = MobileViTV2
+MobileViTV2_150 = MobileViTV2
+MobileViTV2_175 = MobileViTV2
+MobileViTV2_200 = MobileViTV2
+MobileViT_S = MobileViT
+MobileViT_XS = MobileViT
+MobileViT_XXS = MobileViT
+ViT_B16 = ViT
+ViT_B28 = ViT
+ViT_B32 = ViT
+ViT_B8 = ViT
+ViT_G14 = ViT
+ViT_H14 = ViT
+ViT_L16 = ViT
+ViT_L32 = ViT
+ViT_S16 = ViT
+ViT_S32 = ViT
+ViT_Ti16 = ViT
+ViT_XS16 = ViT
+ViT_XS28 = ViT
+ViT_g14 = ViT

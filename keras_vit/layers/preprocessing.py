@@ -1,0 +1,65 @@
+"""How a model takes its images, as a layer: it is saved with the model and survives cloning, flattening and fusing."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class Preprocessing(keras.layers.Layer):
+    """Normalize images, or only record how they must be normalized.
+
+    `keras_vit.models.preprocessing.image_facts` reads these facts from a model.
+
+    Args:
+        mean: Mean of images in [0, 1]: one number, or one for each channel.
+        std: Their standard deviation, likewise.
+        crop_fraction: Fraction of the resized image's side that evaluation keeps.
+        interpolation: How evaluation resizes: "bicubic" or "bilinear".
+        source: Where the model's weights come from, or None.
+        normalize: Whether the layer takes images in [0, 255] and normalizes them in float32. If False, it takes
+            normalized images and returns them as they are.
+
+    Input and output: (batch, height, width, channels).
+    """
+
+    def __init__(
+        self,
+        mean: float | tuple[float, ...],
+        std: float | tuple[float, ...],
+        crop_fraction: float = 0.875,
+        interpolation: str = "bicubic",
+        source: str | None = None,
+        normalize: bool = False,
+        **kwargs,
+    ):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)
+        self.mean = tuple(mean) if isinstance(mean, (list, tuple)) else mean
+        self.std = tuple(std) if isinstance(std, (list, tuple)) else std
+        self.crop_fraction = crop_fraction
+        self.interpolation = interpolation
+        self.source = source
+        self.normalize = normalize
+
+    def call(self, images):
+        if not self.normalize:
+            return images
+        channels = images.shape[-1]
+        mean, std = (value if isinstance(value, tuple) else (value,) * channels for value in (self.mean, self.std))
+        scale = ops.convert_to_tensor([1 / (255 * s) for s in std], "float32")
+        offset = ops.convert_to_tensor([-m / s for m, s in zip(mean, std, strict=True)], "float32")
+        return ops.cast(images, "float32") * scale + offset
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "mean": self.mean,
+            "std": self.std,
+            "crop_fraction": self.crop_fraction,
+            "interpolation": self.interpolation,
+            "source": self.source,
+            "normalize": self.normalize,
+        }

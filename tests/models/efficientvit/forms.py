@@ -1,0 +1,18 @@
+"""Small forms of MIT's EfficientViT, and the reference outputs that they are compared with."""
+
+from tests.models.cases import Reference
+
+# The third stage has 5 x 4 pixels, more than a head's channels, the fourth 3 x 2: both orders of linear attention.
+TINY = dict(
+    input_shape=(72, 64, 3),
+    channels=(4, 8, 8, 16, 16),
+    depths=(1, 2, 1, 1, 1),
+    head_dim=8,
+    head_channels=(20, 12),
+)
+FORMS = {"series B": ("EfficientViT", {**TINY, "series": "B"}), "series L": ("EfficientViT", {**TINY, "series": "L"})}
+_SLOW = ("b2", "b3", "l2", "l3")
+REFERENCES = (
+    *(Reference(f"efficientvit_{size}", f"efficientvit_{size}") for size in ("b0", "b1", "l1")),
+    *(Reference(f"efficientvit_{size}", f"efficientvit_{size}", slow=True) for size in _SLOW),
+)

@@ -1,0 +1,20 @@
+"""Small forms of MobileViT and MobileViTV2, and the reference outputs that they are compared with."""
+
+from tests.models.cases import Reference
+
+# The maps of the last three stages have odd sides: 12 x 9, 6 x 5 and 3 x 3.
+TINY = dict(
+    input_shape=(96, 72, 3), stem_channels=8, channels=(8, 12, 16, 20, 24), widths=(8, 12, 16), depths=(1, 1, 1)
+)
+FORMS = {
+    "MobileViT": ("MobileViT", dict(**TINY, head_channels=32, num_heads=2, expansion=2)),
+    "MobileViTV2": ("MobileViTV2", TINY),
+}
+REFERENCES = (
+    Reference("mobilevit_xxs", "mobilevit_xxs"),
+    Reference("mobilevit_xs", "mobilevit_xs", slow=True),
+    Reference("mobilevit_s", "mobilevit_s"),
+    Reference("mobilevitv2_050", "mobilevitv2_050"),
+    Reference("mobilevitv2_100", "mobilevitv2_100"),
+    Reference("mobilevitv2_200", "mobilevitv2_200", slow=True),
+)
