@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import pytest
+
 from keras_vit import training
 
 SOURCE = Path(training.__file__)
@@ -41,36 +44,35 @@ def test_no_name_is_that_of_a_module_beside_it():
         assert not modules & set(public), package
 
 
-# Names that are not there are named, and nothing is imported before it is used. keras_vit itself stands for a package
-# that imports nothing.
+# What a command needs to list and print recipes.
 PROGRAM = """
-import importlib.machinery, importlib.util, json, sys, types
-root, source = sys.argv[1:]
-package = types.ModuleType("keras_vit")
-package.__path__ = [root]
-sys.modules["keras_vit"] = package
-spec = importlib.util.spec_from_file_location("keras_vit.training", source, submodule_search_locations=[source[:-12]])
-training = importlib.util.module_from_spec(spec)
-sys.modules["keras_vit.training"] = training
-spec.loader.exec_module(training)
-training.Augmentation, training.Pipeline, training.image_folder, training.Hyperparameters
-heavy = [name for name in ("keras", "tensorflow") if name in sys.modules]
-try:
-    training.nonsense
-except AttributeError as error:
-    print(json.dumps([heavy, str(error)]))
+import json, sys
+from keras_vit import training
+recipes = [str(training.recipe(name)) for name in training.list_recipes()]
+assert len(recipes) > 100 and all("hyperparameters.learning_rate" in text for text in recipes)
+print(json.dumps([name for name in ("keras", "tensorflow") if name in sys.modules]))
 """
 
 
-def test_settings_of_recipes_import_neither_keras_nor_tensorflow():
-    import keras_vit
-
-    arguments = [sys.executable, "-c", PROGRAM, str(Path(keras_vit.__file__).parent), str(SOURCE)]
-    result = subprocess.run(arguments, capture_output=True, text=True)
+def test_recipes_import_neither_keras_nor_tensorflow():
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    heavy, message = json.loads(result.stdout)
-    assert heavy == []
-    assert message == "module 'keras_vit.training' has no attribute 'nonsense'"
+    assert json.loads(result.stdout) == []
+
+
+@pytest.mark.parametrize("order", ["import keras, keras_vit.training", "import keras_vit.training, keras"])
+def test_a_saved_optimizer_and_loss_are_found_by_the_import_alone(order, tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.compile(training.optimizer("soap", model, training.Cosine(0.1, 10)), training.SigmoidCrossentropy())
+    model.save(tmp_path / "model.keras")
+    script = f"{order}; print(type(keras.models.load_model('model.keras').optimizer).__name__)"
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout == "SOAP\n", result.stderr[-2000:]
+
+
+def test_an_unknown_name():
+    with pytest.raises(AttributeError, match="module 'keras_vit.training' has no attribute 'nonsense'"):
+        training.nonsense  # noqa: B018
 
 
 def test_every_registered_class_is_registered_by_the_import():
