@@ -1,10 +1,28 @@
-"""From a Keras model to a device: quantize, export, prove equal, audit, measure."""
+"""From a Keras model to a device: quantize, export, verify, audit, and benchmark.
 
-from keras_vit.edge.conversion.export import export
-from keras_vit.edge.devices.audit import Audit, Finding, audit
-from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
-from keras_vit.edge.devices.verify import Verification, verify
-from keras_vit.edge.quantization.quantize import quantize_aware
+Each function is imported when it is first used, so that a file can be audited without importing Keras or TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from keras_vit._registration import when_keras_is_imported
+
+if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the table below.
+    from keras_vit.edge.conversion.export import export
+    from keras_vit.edge.devices.audit import Audit, Finding, audit
+    from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
+    from keras_vit.edge.devices.verify import Verification, verify
+    from keras_vit.edge.quantization.quantize import quantize_aware
+
+_MODULES = {
+    "keras_vit.edge.conversion.export": ("export",),
+    "keras_vit.edge.devices.audit": ("Audit", "Finding", "audit"),
+    "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
+    "keras_vit.edge.devices.verify": ("Verification", "verify"),
+    "keras_vit.edge.quantization.quantize": ("quantize_aware",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Audit",
@@ -18,3 +36,23 @@ __all__ = [
     "quantize_aware",
     "verify",
 ]
+
+
+def __getattr__(name: str):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'keras_vit.edge' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _register_layers() -> None:
+    """Let Keras load quantized models: importing their layers registers them."""
+    importlib.import_module("keras_vit.edge.quantization.fake_quant")
+
+
+when_keras_is_imported(_register_layers)

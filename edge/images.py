@@ -1,4 +1,4 @@
-"""Images as calibration and verification take them: a NumPy array, or a tf.data dataset of batches."""
+"""The images that calibration and verification take: a NumPy array, or a tf.data dataset of batches."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ _ACCEPTED = "a NumPy array (N, H, W, C) or a tf.data dataset of image batches or
 
 
 def image_batches(
-    images: Any, shape: Sequence[int | None], batch: int = 32
+    images: Any, shape: Sequence[int | None], batch_size: int = 32
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Gives images batch by batch, each one checked.
+    """Iterate over images in batches, and check each of them.
 
     Args:
-        images: a NumPy array (N, H, W, C), or a finite tf.data dataset of such batches, alone or with labels.
-        shape: (H, W, C) of the images wanted; None stands for any size.
-        batch: how many images of an array make a batch; a dataset's batches stay as they are.
+        images: A NumPy array (N, H, W, C), or a finite tf.data dataset of such batches, with or without labels.
+        shape: The shape (H, W, C) that the images must have; None allows any size.
+        batch_size: Images per batch of an array. The batches of a dataset are taken as they are.
 
     Yields:
-        (images, labels): float32 (n, H, W, C), and the labels as the dataset has them or None.
+        (images, labels): float32 images (n, H, W, C), and the dataset's labels or None.
 
     Raises:
-        TypeError: `images` is neither an array nor a dataset, or its numbers are neither floats nor integers.
-        ValueError: there are no images or endlessly many, or one has another shape or a value not finite.
+        TypeError: `images` is neither an array nor a dataset, or its values are neither floats nor integers.
+        ValueError: There are no images or infinitely many, or one has another shape or a value that is not finite.
     """
-    if batch < 1:
-        raise ValueError(f"batch is {batch}; it must be 1 or more.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; received {batch_size}.")
     shape = tuple(shape)
     if isinstance(images, np.ndarray):
         _check_kind(images, shape)
     seen = 0
-    for pixels, labels in _parts(images, batch):
+    for pixels, labels in _parts(images, batch_size):
         _check_kind(pixels, shape)
         pixels = pixels.astype(np.float32, copy=False)
         _check_finite(pixels, seen)
@@ -43,24 +43,24 @@ def image_batches(
         raise ValueError("There are no images: the array or dataset is empty.")
 
 
-def _parts(images: Any, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _parts(images: Any, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     if isinstance(images, np.ndarray):
-        yield from ((images[first : first + batch], None) for first in range(0, len(images), batch))
+        yield from ((images[first : first + batch_size], None) for first in range(0, len(images), batch_size))
         return
     if not hasattr(images, "as_numpy_iterator"):
-        raise TypeError(f"images is a {type(images).__name__}; it must be {_ACCEPTED}.")
+        raise TypeError(f"images must be {_ACCEPTED}; received a {type(images).__name__}.")
     if int(images.cardinality()) == -1:
-        raise ValueError("The dataset of images never ends; give it an end with .take(batches).")
+        raise ValueError("The dataset of images is infinite; limit it with .take(batches).")
     for element in images.as_numpy_iterator():
         pixels, labels, *_ = (*element, None) if isinstance(element, tuple) else (element, None)
         if not isinstance(pixels, np.ndarray):
-            raise TypeError(f"The dataset's images are of type {type(pixels).__name__}; they must be arrays.")
+            raise TypeError(f"The dataset's images must be arrays; received {type(pixels).__name__}.")
         yield pixels, labels
 
 
 def _check_kind(pixels: np.ndarray, shape: tuple[int | None, ...]) -> None:
     if pixels.ndim != 1 + len(shape) or any(
-        want not in (None, size) for want, size in zip(shape, pixels.shape[1:], strict=True)
+        wanted not in (None, size) for wanted, size in zip(shape, pixels.shape[1:], strict=True)
     ):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"Images must come in batches of shape (N, {wanted}); received {pixels.shape}.")
@@ -69,11 +69,11 @@ def _check_kind(pixels: np.ndarray, shape: tuple[int | None, ...]) -> None:
 
 
 def _check_finite(pixels: np.ndarray, first: int) -> None:
-    """`first` is the index of the batch's first image."""
+    """Raise if a value is not finite; `first` is the index of the batch's first image."""
     finite = np.isfinite(pixels)
     if not finite.all():
         image, row, column, channel = (int(index) for index in np.argwhere(~finite)[0])
         raise ValueError(
-            f"Image {first + image} holds {pixels[image, row, column, channel]} at row {row}, "
-            f"column {column}, channel {channel}; every value must be finite."
+            f"Image {first + image} has the value {pixels[image, row, column, channel]} at row {row}, "
+            f"column {column}, channel {channel}; all values must be finite."
         )

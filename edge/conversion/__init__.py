@@ -1,1 +1,1 @@
-"""Writers: from a Keras model to a file that a device runs."""
+"""Converting a Keras model to a file that a device runs."""

@@ -1,4 +1,4 @@
-"""From a Keras model to a TFLite (LiteRT) file."""
+"""Convert a Keras model to a TensorFlow Lite (LiteRT) file."""
 
 import gc
 import os
@@ -12,6 +12,7 @@ from keras_vit.edge.quantization.quantize import int8_operations, is_quantized, 
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.rebuilding import rebuild
 from keras_vit.utils.files import replacing
+from keras_vit.utils.native_logs import native_logs
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "hybrid_int8")
 
@@ -19,62 +20,80 @@ PRECISIONS = ("float32", "float16", "dynamic_int8", "hybrid_int8")
 def export(
     model: keras.Model,
     path: str | os.PathLike,
-    precision: str = "float32",
+    precision: str | None = None,
     *,
     calibration_data=None,
 ) -> str:
-    """Writes a model as a .tflite file with a batch of one image and static shapes.
+    """Write a model to a .tflite file that takes one image at a time and has static shapes.
+
+    The model is fused first (`keras_vit.fuse`). The file is written beside its target and moved into place, so a failed
+    export leaves a file that existed before as it was.
 
     Args:
-        model: A functional float model, or what `quantize_aware` made of one. It is folded first (`keras_vit.fuse`).
-        path: The file to write, ending in ".tflite". It appears whole or not at all.
-        precision: "float32"; "float16" (weights stored in float16, computed in float32); "dynamic_int8" (int8 weights
-            where it pays, activations rounded as they come); "hybrid_int8" (products in int8 with fixed ranges, others
-            in float).
-        calibration_data: Images, for "hybrid_int8" of a float model; see `quantize_aware`.
+        model: A functional float model, or a model returned by `quantize_aware`. It is not changed.
+        path: The file to write. Its name ends in ".tflite".
+        precision: One of the following. The default is "hybrid_int8" for a quantized model and "float32" for a float
+            model.
+
+            - "float32": Weights and computation in float32.
+            - "float16": Weights stored in float16, computation in float32.
+            - "dynamic_int8": Weights of products stored in int8 where this makes them faster. The runtime quantizes the
+              inputs of these products for each image.
+            - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
+              computed in float32.
+        calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
+            them. A quantized model has its own ranges.
 
     Returns:
-        The path.
+        The path as a string.
+
+    Raises:
+        ValueError: The precision is unknown, the file's name does not end in ".tflite", or "hybrid_int8" of a float
+            model is asked for without calibration data.
+        ImportError: ai-edge-quantizer is not installed and the precision needs it. The message gives the pip command.
+        RuntimeError: The layers of the model cannot be found in the converted file.
     """
     path = os.fspath(path)
+    if precision is None:
+        precision = "hybrid_int8" if is_quantized(model) else "float32"
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is one of {PRECISIONS}; received {precision!r}.")
+        raise ValueError(f"precision must be one of {PRECISIONS}; received {precision!r}.")
     if not path.endswith(".tflite"):
-        raise ValueError(f"The file's name ends in .tflite; received {path!r}.")
+        raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite; received {path!r}.")
     if precision == "hybrid_int8" and not is_quantized(model):
         if calibration_data is None:
             raise ValueError(
-                "hybrid_int8 needs the ranges of the activations: give calibration_data (images as in training), or a "
+                "hybrid_int8 needs the ranges of the activations: pass calibration_data (images as in training), or a "
                 "model from keras_vit.edge.quantize_aware."
             )
         model = quantize_aware(model, calibration_data=calibration_data)
 
     int8 = precision == "hybrid_int8"
     layers = int8_operations(model) if int8 else None
-    with tempfile.TemporaryDirectory() as folder:
+    with native_logs(), tempfile.TemporaryDirectory() as folder:
         _save(without_ranges(model, kernels_on_grid=int8) if is_quantized(model) else fuse(model), folder)
         del model
-        # Keras models are full of cycles: without this the copies just made stay in memory beside the converter's.
+        # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.
         gc.collect()
         content = _convert(folder, half_weights=precision == "float16")
-    if int8:
-        content = quantize_operations(content, layers)
-    elif precision == "dynamic_int8":
-        content = quantize_dynamically(content)
+        if int8:
+            content = quantize_operations(content, layers)
+        elif precision == "dynamic_int8":
+            content = quantize_dynamically(content)
     with replacing(path) as partial:
         partial.write_bytes(content)
     return path
 
 
 class _GroupedConv2D(keras.layers.Conv2D):
-    """Keras computes a grouped convolution inside a compiled function, in which the layer's name is lost."""
+    """A grouped convolution. Keras would compute it inside a compiled function, where the layer's name is lost."""
 
     def convolution_op(self, inputs, kernel):
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
 
 
 def _save(flat: keras.Model, folder: str) -> None:
-    """A SavedModel of one image. `ExportArchive` lets the converter freeze variables, as a function alone would not."""
+    """Write a SavedModel for one image. `ExportArchive` lets the converter freeze variables; a function does not."""
 
     def make(layer):
         grouped = type(layer) is keras.layers.Conv2D and layer.groups > 1
@@ -93,10 +112,10 @@ def _save(flat: keras.Model, folder: str) -> None:
 
 
 def _convert(folder: str, half_weights: bool = False) -> bytes:
-    """The TFLite file of a SavedModel, in float."""
+    """Return the float TFLite file of a SavedModel."""
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    # Both cost copies of the weights, and nothing reads them: a note on how the file was made, and the model as
-    # TensorFlow loads it, which the converter reads from the folder once more.
+    # Neither of these is read, and each costs a copy of the weights: metadata about the conversion, and the model as
+    # TensorFlow has loaded it, which the converter loads from the folder again.
     converter.exclude_conversion_metadata = True
     converter._trackable_obj = None
     gc.collect()

@@ -1,73 +1,58 @@
-"""From a float TFLite file to one with int8 products, by ai-edge-quantizer and with ranges that training learned."""
+"""Convert operations of a float TFLite file to int8 with ai-edge-quantizer and given ranges."""
 
-import contextlib
-import io
 import math
-import os
 import re
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from keras_vit.edge.files.tflite_graph import Graph, Operator, Tensor, read_graph
+from keras_vit.edge.quantization.operations import PRODUCT, Int8Operation, Range
 from keras_vit.utils.missing import needs
 
-PRODUCT = "PRODUCT"  # Any of these.
 _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
-# These only move numbers, so where int8 operations alone use the result they can move int8 ones.
+# These only move values, so they can move int8 values where all users of the result are int8.
 _SLICES = ("STRIDED_SLICE", "SLICE")
 _LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD", *_SLICES)
 
-Range = tuple[float, float]
-
-# With fewer multiplications for each activation, rounding it takes longer than they save (measured on x86-64).
+# With fewer multiplications per activation, quantizing it takes longer than int8 saves (measured on x86-64).
 _LEAST_USES = 64
 
 
-@dataclass(frozen=True)
-class Int8Operation:
-    """What a layer computes in int8.
-
-    Attributes:
-        operator: Its TensorFlow Lite operator, or PRODUCT for any product of matrices.
-        inputs: The ranges of its inputs: smallest and largest value.
-        output: The range of its output.
-    """
-
-    operator: str
-    inputs: list[Range]
-    output: Range
-
-
 def quantize_operations(float_file: bytes, layers: dict[str, Int8Operation | None]) -> bytes:
-    """Makes the products of a float file int8, and the operations between them that are to be, kernels per channel.
+    """Return a float file with the given layers in int8, with one range per channel of each kernel.
 
     Args:
-        float_file: A converted model whose kernels lie on the int8 grid already.
-        layers: By name, from `int8_operations` of keras_vit.edge.quantization; None for one that computes in float.
+        float_file: The content of a converted file whose kernels are rounded to the int8 grid already.
+        layers: What each layer computes in int8, by its name; None for a layer that computes in float.
+
+    Returns:
+        The content of the int8 file.
+
+    Raises:
+        ImportError: ai-edge-quantizer is not installed. The message gives the pip command.
+        RuntimeError: A layer cannot be found in the file, or a tensor would need two ranges.
     """
     graph = read_graph(float_file)
     ranges: dict[str, Range] = {}
-    int8: dict[str, Operator] = {}  # By name of the output.
+    int8: dict[str, Operator] = {}  # By the name of the output.
     for op, layer in _operators_by_layer(graph, layers):
         int8[op.outputs[0].name] = op
-        _agree(ranges, op.outputs[0].name, layers[layer].output, layer)
+        _set_range(ranges, op.outputs[0].name, layers[layer].output, layer)
         if op.name in _PRODUCTS:
             for tensor, limits in zip(_activations(op), layers[layer].inputs, strict=True):
-                _agree(ranges, tensor.name, limits, layer)
+                _set_range(ranges, tensor.name, limits, layer)
     moving = _layout_between(graph.operators, int8)
     int8 |= {op.outputs[0].name: op for op in moving}
     for op in moving:
         if op.outputs[0].name in ranges:
             ranges.setdefault(op.inputs[0].name, ranges[op.outputs[0].name])
     for op in reversed(moving):
-        _agree(ranges, op.outputs[0].name, ranges[op.inputs[0].name], "layout")
+        _set_range(ranges, op.outputs[0].name, ranges[op.inputs[0].name], "layout")
     _give_sources_ranges(graph.operators, int8, ranges)
 
     def entries(qtyping):
-        # Asymmetric by name; what makes a grid symmetric is its range, see below.
+        # Formally asymmetric: a symmetric grid results from its range, see `_lowest`.
         config = qtyping.OpQuantizationConfig(
             activation_tensor_config=qtyping.TensorQuantizationConfig(
                 8, symmetric=False, granularity=qtyping.QuantGranularity.TENSORWISE
@@ -89,15 +74,24 @@ def quantize_operations(float_file: bytes, layers: dict[str, Int8Operation | Non
 
 
 def _lowest(minimum, maximum):
-    """The value of -128. A symmetric grid has no use for it, but it makes the zero point 0 and the step max / 127."""
+    """Return the value of -128. A symmetric grid does not use it; with it, the zero point is 0, the step max / 127."""
     return minimum * 128 / 127 if minimum == -maximum else minimum
 
 
 def quantize_dynamically(float_file: bytes) -> bytes:
-    """Makes the weights of products int8, per channel; the runtime rounds the activations as they come.
+    """Return a float file with int8 weights of products, per channel. The runtime quantizes the activations.
 
-    Products that each activation takes little part in stay in float: there, rounding the activations takes longer than
-    int8 saves. So do depthwise convolutions, which XNNPACK computes with fixed ranges only.
+    Products that use each activation in few multiplications stay in float: quantizing the activations would take longer
+    than int8 saves. Depthwise convolutions stay in float because XNNPACK computes them in int8 with fixed ranges only.
+
+    Args:
+        float_file: The content of a converted file.
+
+    Returns:
+        The content of the int8 file.
+
+    Raises:
+        ImportError: ai-edge-quantizer is not installed. The message gives the pip command.
     """
     worthwhile: dict[str, list[str]] = {}
     for op in read_graph(float_file).operators:
@@ -118,45 +112,51 @@ def quantize_dynamically(float_file: bytes) -> bytes:
 
 
 def _uses_of_an_activation(product: Operator) -> float:
-    """Multiplications in a product for each number of its input."""
+    """Return the number of multiplications in a product per value of its input."""
     activations, weights = product.inputs[:2]
-    # The kernel meets every position of the output; the last axis of it is the input's channels.
+    # The kernel is applied at every position of the output.
     positions = math.prod(product.outputs[0].shape[:-1])
     return positions * math.prod(weights.shape) / math.prod(activations.shape)
 
 
-def _run_quantizer(float_file, entries, statistics=None) -> bytes:
-    with needs("ai-edge-quantizer", "writing int8 files", "edge"):
-        from ai_edge_quantizer import qtyping, quantizer
+def _run_quantizer(float_file: bytes, entries: Callable, statistics: dict | None = None) -> bytes:
+    """Return a float file quantized by ai-edge-quantizer.
 
-    quiet = io.StringIO()  # It reports its progress on the terminal; what matters of it is in the file's audit.
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-        path = os.path.join(folder, "float.tflite")
-        with open(path, "wb") as file:
-            file.write(float_file)
-        run = quantizer.Quantizer(path)
-        for regex, kind, config in entries(qtyping):
-            run.update_quantization_recipe(
-                regex=regex,
-                operation_name=qtyping.TFLOperationName(kind),
-                op_config=config,
-                algorithm_key="min_max_uniform_quantize",
-            )
-        return bytes(run.quantize(statistics).quantized_model)
+    Args:
+        float_file: The content of the file.
+        entries: From the package's module `qtyping` to (regular expression of output names, operator, configuration).
+        statistics: The range of each activation by its tensor's name, if the file is to have fixed ranges.
+    """
+    with needs("ai-edge-quantizer", "exporting int8 files", "edge"):
+        from ai_edge_quantizer import model_modifier, params_generator, qtyping, recipe_manager
+        from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+
+    # This is what the package's class `Quantizer` does, without its progress bar, which it always draws, and without
+    # opening the float file in an interpreter to check that no range is empty, which takes memory and warns about it.
+    recipe = recipe_manager.RecipeManager()
+    for regex, operator, config in entries(qtyping):
+        recipe.add_quantization_config(regex, qtyping.TFLOperationName(operator), config, "min_max_uniform_quantize")
+    model = tfl_flatbuffer_utils.read_model(memoryview(float_file))
+    parameters = params_generator.ParamsGenerator(model).generate_quantization_parameters(
+        recipe, statistics, enable_progress_bar=False
+    )
+    return bytes(model_modifier.ModelModifier(model).modify_model(parameters, enable_progress_bar=False))
 
 
-def _agree(ranges, name, limits, layer):
+def _set_range(ranges, name, limits, layer):
+    """Set the range of a tensor, and check that it has no other one."""
     if not np.allclose(ranges.setdefault(name, limits), limits, rtol=1e-6, atol=0):
         raise RuntimeError(
-            f"The tensor {name!r} would need two ranges, {ranges[name]} and {limits} (for {layer!r}); the file's graph "
-            "differs from the model's."
+            f"The tensor {name!r} would need two ranges, {ranges[name]} and {limits} (for {layer!r}): the graph of the "
+            "file differs from the graph of the model."
         )
 
 
 def _operators_by_layer(graph: Graph, layers: dict[str, Int8Operation | None]) -> Iterator[tuple[Operator, str]]:
-    """Which operator of the file computes each int8 layer: its name stands in the name of the tensor that it gives.
+    """Yield each operator of the file that computes an int8 layer, with the name of the layer.
 
-    The graph's outputs have names of their own, so a product that gives one belongs to the single layer left.
+    The name of an operator's output contains the name of the layer. Outputs of the graph have other names, so a product
+    that gives one belongs to the only layer that is left.
     """
     outputs = {tensor.name for tensor in graph.outputs}
     rest, last = {layer for layer, operation in layers.items() if operation is not None}, []
@@ -173,21 +173,21 @@ def _operators_by_layer(graph: Graph, layers: dict[str, Int8Operation | None]) -
         yield last[0], rest.pop()
     elif rest:
         raise RuntimeError(
-            f"{len(rest)} layers of the model, such as {sorted(rest)[:3]}, could not be found by name in the file."
+            f"{len(rest)} layers of the model, such as {sorted(rest)[:3]}, cannot be found by name in the file."
         )
 
 
 def _layer_of(piece, layers):
-    """TensorFlow numbers a name that it has seen before, as every one in the function that is exported."""
+    """Return the layer in a piece of a tensor's name, without the number that TensorFlow appends to used names."""
     numbered = re.sub(r"_\d+$", "", piece)
     return numbered if numbered in layers else piece
 
 
 def _layout_between(operators: list[Operator], int8: dict[str, Operator]) -> list[Operator]:
-    """Layout operators whose results only int8 ones use, the last of the file first.
+    """Return the layout operators of which all users are int8, the last of the file first.
 
-    A slice of a float tensor is not among them: its numbers go onto the grid after it, when they are fewer, and each of
-    two slices onto a grid of its own.
+    A slice of a float tensor is not among them: after the slice, there are fewer values to quantize, and each of two
+    slices can have a range of its own.
     """
     made_by = {tensor.name: op for op in operators for tensor in op.outputs}
     users: dict[str, list[Operator]] = {}
@@ -206,14 +206,14 @@ def _layout_between(operators: list[Operator], int8: dict[str, Operator]) -> lis
 
 
 def _source(tensor: Tensor, made_by: dict[str, Operator]) -> Tensor:
-    """What layout operators made a tensor of."""
+    """Return the tensor that a tensor was made from by layout operators."""
     while tensor.name in made_by and made_by[tensor.name].name in _LAYOUT:
         tensor = made_by[tensor.name].inputs[0]
     return tensor
 
 
 def _give_sources_ranges(operators: list[Operator], int8: dict[str, Operator], ranges: dict[str, Range]) -> None:
-    """The range of each input that is moved in float, for other users' sake: that of the int8 numbers it began as."""
+    """Set the range of each input that is moved in float, because of its float users, to the range of its source."""
     made_by = {tensor.name: op for op in operators for tensor in op.outputs}
     for op in int8.values():
         for tensor in _activations(op):

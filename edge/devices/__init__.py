@@ -1,1 +1,1 @@
-"""Running files on devices: proof, audit, measurement."""
+"""Running files on devices: verification, audit, and benchmark."""

@@ -1,4 +1,4 @@
-"""Tells what in a .tflite file a device will not run fast, which layer it comes from, and why."""
+"""Find out what in a .tflite file a device will not run fast, which layer it comes from, and why."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MOBILE_GPU_RANK = 4
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a device will not run fast, or not at all.
+    """Something in a file that a device does not run fast, or not at all.
 
     Attributes:
-        severity: "error" when a device will not run it, "warning" when it costs speed, "info" otherwise.
-        op: the operator's name.
-        layer: the Keras layer it comes from, as far as the file's names still tell.
-        reason: why, and what would do.
+        severity: "error" if a device does not run it, "warning" if it costs speed, "info" otherwise.
+        op: The name of the operator.
+        layer: The Keras layer that it comes from, as far as the names in the file show.
+        reason: The reason, and what to do about it.
     """
 
     severity: str
@@ -36,16 +36,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What the audit of a file found.
+    """The result of an audit. It prints as a table.
 
     Attributes:
-        file, target, runtime: what was audited, for what, with which runtime.
-        partitions: into how many pieces the CPU delegate (XNNPACK) of this runtime cuts the graph; what lies
-            between them runs without it.
-        findings: the most severe first; empty when the delegate takes everything.
-        min_runtime: the oldest TensorFlow Lite that knows every operator in the file's version of it, such as
-            "2.17.0"; None when neither the table of releases nor the file tells.
-        ops: how often each operator occurs.
+        file: The file.
+        target: The kind of device that it was audited for.
+        runtime: The name and version of the runtime.
+        partitions: The number of pieces into which the CPU delegate (XNNPACK) of this runtime cuts the graph. The
+            operators between them run without it.
+        findings: The findings, the most severe first; empty if the delegate runs every operator.
+        min_runtime: The oldest TensorFlow Lite release that has every operator in the version that the file uses, such
+            as "2.17.0"; None if it is not known.
+        ops: The number of occurrences of each operator.
     """
 
     file: str
@@ -57,7 +59,7 @@ class Audit:
     ops: Counter[str]
 
     def to_dict(self) -> dict:
-        """The attributes, ready for JSON."""
+        """Return the attributes as values that JSON can hold."""
         return {**asdict(self), "ops": dict(self.ops)}
 
     def __str__(self) -> str:
@@ -68,7 +70,7 @@ class Audit:
             f"{sum(self.ops.values())} operators in {pieces}; runs on TensorFlow Lite {oldest} or newer",
             ", ".join(f"{name} {count}" for name, count in self.ops.most_common()),
         ]
-        # A block's findings recur in every block: one line tells how often and where first.
+        # The findings of a block recur in every block: one line gives their number and the first layer.
         layers = defaultdict(list)
         for finding in self.findings:
             layers[finding.severity, finding.op, finding.reason].append(finding.layer)
@@ -82,7 +84,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Subject:
-    """What the checks look at: the file's graph, and which of its operators the delegate left."""
+    """What the checks look at: the graph of the file, and its operators that the delegate does not run."""
 
     graph: Graph
     outside: list[Operator]
@@ -100,12 +102,12 @@ def _not_builtin(subject: _Subject) -> Iterator[Finding]:
                 "error",
                 operator.name,
                 operator.layer,
-                f"{kind} operator, not one of LiteRT's builtins; write the layer with other operations",
+                f"{kind} operator, which LiteRT does not have built in; write the layer with other operations",
             )
 
 
 def _dynamic(subject: _Subject) -> Iterator[Finding]:
-    advice = "mobile GPU delegates refuse it and the CPU plans memory at every run; export with static shapes"
+    advice = "mobile GPU delegates do not run it, and a CPU plans memory at every run; export with static shapes"
     for tensor in subject.graph.inputs:
         if tensor.dynamic:
             yield Finding("error", "INPUT", tensor.name, f"the shape {tensor.shape} is dynamic: {advice}")
@@ -129,7 +131,7 @@ def _above_rank_4(subject: _Subject) -> Iterator[Finding]:
                 "warning",
                 operator.name,
                 operator.layer,
-                f"gives a tensor of rank {rank}; mobile GPU delegates take rank {_MOBILE_GPU_RANK} at most",
+                f"gives a tensor of rank {rank}; mobile GPU delegates support rank {_MOBILE_GPU_RANK} at most",
             )
 
 
@@ -141,11 +143,11 @@ def _float16_weights(subject: _Subject) -> Iterator[Finding]:
                 "info",
                 operator.name,
                 operator.layer,
-                "float16 weights become float32 when the file is opened: a smaller file, no faster on a CPU",
+                "float16 weights become float32 when the file is loaded: the file is smaller, but no faster on a CPU",
             )
 
 
-# The checks that matter for each target.
+# The checks for each target.
 _TARGETS: dict[str, tuple[Callable[[_Subject], Iterator[Finding]], ...]] = {
     "cpu": (_not_builtin, _dynamic, _outside_xnnpack, _above_rank_4, _float16_weights),
 }
@@ -153,26 +155,29 @@ _SEVERITIES = ("error", "warning", "info")
 
 
 def audit(file: str | os.PathLike, target: str = "cpu") -> Audit:
-    """Opens a .tflite file with this machine's runtime and tells what a device will not run fast.
+    """Load a .tflite file with the runtime of this machine and find out what a device will not run fast.
 
     Args:
-        file: the .tflite file.
-        target: the kind of device; "cpu" asks the XNNPACK delegate of the runtime that is installed here.
+        file: The .tflite file.
+        target: The kind of device. The only one is "cpu": what the XNNPACK delegate of the installed runtime runs.
+
+    Returns:
+        The partitions, the findings, and what else is known of the file.
 
     Raises:
-        ValueError: the target is unknown, or the file is empty, truncated, corrupt or no .tflite file.
-        OSError: the file is missing or cannot be read.
-        ImportError: ai-edge-litert is not installed; the message has the pip line.
-        RuntimeError: the file crashed the runtime.
+        ValueError: The target is unknown, or the file is empty, truncated, corrupt, or not a .tflite file.
+        OSError: The file is missing or cannot be read.
+        ImportError: ai-edge-litert is not installed. The message gives the pip command.
+        RuntimeError: The file crashed the runtime.
     """
     if target not in _TARGETS:
-        raise ValueError(f"target is {target!r}; these exist: {', '.join(map(repr, _TARGETS))}.")
+        raise ValueError(f"target must be one of {', '.join(map(repr, _TARGETS))}; received {target!r}.")
     with Interpreter(file) as interpreter:
         graph = read_graph(Path(interpreter.file).read_bytes())
         refusal = None
         try:
             interpreter.allocate()
-        except ValueError as error:  # the delegate has taken its share before an operator is refused
+        except ValueError as error:  # The delegate has its operators before another one fails.
             refusal = str(error).removeprefix(f"{interpreter.file}: ")
         nodes = interpreter.request("operators")["operators"]
         runtime = interpreter.runtime
@@ -193,10 +198,10 @@ def audit(file: str | os.PathLike, target: str = "cpu") -> Audit:
 
 
 def _outside(graph: Graph, nodes: list[dict]) -> list[Operator]:
-    """The main graph's operators that no delegate took.
+    """Return the operators of the main graph that no delegate runs.
 
-    The runtime lists all of them, and after them the DELEGATE nodes with the tensors that go in and out. What
-    one of these took is what lies between, walking back from its outputs to its inputs.
+    The runtime lists all operators, and after them the DELEGATE nodes with their inputs and outputs. The operators that
+    such a node runs are those on the way back from its outputs to its inputs.
     """
     producer = {tensor.index: i for i, operator in enumerate(graph.operators) for tensor in operator.outputs}
     taken = set()

@@ -1,4 +1,4 @@
-"""Measures how long .tflite files take on a device, and how much memory."""
+"""Measure how long .tflite files take on a device, and how much memory they need."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ DEVICES = ("local",)
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What was measured of one file; every time is in milliseconds.
+    """The measurements of one file. It prints as a table.
 
     Attributes:
-        file, device, threads: what was measured, and where.
-        runtime: the runtime's name and version.
-        init_ms: from the closed file to its first answer: reading, allocation (where weights are packed) and
-            the first invocation.
-        peak_memory_mb: by how many megabytes (10^6 bytes) the process's peak resident memory grew since
-            before the file was opened; None where the device does not tell.
-        samples_ms: each measured invocation, in the order they ran.
+        file: The file.
+        device: The device that it was measured on.
+        threads: The number of CPU threads.
+        runtime: The name and version of the runtime.
+        init_ms: The time until the first result in milliseconds: loading, allocation (which packs weights), and the
+            first invocation.
+        peak_memory_mb: The growth of the process's peak resident memory since before the file was loaded, in megabytes
+            (10^6 bytes); None if the device does not report it.
+        samples_ms: The time of each measured invocation in milliseconds, in the order in which they ran.
     """
 
     file: str
@@ -40,18 +42,21 @@ class Benchmark:
 
     @property
     def p50_ms(self) -> float:
+        """The median time of an invocation in milliseconds."""
         return float(np.percentile(self.samples_ms, 50))
 
     @property
     def p90_ms(self) -> float:
+        """The 90th percentile of the time of an invocation in milliseconds."""
         return float(np.percentile(self.samples_ms, 90))
 
     @property
     def p99_ms(self) -> float:
+        """The 99th percentile of the time of an invocation in milliseconds."""
         return float(np.percentile(self.samples_ms, 99))
 
     def to_dict(self) -> dict:
-        """Everything that was measured, ready for JSON."""
+        """Return all measurements as values that JSON can hold."""
         return {
             "file": self.file,
             "device": self.device,
@@ -70,10 +75,10 @@ class Benchmark:
 
 
 class Benchmarks(list):
-    """The benchmarks of several files, measured in turn; it prints as one table."""
+    """A list of the benchmarks of several files that were measured in turn. It prints as one table."""
 
     def to_dict(self) -> dict:
-        """Everything that was measured, ready for JSON."""
+        """Return all measurements as values that JSON can hold."""
         return {"benchmarks": [benchmark.to_dict() for benchmark in self]}
 
     def __str__(self) -> str:
@@ -106,42 +111,43 @@ def benchmark(
     warmup: int = 10,
     seed: int = 0,
 ) -> Benchmark | Benchmarks:
-    """Measures a .tflite file, or several against each other.
+    """Measure one .tflite file, or compare several.
 
-    Each file is opened in a process of its own. Several are measured in turn, one invocation of each, and
-    which comes first changes with every round, so that a machine that slows down slows all alike. Only
-    invocations are timed, not the copying of inputs.
+    Each file is loaded in a process of its own. Several files are measured in turn, one invocation of each, and each
+    round begins with another file, so that a machine that becomes slower affects all files equally. Only invocations
+    are timed, not the copying of inputs.
 
     Args:
-        file_or_files: the file, or a list of files.
-        device: where to run; "local" is this machine.
-        threads: CPU threads for the runtime.
-        runs: measured invocations of each file.
-        warmup: invocations of each file before them.
-        seed: of the random inputs: normal floats, integers over their type's range; a dynamic axis is 1.
+        file_or_files: A file, or a list of files.
+        device: The device to run on. The only one is "local", this machine.
+        threads: The number of CPU threads for the runtime.
+        runs: The number of measured invocations of each file.
+        warmup: The number of invocations of each file before them.
+        seed: The seed of the random inputs: normally distributed floats, or integers in the range of their type. A
+            dynamic axis has size 1.
 
     Returns:
-        A Benchmark, or for a list a Benchmarks, which is a list of them in the same order.
+        A `Benchmark`, or for a list of files a `Benchmarks` with one `Benchmark` for each, in the same order.
 
     Raises:
-        ValueError: an argument is out of range; a file is empty, truncated, corrupt or not for this runtime.
-        OSError: a file is missing or cannot be read.
-        ImportError: no TensorFlow Lite runtime is installed; the message has the pip lines.
-        RuntimeError: a file crashed the runtime; the message names it.
+        ValueError: An argument is out of range, or a file is empty, truncated, corrupt, or not for this runtime.
+        OSError: A file is missing or cannot be read.
+        ImportError: No TensorFlow Lite runtime is installed. The message gives the pip commands.
+        RuntimeError: A file crashed the runtime. The message names the file.
     """
     if device not in DEVICES:
-        raise ValueError(f"device is {device!r}; these exist: {', '.join(map(repr, DEVICES))}.")
+        raise ValueError(f"device must be one of {', '.join(map(repr, DEVICES))}; received {device!r}.")
     for name, value, least in (("threads", threads, 1), ("runs", runs, 1), ("warmup", warmup, 0)):
         if value < least:
-            raise ValueError(f"{name} is {value}; it must be {least} or more.")
+            raise ValueError(f"{name} must be at least {least}; received {value}.")
     one = isinstance(file_or_files, (str, os.PathLike))
     files = [file_or_files] if one else list(file_or_files)
     if not files:
-        raise ValueError("The list of files is empty; give at least one .tflite file.")
+        raise ValueError("The list of files is empty; pass at least one .tflite file.")
 
     with contextlib.ExitStack() as stack:
         interpreters = [stack.enter_context(Interpreter(file, threads)) for file in files]
-        init_ms = [_first_answer(interpreter, seed) for interpreter in interpreters]
+        init_ms = [_time_to_first_result(interpreter, seed) for interpreter in interpreters]
         samples = [[] for _ in files]
         for round_ in range(warmup + runs):
             for i in _rotated(len(files), round_):
@@ -163,13 +169,13 @@ def benchmark(
     return results[0] if one else results
 
 
-def _first_answer(interpreter: Interpreter, seed: int) -> float:
-    """Makes the file ready and runs it once; gives `init_ms`."""
+def _time_to_first_result(interpreter: Interpreter, seed: int) -> float:
+    """Prepare the file, run it once, and return `init_ms`."""
     allocate_ms = interpreter.allocate()
     interpreter.request("fill", seed=seed)
     return interpreter.load_ms + allocate_ms + interpreter.request("invoke")["ms"]
 
 
 def _rotated(count: int, start: int) -> list[int]:
-    """0, 1, ... count - 1, beginning at `start` and going round."""
+    """Return 0, 1, ..., count - 1 in the cyclic order that begins with `start`."""
     return [(start + i) % count for i in range(count)]

@@ -1,6 +1,6 @@
-"""A TensorFlow Lite interpreter in a process of its own, which is edge/devices/runner.py.
+"""A TensorFlow Lite interpreter in a process of its own, which runs edge/devices/runner.py.
 
-There a file's memory can be told from TensorFlow's, and a file that crashes the runtime ends that process and
+In that process, the memory of a file can be distinguished from TensorFlow's, and a file that crashes the runtime ends
 nothing else.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_vit.edge.devices import runner
 
-# What a runner's errors are raised as here; every other kind is the runtime's own complaint.
+# The errors of a runner that are raised as the same class here. Others come from the runtime and are ValueErrors.
 _ERRORS = {
     error.__name__: error
     for error in (FileNotFoundError, ImportError, IsADirectoryError, ModuleNotFoundError, PermissionError)
@@ -28,29 +28,30 @@ _ERRORS = {
 
 
 class Interpreter:
-    """One .tflite file, opened by edge/devices/runner.py in another process.
+    """A .tflite file that another process has loaded.
 
-    Use it in a `with` statement: the process ends with it.
+    Use it in a `with` statement, which ends the process.
 
     Args:
-        file: the .tflite file.
-        threads: CPU threads that the runtime may use.
-        command: the program that is the runner; this Python running edge/devices/runner.py when None.
+        file: The .tflite file.
+        threads: The number of CPU threads that the runtime may use.
+        command: The command that starts the runner. The default is this Python with edge/devices/runner.py.
 
     Attributes:
-        file: the path as given.
-        runtime: the runtime's name and version, such as "ai-edge-litert 2.3.0".
-        load_ms: milliseconds that reading the file took.
+        file: The path as given.
+        runtime: The name and version of the runtime, such as "ai-edge-litert 2.3.0".
+        load_ms: The time that reading the file took, in milliseconds.
+        inputs, outputs: The name, shape (-1 for a free size), and dtype of each tensor, after `allocate`.
 
     Raises:
-        FileNotFoundError, IsADirectoryError, PermissionError: the file cannot be read.
-        ImportError: no runtime is installed; the message has the pip lines.
-        ValueError: the file is empty, truncated, corrupt, no .tflite file, or not for this runtime.
+        FileNotFoundError, IsADirectoryError, PermissionError: The file cannot be read.
+        ImportError: No runtime is installed. The message gives the pip commands.
+        ValueError: The file is empty, truncated, corrupt, not a .tflite file, or not for this runtime.
     """
 
     def __init__(self, file: str | os.PathLike, threads: int = 1, command: Sequence[str] | None = None):
         self.file = os.fspath(file)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115, it is open as long as the process runs
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115, it stays open as long as the process runs
         self._process = subprocess.Popen(
             list(command) if command else [sys.executable, os.path.abspath(runner.__file__)],
             stdin=subprocess.PIPE,
@@ -66,11 +67,11 @@ class Interpreter:
         self.runtime, self.load_ms = opened["runtime"], opened["load_ms"]
 
     def request(self, command: str, **arguments: Any) -> dict:
-        """Sends one command to the runner and gives its answer; edge/devices/runner.py lists the commands.
+        """Send a command to the runner and return its answer. edge/devices/runner.py lists the commands.
 
         Raises:
-            ValueError: the runtime refused, in its own words after the file's name.
-            RuntimeError: the runner died; the message names the file, the command and the signal.
+            ValueError: The runtime raised an error. The message is the runtime's, after the name of the file.
+            RuntimeError: The runner died. The message names the file, the command, and the signal.
         """
         try:
             self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
@@ -79,7 +80,7 @@ class Interpreter:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise RuntimeError(self._obituary(command))
+            raise RuntimeError(self._how_it_ended(command))
         answer = json.loads(line)
         if "error" not in answer:
             return answer
@@ -88,23 +89,23 @@ class Interpreter:
             sentence = f"{self.file}: {sentence}"
         raise _ERRORS.get(answer["kind"], ValueError)(sentence)
 
-    def _obituary(self, command: str) -> str:
+    def _how_it_ended(self, command: str) -> str:
         code = self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        words = f" Its last words: {lines[-1]}" if lines else ""
-        return f"{self.file}: the process that runs the file {how} at {command!r}.{words}"
+        last = f" Its last line of output: {lines[-1]}" if lines else ""
+        return f"{self.file}: the process that runs the file {how} during {command!r}.{last}"
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """Runs a batch of images of any size and gives the outputs, in the order of the file's signature.
+        """Run any number of images, after `allocate`.
 
         Args:
-            images: real numbers (N, H, W, C). Quantized inputs and outputs are converted by their own
-                parameters.
+            images: Real numbers (N, H, W, C). Quantized inputs and outputs are converted with their own scale and zero
+                point.
 
         Returns:
-            One float32 array for each output of the file, its first axis N. `allocate` comes first.
+            A float32 array (N, ...) for each output of the file, in the order of its signature.
         """
         with tempfile.TemporaryDirectory() as folder:
             paths = [os.path.join(folder, f"output_{i}.npy") for i in range(len(self.outputs))]
@@ -114,21 +115,18 @@ class Interpreter:
             return [np.load(path, allow_pickle=False) for path in paths]
 
     def allocate(self) -> float:
-        """Makes the file ready to run and gives the milliseconds it took.
-
-        Sets `inputs` and `outputs`: lists of name, shape (-1 where the size is free) and dtype.
-        """
+        """Prepare the file to run, set `inputs` and `outputs`, and return the time it took in milliseconds."""
         answer = self.request("allocate")
         self.inputs, self.outputs = answer["inputs"], answer["outputs"]
         return answer["allocate_ms"]
 
     def close(self) -> None:
-        """Ends the process."""
-        with contextlib.suppress(BrokenPipeError):  # it is dead already
-            self._process.stdin.close()  # the runner ends with its input
+        """End the process."""
+        with contextlib.suppress(BrokenPipeError):  # The process has ended already.
+            self._process.stdin.close()  # The runner ends with its input.
         try:
             self._process.wait(timeout=1)
-        except subprocess.TimeoutExpired:  # it is in the middle of something
+        except subprocess.TimeoutExpired:  # It is busy.
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()

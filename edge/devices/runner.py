@@ -1,13 +1,13 @@
-"""Runs one .tflite file on the machine it stands on, and answers questions about it in JSON lines.
+"""Run a .tflite file on the machine that this script is on, and answer requests about it in lines of JSON.
 
-This script is the device's half of `keras_vit.edge`. It needs Python 3.8, NumPy and a TensorFlow Lite
-interpreter, and nothing of keras_vit, so that it can be copied to a board and started there. Each line of
-standard input is a JSON object with a "command" and that command's arguments; each line of standard output is
-the command's answer, or {"error": the sentence, "kind": the exception's name}. It stops with its input.
+This script is the part of `keras_vit.edge` that runs on the device. It needs Python 3.8, NumPy, and a TensorFlow Lite
+interpreter, but nothing else of keras_vit, so it can be copied to a board and started there. Each line of standard
+input is a JSON object with a "command" and its arguments. Each line of standard output is the answer to a command, or
+{"error": message, "kind": name of the exception}. The script ends with its input.
 
     {"command": "open", "file": PATH, "threads": 1}  -> runtime, load_ms
     {"command": "allocate"}                          -> allocate_ms, inputs, outputs
-    {"command": "fill", "seed": 0}                   random inputs
+    {"command": "fill", "seed": 0}                   -> (sets random inputs)
     {"command": "invoke"}                            -> ms
     {"command": "run", "images": NPY, "outputs": [NPY, ...]}
     {"command": "operators"}                         -> operators
@@ -27,22 +27,22 @@ from importlib import metadata
 
 import numpy as np
 
-# Module of each runtime's Interpreter and the package it comes in, the newest runtime first.
+# The module and the package of each runtime, the newest first.
 RUNTIMES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
 
 
 def find_interpreter() -> tuple:
-    """The class that runs .tflite files here, and the runtime's name and version.
+    """Return the class that runs .tflite files here, and the name and version of the runtime.
 
     Raises:
-        ImportError: no runtime is installed; the message has the pip lines.
+        ImportError: No runtime is installed. The message gives the pip commands.
     """
     for module, package in RUNTIMES:
         try:
             interpreter = importlib.import_module(module + ".interpreter").Interpreter
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] != module:
-                raise  # the runtime is there, but something that it needs is not
+                raise  # The runtime is installed, but something that it needs is not.
         else:
             return interpreter, f"{package} {metadata.version(package)}"
     raise ImportError(
@@ -52,9 +52,9 @@ def find_interpreter() -> tuple:
     )
 
 
-# What the tables of a .tflite file refer to, by field number, as TensorFlow's schema.fbs numbers them: an int
-# is a vector of elements of so many bytes (a string is one of 1), a dict a table, a list of a dict a vector
-# of such tables. Operators' options are another table for each operator, and are known here as tables only.
+# What the fields of a .tflite file's tables refer to, by their number in TensorFlow's schema.fbs. A number is a vector
+# of elements of that many bytes (1 for a string), a dictionary is a table, and a list with a dictionary is a vector of
+# such tables. The options of operators, which differ between operators, are checked as tables without fields.
 _NAMED = {0: 1}
 _SIGNATURE = {0: [_NAMED], 1: [_NAMED], 2: 1}
 _BUFFER = {0: 1}
@@ -66,7 +66,7 @@ _MODEL = {1: [{1: 1}], 2: [_SUBGRAPH], 3: 1, 4: [_BUFFER], 5: 4, 6: [_NAMED], 7:
 
 
 class _Flatbuffer:
-    """Walks a flatbuffer by offsets and raises struct.error where one points outside of the data."""
+    """Follows the offsets of a flatbuffer, and raises struct.error if one points outside the data."""
 
     def __init__(self, data):
         self.data = data
@@ -105,7 +105,7 @@ class _Flatbuffer:
                 self.table(position + self.read("I", position), content[0])
 
     def external_data(self, at: int, vtable: int, vtable_size: int) -> None:
-        """Weights may lie behind the flatbuffer: fields 1 and 2 of a Buffer are their place and size."""
+        """Check weights that are stored after the flatbuffer; fields 1 and 2 of a Buffer are their offset and size."""
         if vtable_size >= 10:
             offset, size = self.read("H", vtable + 6), self.read("H", vtable + 8)
             if offset and size:
@@ -113,14 +113,13 @@ class _Flatbuffer:
 
 
 def check_file(path: str) -> None:
-    """Sees that every table, vector and weight of a .tflite file lies inside of the file.
+    """Check that every table, vector, and weight of a .tflite file lies inside the file.
 
-    A runtime that is given a truncated file may crash its process or read what is not there: older ones check
-    nothing.
+    Given a truncated file, a runtime may crash the process or read past the end. Old runtimes check nothing.
 
     Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: it is empty, not a .tflite file, truncated or corrupt; the message names it.
+        OSError: The file is missing or cannot be read.
+        ValueError: The file is empty, not a .tflite file, truncated, or corrupt. The message names the file.
     """
     try:
         with open(path, "rb") as file:
@@ -136,13 +135,13 @@ def check_file(path: str) -> None:
     except OSError as error:
         raise type(error)(f"{path} cannot be opened: {error.strerror}.") from None
     except struct.error:
-        raise ValueError(f"{path} is truncated or corrupt: it refers to data outside of the file.") from None
+        raise ValueError(f"{path} is truncated or corrupt: it refers to data outside the file.") from None
 
 
 def _peak_memory() -> float | None:
-    """Peak resident memory of this process in bytes, None where the system does not tell."""
+    """Return the peak resident memory of this process in bytes; None if the system does not report it."""
     try:
-        # Not getrusage on Linux: a process starts there with its parent's peak.
+        # On Linux, getrusage would begin with the peak of the parent process.
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
@@ -160,24 +159,24 @@ def _milliseconds_since(start: int) -> float:
 
 
 def _natural(name: str) -> tuple:
-    """Sorts output_2 before output_10."""
+    """Return a key that sorts output_2 before output_10."""
     head = name.rstrip("0123456789")
     return head, int(name[len(head) :] or -1)
 
 
 def _random(detail: dict, generator: np.random.Generator) -> np.ndarray:
-    """Normal numbers for an input of floats, the type's whole range for one of integers."""
+    """Return normally distributed values for a float input, values of the type's whole range for an integer input."""
     dtype, shape = np.dtype(detail["dtype"]), detail["shape"]
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
-    raise ValueError(f"Input {detail['name']!r} is of type {dtype}; only floats and integers can be filled.")
+    raise ValueError(f"Input {detail['name']!r} has type {dtype}; only floats and integers can be filled.")
 
 
 def _quantized(values: np.ndarray, detail: dict) -> np.ndarray:
-    """Real numbers as the tensor holds them, by its own scale and zero point."""
+    """Return real numbers as a tensor stores them, by its scale and zero point."""
     dtype, (scale, zero_point) = np.dtype(detail["dtype"]), detail["quantization"]
     if dtype.kind == "f":
         return values.astype(dtype)
@@ -186,15 +185,16 @@ def _quantized(values: np.ndarray, detail: dict) -> np.ndarray:
 
 
 def _dequantized(values: np.ndarray, detail: dict) -> np.ndarray:
+    """Return the real numbers that a tensor stores, by its scale and zero point."""
     scale, zero_point = detail["quantization"]
     return ((values.astype(np.float32) - zero_point) * scale if scale else values).astype(np.float32)
 
 
 class Runner:
-    """One .tflite file in this process; each method without an underscore is a command."""
+    """A .tflite file in this process. Each method without an underscore is a command."""
 
     def open(self, file: str, threads: int = 1) -> dict:
-        """Reads the file. Answers the runtime's name and version and the milliseconds it took."""
+        """Load the file. Return the name and version of the runtime, and the time it took."""
         interpreter, runtime = find_interpreter()
         check_file(file)
         self._memory_before = _peak_memory()
@@ -203,7 +203,7 @@ class Runner:
         return {"runtime": runtime, "load_ms": _milliseconds_since(start)}
 
     def allocate(self) -> dict:
-        """Plans memory and packs weights. Answers the milliseconds and what goes in and comes out."""
+        """Plan memory and pack weights. Return the time it took, and the inputs and outputs."""
         start = time.perf_counter_ns()
         self._interpreter.allocate_tensors()
         elapsed = _milliseconds_since(start)
@@ -215,7 +215,7 @@ class Runner:
         }
 
     def _output_details(self) -> list:
-        """In the order of the file's signature where it has one; the tensors' own is the converter's."""
+        """Return the outputs in the order of the file's signature, or in the converter's order without a signature."""
         details = self._interpreter.get_output_details()
         signatures = self._interpreter.get_signature_list()
         if len(signatures) != 1:
@@ -227,36 +227,36 @@ class Runner:
     def _described(detail: dict) -> dict:
         return {
             "name": detail["name"],
-            # -1 where the size is chosen when the file runs, which is 1 here.
+            # -1 for a size that is chosen at run time; here it is 1.
             "shape": [int(size) for size in detail.get("shape_signature", detail["shape"])],
             "dtype": np.dtype(detail["dtype"]).name,
         }
 
     def fill(self, seed: int = 0) -> dict:
-        """Gives the inputs random numbers."""
+        """Set the inputs to random numbers."""
         generator = np.random.default_rng(seed)
         for detail in self._inputs:
             self._interpreter.set_tensor(detail["index"], _random(detail, generator))
         return {}
 
     def invoke(self) -> dict:
-        """Runs the file once. Answers the milliseconds, of the invocation alone."""
+        """Run the file once. Return the time of the invocation alone."""
         start = time.perf_counter_ns()
         self._interpreter.invoke()
         return {"ms": _milliseconds_since(start)}
 
     def run(self, images: str, outputs: list) -> dict:
-        """Runs the images of a .npy file, as many at once as the model takes; writes a .npy an output.
+        """Run the images of a .npy file in batches of the file's size, and write a .npy file for each output.
 
-        Images and outputs are real numbers; a quantized tensor is converted by its own scale and zero point.
+        Images and outputs are real numbers. A quantized tensor is converted with its own scale and zero point.
         """
         pixels = np.load(images, allow_pickle=False)
         detail = self._inputs[0]
-        batch = int(detail["shape"][0])
+        batch_size = int(detail["shape"][0])
         results = [[] for _ in self._outputs]
-        for first in range(0, len(pixels), batch):
-            part = pixels[first : first + batch]
-            full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+        for first in range(0, len(pixels), batch_size):
+            part = pixels[first : first + batch_size]
+            full = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), axis=0)])
             self._interpreter.set_tensor(detail["index"], _quantized(full, detail))
             self._interpreter.invoke()
             for i, output in enumerate(self._outputs):
@@ -267,7 +267,7 @@ class Runner:
         return {}
 
     def operators(self) -> dict:
-        """Answers the graph's operators, and after them the DELEGATE nodes that took some of them over."""
+        """Return the operators of the graph, and after them the DELEGATE nodes that run some of them instead."""
         details = self._interpreter._get_ops_details()
         return {
             "operators": [
@@ -281,13 +281,13 @@ class Runner:
         }
 
     def memory(self) -> dict:
-        """Answers by how many megabytes (10^6 bytes) peak memory grew since before the file was opened."""
+        """Return the growth of peak memory since before the file was loaded, in megabytes (10^6 bytes)."""
         peak = _peak_memory()
         return {"peak_memory_mb": None if peak is None else (peak - self._memory_before) / 1e6}
 
 
 def main() -> None:
-    # What a library prints must not come between the answers.
+    # Output of libraries must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     runner = Runner()
@@ -296,7 +296,7 @@ def main() -> None:
         command = arguments.pop("command")
         try:
             answer = getattr(runner, command)(**arguments)
-        except Exception as error:  # whatever it is, the other side is told
+        except Exception as error:  # Any error is an answer.
             answer = {"error": str(error), "kind": type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

@@ -1,4 +1,4 @@
-"""Proves that a .tflite file gives a model's answers."""
+"""Verify that a .tflite file gives the outputs of a model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from keras_vit.edge.devices.interpreter import Interpreter
 from keras_vit.edge.images import image_batches
+from keras_vit.utils.native_logs import native_logs
+from keras_vit.utils.retracing import no_retracing_warnings
 from keras_vit.utils.tables import table
 
 if TYPE_CHECKING:
@@ -21,18 +23,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """How far a file's outputs lie from its model's.
+    """The differences between the outputs of a file and of its model. It prints as a table.
 
     Attributes:
-        file: the .tflite file.
-        images: how many images were compared.
-        max_abs_error: the largest difference of any output.
-        max_relative_error: that difference over the largest absolute output of the model.
-        snr_db: signal to noise over all outputs, 10 log10(sum of model^2 / sum of error^2); inf when equal.
-        top1_agreement: fraction of images whose class is the same; None when the first output is not
-            (N, classes) with two classes or more.
-        top1: fraction of images whose class in the file is their label; None without labels.
-        reference_top1: the same for the model.
+        file: The .tflite file.
+        images: The number of images that were compared.
+        max_abs_error: The largest absolute difference of any output value.
+        max_relative_error: The largest absolute difference divided by the largest absolute output of the model.
+        snr_db: The signal-to-noise ratio over all outputs in dB, 10 log10(sum of model^2 / sum of error^2); infinite if
+            they are equal.
+        top1_agreement: The fraction of images that file and model assign to the same class; None if the first output is
+            not of shape (N, classes) with at least two classes.
+        top1: The fraction of images that the file assigns to their label; None without labels.
+        reference_top1: The fraction of images that the model assigns to their label; None without labels.
     """
 
     file: str
@@ -45,7 +48,7 @@ class Verification:
     reference_top1: float | None
 
     def to_dict(self) -> dict:
-        """The attributes, ready for JSON: a number that is not finite becomes None."""
+        """Return the attributes as values that JSON can hold; a number that is not finite becomes None."""
         values = dataclasses.asdict(self)
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -76,27 +79,32 @@ def verify(
     file: str | os.PathLike,
     images: Any,
     *,
-    batch: int = 32,
+    batch_size: int = 32,
     labels: np.ndarray | None = None,
 ) -> Verification:
-    """Runs images through a model and through a .tflite file, and compares what comes out.
+    """Run images through a model and through a .tflite file, and compare the outputs.
 
-    Outputs are compared in the order of the model's outputs, which is that of the file's signature. What the
-    file takes or gives in int8 or uint8 is converted by the tensor's own scale and zero point.
+    Outputs are compared in the order of the model's outputs, which is also the order of the file's signature. Inputs
+    and outputs of the file in int8 or uint8 are converted with their own scale and zero point.
 
     Args:
-        model: the reference: a Keras model, run in inference mode, or another .tflite file.
-        file: the .tflite file.
-        images: a NumPy array (N, H, W, C), or a tf.data dataset of image batches or (image, label) batches.
-        batch: images of an array that the model is given at once; a file runs with the batch it was made for.
-        labels: class indices (N,) or one-hot (N, classes); those of the dataset when None.
+        model: The reference: a Keras model, which is run in inference mode, or another .tflite file.
+        file: The .tflite file.
+        images: A NumPy array (N, H, W, C), or a tf.data dataset of image batches or (image, label) batches.
+        batch_size: Images of an array that the model is given at once. A file runs with the batch size that it was
+            exported with.
+        labels: Class indices (N,) or one-hot labels (N, classes). The default is the labels of the dataset, if it has
+            any.
+
+    Returns:
+        The differences over all images.
 
     Raises:
-        TypeError, ValueError: the images are empty, not finite, or of the wrong shape or type; model and file
-            do not take the same images or give the same outputs; labels do not fit; the file is not usable.
-        OSError: a file is missing or cannot be read.
-        ImportError: no TensorFlow Lite runtime is installed; the message has the pip lines.
-        RuntimeError: a file crashed the runtime.
+        TypeError, ValueError: There are no images, or they are not finite, or have the wrong shape or type; model and
+            file do not take the same images or give the same outputs; the labels do not fit; or the file is not usable.
+        OSError: A file is missing or cannot be read.
+        ImportError: No TensorFlow Lite runtime is installed. The message gives the pip commands.
+        RuntimeError: A file crashed the runtime.
     """
     with contextlib.ExitStack() as stack:
         candidate = _open(file, stack)
@@ -106,11 +114,13 @@ def verify(
             expected, run = _image_shape(reference), reference.run
         else:
             run, expected = _inference(model), tuple(model.input_shape[1:])
+            stack.enter_context(native_logs())
+            stack.enter_context(no_retracing_warnings())
         if not _same_shape(shape, expected):
             raise ValueError(f"{candidate.file} takes images of shape {shape}; the model takes {expected}.")
 
         comparison = _Comparison(candidate.file)
-        for pixels, dataset_labels in image_batches(images, shape, batch):
+        for pixels, dataset_labels in image_batches(images, shape, batch_size):
             first = comparison.images
             given = dataset_labels if labels is None else labels[first : first + len(pixels)]
             comparison.add(run(pixels), candidate.run(pixels), given)
@@ -126,10 +136,10 @@ def _open(file: str | os.PathLike, stack: contextlib.ExitStack) -> Interpreter:
 
 
 def _image_shape(interpreter: Interpreter) -> tuple[int | None, ...]:
-    """(H, W, C) of the one input of a file, None for a size that is free."""
+    """Return the shape (H, W, C) of the only input of a file, with None for a free size."""
     shapes = [detail["shape"] for detail in interpreter.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ValueError(f"{interpreter.file} takes inputs of shape {shapes}; one batch (N, H, W, C) is needed.")
+        raise ValueError(f"{interpreter.file} takes inputs of shape {shapes}; it must take one batch (N, H, W, C).")
     return tuple(None if size == -1 else size for size in shapes[0][1:])
 
 
@@ -138,11 +148,11 @@ def _same_shape(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
 
 
 def _inference(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """The model as a function from images to a list of float32 outputs."""
+    """Return the model as a function from images to a list of float32 outputs."""
     import keras
 
     if not isinstance(model, keras.Model):
-        raise TypeError(f"model is a {type(model).__name__}; it must be a keras.Model or a path of a .tflite file.")
+        raise TypeError(f"model must be a keras.Model or the path of a .tflite file; received {type(model).__name__}.")
 
     def run(pixels: np.ndarray) -> list[np.ndarray]:
         outputs = keras.tree.flatten(model(pixels, training=False))
@@ -152,7 +162,7 @@ def _inference(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
 
 
 class _Comparison:
-    """Sums over batches."""
+    """The comparison so far: sums over batches."""
 
     def __init__(self, file: str):
         self.file = file
@@ -160,7 +170,7 @@ class _Comparison:
         self.max_error = self.max_output = np.float64(0)
         self.signal = self.noise = np.float64(0)
         self.agreeing: int | None = 0
-        self.labelled = self.right = self.reference_right = 0
+        self.labeled = self.right = self.reference_right = 0
 
     def add(self, reference: list[np.ndarray], candidate: list[np.ndarray], labels: Any) -> None:
         shapes, expected = [a.shape for a in candidate], [a.shape for a in reference]
@@ -169,7 +179,7 @@ class _Comparison:
         for wanted, given in zip(reference, candidate, strict=True):
             wanted, given = wanted.astype(np.float64), given.astype(np.float64)
             error = given - wanted
-            # np.maximum, unlike max, keeps a NaN.
+            # Unlike max, np.maximum keeps a NaN.
             self.max_error = np.maximum(self.max_error, np.abs(error).max())
             self.max_output = np.maximum(self.max_output, np.abs(wanted).max())
             self.signal += np.square(wanted).sum()
@@ -180,14 +190,14 @@ class _Comparison:
     def _add_classes(self, reference: np.ndarray, candidate: np.ndarray, labels: Any) -> None:
         if reference.ndim != 2 or reference.shape[1] < 2:
             if labels is not None:
-                raise ValueError(f"Labels need an output (N, classes); {self.file} gives {candidate.shape}.")
+                raise ValueError(f"Labels need an output of shape (N, classes); {self.file} gives {candidate.shape}.")
             self.agreeing = None
             return
         wanted, given = reference.argmax(-1), candidate.argmax(-1)
         self.agreeing += int((wanted == given).sum())
         if labels is not None:
             truth = _classes(labels, len(given))
-            self.labelled += len(truth)
+            self.labeled += len(truth)
             self.right += int((given == truth).sum())
             self.reference_right += int((wanted == truth).sum())
 
@@ -202,16 +212,18 @@ class _Comparison:
             max_relative_error=float(relative),
             snr_db=float(snr),
             top1_agreement=None if self.agreeing is None else self.agreeing / self.images,
-            top1=self.right / self.labelled if self.labelled else None,
-            reference_top1=self.reference_right / self.labelled if self.labelled else None,
+            top1=self.right / self.labeled if self.labeled else None,
+            reference_top1=self.reference_right / self.labeled if self.labeled else None,
         )
 
 
 def _classes(labels: Any, count: int) -> np.ndarray:
-    """Class indices (N,) of labels (N,), (N, 1) or one-hot (N, classes)."""
+    """Return the class indices (N,) of labels (N,), (N, 1), or one-hot (N, classes)."""
     labels = np.asarray(labels)
     if labels.ndim == 2:
         labels = labels.argmax(-1) if labels.shape[1] > 1 else labels[:, 0]
     if labels.shape != (count,):
-        raise ValueError(f"Labels must be (N,) or (N, classes), one an image; received {labels.shape} for {count}.")
+        raise ValueError(
+            f"Labels must be of shape (N,) or (N, classes), one per image; received {labels.shape} for {count} images."
+        )
     return labels

@@ -1,8 +1,7 @@
-"""In which TensorFlow Lite release each version of an operator first appeared.
+"""The TensorFlow Lite release in which each version of an operator first appeared.
 
-A runtime refuses a file that has an operator in a version it does not know. The facts, for the operators that
-vision models are made of, are those of tensorflow/compiler/mlir/lite/tools/versioning/runtime_version.cc in
-TensorFlow 2.23.
+A runtime refuses a file that has an operator in a version that it does not know. The table covers the operators of
+vision models. Source: tensorflow/compiler/mlir/lite/tools/versioning/runtime_version.cc of TensorFlow 2.23.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ _RELEASES = {
 
 
 def release(operator: str, version: int) -> tuple[int, ...] | None:
-    """The first release with the version of an operator, as (2, 17, 0); None when the table lacks it."""
+    """Return the first release with a version of an operator, such as (2, 17, 0); None if it is not in the table."""
     releases = _RELEASES.get(operator, "").split()
     if not 1 <= version <= len(releases) or releases[version - 1] == "-":
         return None
@@ -81,6 +80,6 @@ def release(operator: str, version: int) -> tuple[int, ...] | None:
 
 
 def parsed(text: str) -> tuple[int, ...]:
-    """The release "2.17" or "2.17.0" as (2, 17, 0)."""
+    """Return the release "2.17" or "2.17.0" as (2, 17, 0)."""
     numbers = [int(number) for number in text.split(".")]
     return tuple(numbers + [0] * (3 - len(numbers)))

@@ -1,4 +1,4 @@
-"""The operators and tensors of a .tflite file, read without a runtime."""
+"""Read the operators and tensors of a .tflite file without a runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from keras_vit.utils.missing import needs
 
 @dataclass(frozen=True)
 class Tensor:
-    """shape has -1 for a size known only when the file runs; dtype is the schema's name, such as INT8."""
+    """A tensor of a graph.
+
+    Attributes:
+        index: Its number in the graph.
+        name: Its name, made from the names of layers.
+        shape: Its shape, with -1 for a size that is known only at run time.
+        dtype: Its type as the file format's schema calls it, such as "INT8".
+        zero_points: The zero point of its grid, or of each channel's grid; empty for a tensor that is not quantized.
+        constant: Whether the file holds its values.
+    """
 
     index: int
     name: str
@@ -32,7 +41,15 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator; `options` is the schema's table of its parameters, None where it has none."""
+    """An operator of a graph.
+
+    Attributes:
+        name: Its name in the file format's schema, such as "CONV_2D", or the name of a custom operator.
+        version: Its version.
+        custom: Whether it is not one of the runtime's own operators.
+        inputs, outputs: Its tensors.
+        options: Its parameters as the schema defines them; None if it has none.
+    """
 
     name: str
     version: int
@@ -43,20 +60,20 @@ class Operator:
 
     @property
     def layer(self) -> str:
-        """The path of the Keras layer that made it, as far as its first output's name still tells."""
+        """The path of the Keras layer that it comes from, as far as the name of its first output shows."""
         path = self.outputs[0].name.split(";")[0] if self.outputs else ""
         return path.rpartition("/")[0] or path
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A file.
+    """The content of a file.
 
     Attributes:
-        operators: of the main graph, in order.
-        nested: of the graphs that control flow and composites refer to.
-        inputs, outputs: tensors of the main graph.
-        min_runtime: what the converter wrote down as the oldest runtime, "" when it did not.
+        operators: The operators of the main graph, in order.
+        nested: The operators of the graphs that control flow and composites refer to.
+        inputs, outputs: The tensors of the main graph.
+        min_runtime: The oldest runtime for the file, as the converter noted it; "" if it did not.
     """
 
     operators: tuple[Operator, ...]
@@ -67,7 +84,7 @@ class Graph:
 
 
 def read_graph(content: bytes) -> Graph:
-    """Reads the content of a sound file: one just converted, or one that the runner's check_file has passed.
+    """Read the content of a valid file: one just converted, or one that the runner's `check_file` has accepted.
 
     Raises:
         ImportError: ai-edge-litert, which has the file format's schema, is not installed.
@@ -94,7 +111,7 @@ def read_graph(content: bytes) -> Graph:
 
     def operator(parts: Any, tensors: list[Tensor]) -> Operator:
         code = model.operatorCodes[parts.opcodeIndex]
-        # Numbers above 127 stand in the newer of two fields; old files have the older one alone.
+        # Numbers above 127 are in the newer of two fields; old files have only the older field.
         number = max(code.deprecatedBuiltinCode, code.builtinCode)
         custom = number == schema.BuiltinOperator.CUSTOM
         return Operator(
@@ -135,5 +152,5 @@ def _text(value: bytes | str | None) -> str:
 
 
 def _indices(value: np.ndarray | None) -> list[int]:
-    """Tensor indices; -1 stands for an input that is left out."""
+    """Return the tensor indices without -1, which stands for an optional input that is missing."""
     return [] if value is None else [int(index) for index in value if index >= 0]

@@ -1,1 +1,1 @@
-"""Quantization: which operations compute in int8, on which grids, and training with them."""
+"""Deciding which operations compute in int8 and with which ranges, and training with int8's rounding."""

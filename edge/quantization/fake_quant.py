@@ -1,4 +1,4 @@
-"""Layers that train with int8's rounding in float: quantization-aware training (Jacob et al., arXiv 1712.05877)."""
+"""Layers that compute in float with int8's rounding, to train with it (Jacob et al., arXiv 1712.05877)."""
 
 import os
 
@@ -10,10 +10,10 @@ from keras_vit.utils.missing import needs
 
 
 def _tfmot_quantizers():
-    """tensorflow-model-optimization's quantizers, whose mathematics is plain TensorFlow and works on any variables.
+    """Return tensorflow-model-optimization's quantizers, which use plain TensorFlow operations and any variables.
 
-    Importing it asks for Keras 2 in the whole process, through an environment variable that `tf.keras` reads when it
-    is first used. So that is used first, and the variable is put back.
+    Importing that package asks for Keras 2 in the whole process, by setting an environment variable that `tf.keras`
+    reads when it is first used. Therefore `tf.keras` is used first, and the variable is restored.
     """
     tf.keras.version()
     before = os.environ.get("TF_USE_LEGACY_KERAS")
@@ -30,10 +30,10 @@ def _tfmot_quantizers():
 
 @keras.saving.register_keras_serializable("keras_vit")
 class FakeQuant(keras.layers.Layer):
-    """Rounds an activation to the int8 grid of a symmetric range and passes the gradient through inside the range.
+    """Round an activation to the int8 grid of a symmetric range. The gradient passes unchanged inside the range.
 
-    In training the range follows the data as a moving average; see `keras_vit.edge.calibrate` for its start. It stays
-    in float32 under every dtype policy.
+    In training, the range follows the data as a moving average. `quantize_aware` sets its initial value. The layer
+    computes in float32 under every dtype policy.
 
     Input and output: any shape.
     """
@@ -59,7 +59,7 @@ class FakeQuant(keras.layers.Layer):
 
     @property
     def limit(self) -> float:
-        """The largest magnitude that is represented; one step of the grid is limit / 127."""
+        """The largest magnitude on the grid. One step of the grid is `limit / 127`."""
         return max(abs(float(ops.convert_to_numpy(bound))) for bound in (self.minimum, self.maximum))
 
     @limit.setter
@@ -69,7 +69,7 @@ class FakeQuant(keras.layers.Layer):
 
     @property
     def range(self) -> tuple[float, float]:
-        """The smallest and the largest value of the grid."""
+        """The smallest and the largest value on the grid."""
         return -self.limit, self.limit
 
     def call(self, inputs, training=False):
@@ -82,7 +82,7 @@ class FakeQuant(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SigmoidGrid(keras.layers.Layer):
-    """Rounds a sigmoid's output to the grid that TensorFlow Lite fixes for it: 256 steps of 1/256 from 0.
+    """Round the output of a sigmoid to the grid that TensorFlow Lite uses for it: 256 values from 0 in steps of 1/256.
 
     Input and output: any shape.
     """
@@ -100,9 +100,15 @@ class SigmoidGrid(keras.layers.Layer):
 
 
 def on_grid(kernel):
-    """A kernel rounded to int8, symmetric and per channel of its last axis, as the converter will store it.
+    """Round a kernel to int8, symmetrically and per channel of its last axis, as the file will store it.
 
     The range of a channel is its largest magnitude, so nothing is clipped and the gradient passes unchanged.
+
+    Args:
+        kernel: A tensor of shape (..., channels).
+
+    Returns:
+        A tensor of the same shape and dtype.
     """
     kernel = tf.convert_to_tensor(kernel)
     flat = tf.reshape(tf.cast(kernel, tf.float32), (-1, kernel.shape[-1]))
@@ -113,7 +119,7 @@ def on_grid(kernel):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class QuantizedDense(keras.layers.Dense):
-    """A dense layer that computes with its kernel on the int8 grid."""
+    """A dense layer that computes with its kernel rounded to int8."""
 
     def call(self, inputs):
         outputs = ops.matmul(inputs, on_grid(self.kernel))
@@ -122,7 +128,7 @@ class QuantizedDense(keras.layers.Dense):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class QuantizedConv2D(keras.layers.Conv2D):
-    """A convolution that computes with its kernel on the int8 grid."""
+    """A convolution that computes with its kernel rounded to int8."""
 
     def call(self, inputs):
         outputs = ops.conv(
@@ -138,7 +144,7 @@ class QuantizedConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """A depthwise convolution that computes with its kernel on the int8 grid, one range a channel of the output."""
+    """A depthwise convolution that computes with its kernel rounded to int8, with one range per output channel."""
 
     def call(self, inputs):
         height, width, channels, multiplier = self.kernel.shape

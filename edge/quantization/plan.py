@@ -1,16 +1,16 @@
-"""Which operations of a model compute in int8: those that the CPU delegate runs faster so and accuracy stands."""
+"""Choose the operations that compute in int8: those that run faster on a CPU that way without losing accuracy."""
 
 import keras
 
-from keras_vit.edge.conversion.int8_file import PRODUCT
+from keras_vit.edge.quantization.operations import PRODUCT
 from keras_vit.graph.reading import consumers, inputs_of, producer
-from keras_vit.layers import LearnedTokens, MatMul
+from keras_vit.layers import Fold, LearnedTokens, MatMul, TokenPooling, Unfold
 
-# Products of matrices, wherever they are.
+# Products of matrices, which compute in int8 wherever they are.
 PRODUCTS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D, MatMul)
 
-# What is worth it only where all that it takes and gives is int8 anyway: between two convolutions, say. In float, the
-# numbers would have to be taken off the grid and put back on. A residual stream that norms read stays in float.
+# These compute in int8 only where all their inputs and outputs are int8 anyway, as between two convolutions. Elsewhere,
+# converting to int8 and back would cost more than it saves. A residual stream that norms read stays in float.
 _BETWEEN = {
     keras.layers.Add: "ADD",
     keras.layers.Multiply: "MUL",
@@ -18,7 +18,7 @@ _BETWEEN = {
     keras.layers.GlobalAveragePooling2D: "MEAN",
 }
 
-# TensorFlow Lite computes a ReLU together with these.
+# TensorFlow Lite fuses a ReLU into these.
 _WITH_CLAMP = (
     keras.layers.Dense,
     keras.layers.Conv2D,
@@ -28,29 +28,39 @@ _WITH_CLAMP = (
 )
 _CLAMPS = (keras.activations.relu, keras.activations.relu6)
 
-# What only moves numbers: its output is on the int8 grid if its input is.
+
+def _class_of(function) -> type:
+    """Return the class of the operation that a function of `keras.ops` adds to a functional model.
+
+    Keras exports these functions only. Classes are compared, not their names: a user's layer may have any name.
+    """
+    return type(producer(function(keras.KerasTensor((1, 2, 3)))))
+
+
+# These only move values, so their output is on the int8 grid if their input is.
 _SAME_SIZE = (
-    "Reshape",
-    "Permute",
-    "Flatten",
-    "ZeroPadding2D",
-    "Transpose",
-    "Swapaxes",
-    "Squeeze",
-    "ExpandDims",
-    "Unfold",
-    "Fold",
+    keras.layers.Reshape,
+    keras.layers.Permute,
+    keras.layers.Flatten,
+    keras.layers.ZeroPadding2D,
+    Fold,
+    Unfold,
+    _class_of(lambda x: keras.ops.reshape(x, (2, 3))),
+    _class_of(lambda x: keras.ops.transpose(x)),
+    _class_of(lambda x: keras.ops.swapaxes(x, 1, 2)),
+    _class_of(lambda x: keras.ops.squeeze(x, 0)),
+    _class_of(lambda x: keras.ops.expand_dims(x, 0)),
 )
-_SMALLER = ("GetItem", "TokenPooling", "Cropping1D", "Cropping2D")
+_SMALLER = (keras.layers.Cropping1D, keras.layers.Cropping2D, TokenPooling, _class_of(lambda x: x[:, :1]))
 
 
 def is_layout(operation) -> bool:
-    """Whether a layer or operation only moves numbers, and adds at most zeros."""
-    return type(operation).__name__ in (*_SAME_SIZE, *_SMALLER)
+    """Return whether a layer or operation only moves values, or drops some, or adds zeros."""
+    return type(operation) in (*_SAME_SIZE, *_SMALLER)
 
 
 def activation_of(operation):
-    """The function of a layer that is an activation and nothing else; None for any other."""
+    """Return the function of a layer that is nothing but an activation; None for other layers."""
     if isinstance(operation, keras.layers.ReLU):
         plain = not operation.negative_slope and not operation.threshold
         return {None: keras.activations.relu, 6.0: keras.activations.relu6}.get(operation.max_value) if plain else None
@@ -58,7 +68,10 @@ def activation_of(operation):
 
 
 def operator_of(operation) -> str | None:
-    """The TensorFlow Lite operator of an operation that may compute in int8, PRODUCT for all products; or None."""
+    """Return the TensorFlow Lite operator of an operation that may compute in int8; None for other operations.
+
+    All products of matrices give `PRODUCT`.
+    """
     if isinstance(operation, PRODUCTS):
         return PRODUCT
     if activation_of(operation) is keras.activations.sigmoid:
@@ -67,18 +80,21 @@ def operator_of(operation) -> str | None:
 
 
 def is_clamp(operation) -> bool:
-    """Whether a layer is a ReLU or ReLU6."""
+    """Return whether a layer is a ReLU or ReLU6."""
     return activation_of(operation) in _CLAMPS
 
 
 class Plan:
-    """What is int8 in a flat model.
+    """The operations of a flat model that compute in int8.
+
+    Args:
+        flat: A model returned by `keras_vit.flatten`.
 
     Attributes:
         int8: Names of the operations that compute in int8. A product with an operand that is the same for every image
-            is not among them: the file holds that operand as a constant, and the CPU delegate refuses such a product.
-        clamps: Names of the ReLUs that a file computes together with the operation before them.
-        early: Names of the layout operations that lead to int8 operations only, so that they can move int8 numbers.
+            is not among them: the file would store that operand as a constant, and the CPU delegate refuses that.
+        clamps: Names of the ReLUs that TensorFlow Lite fuses into the operation before them.
+        early: Names of the layout operations of which all users are int8, so that they can move int8 values.
     """
 
     def __init__(self, flat: keras.Model):
@@ -92,24 +108,24 @@ class Plan:
             if operator_of(operation) is not None
             and not any(producer(tensor).name in constant for tensor in inputs_of(operation))
         }
-        # Dropping one may cost its neighbours their place too.
+        # Without one of them, its neighbors may no longer be worth computing in int8.
         while drop := {name for name in self.int8 if not self._belongs(self._operations[name])}:
             self.int8 -= drop
         self.clamps = {name for name in self.clamps if self._before(name).name in self.int8}
         self.early = {
             name
             for name, operation in self._operations.items()
-            if type(operation).__name__ in _SAME_SIZE and all(map(self._ends_in_int8, self._uses[name]))
+            if type(operation) in _SAME_SIZE and all(map(self._ends_in_int8, self._uses[name]))
         }
 
     def gives_grid(self, name: str) -> bool:
-        """Whether an operation's output is int8 on a grid of its own: an int8 operation's, or its ReLU's."""
+        """Return whether an operation, or the ReLU fused into it, gives int8 output on a grid of its own."""
         users = self._uses[name]
         if len(users) == 1 and users[0] is not None:
             if users[0].name in self.clamps:
-                return False  # That output never exists.
+                return False  # The fused operation does not give this tensor.
             if isinstance(users[0], keras.layers.Concatenate) and users[0].name in self.int8:
-                # A concatenation has one grid for all. A sigmoid's is fixed.
+                # All inputs of a concatenation are on its grid, except that the grid of a sigmoid is fixed.
                 return operator_of(self._operations[name]) == "LOGISTIC"
         return name in self.int8 or name in self.clamps
 
@@ -144,9 +160,9 @@ class Plan:
 
 
 def _constant(flat):
-    """Names of the operations that see no image, only learned tokens."""
+    """Return the names of the operations that depend on learned tokens only, not on the image."""
     constant = set()
-    for operation in flat.operations:  # Each one after those that it takes from.
+    for operation in flat.operations:  # In an order in which inputs come before their users.
         before = [producer(tensor).name for tensor in inputs_of(operation)]
         if isinstance(operation, LearnedTokens) or (before and constant.issuperset(before)):
             constant.add(operation.name)

@@ -1,4 +1,4 @@
-"""Quantization-aware training: a float model becomes one that trains with int8's rounding."""
+"""Quantization-aware training: turn a float model into one that trains with int8's rounding."""
 
 import functools
 
@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_vit.edge.conversion.int8_file import Int8Operation
 from keras_vit.edge.images import image_batches
 from keras_vit.edge.quantization.fake_quant import (
     FakeQuant,
@@ -16,13 +15,16 @@ from keras_vit.edge.quantization.fake_quant import (
     SigmoidGrid,
     on_grid,
 )
+from keras_vit.edge.quantization.operations import Int8Operation
 from keras_vit.edge.quantization.plan import PRODUCTS, Plan, is_clamp, is_layout, operator_of
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.reading import consumers, inputs_of, producer
 from keras_vit.graph.rebuilding import rebuild
 from keras_vit.layers import MatMul
+from keras_vit.utils.native_logs import native_logs
+from keras_vit.utils.retracing import no_retracing_warnings
 
-# What stands in for each layer with products; a MatMul has no weights to round.
+# The layer that replaces each layer with products; a MatMul has no weights to round.
 _QUANTIZED = {
     keras.layers.Dense: QuantizedDense,
     keras.layers.Conv2D: QuantizedConv2D,
@@ -32,36 +34,43 @@ _QUANTIZED = {
 _GRIDS = (FakeQuant, SigmoidGrid)
 SCHEMES = ("hybrid_int8",)
 
-# TFLite fuses these into the product before them; any other activation computes in float after it.
+# TensorFlow Lite fuses these into the product before them; any other activation computes in float after it.
 _FUSED_ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.activations.relu6)
 
 
 def quantize_aware(
     model: keras.Model, *, scheme: str = "hybrid_int8", calibration_data, batch_size: int = 16
 ) -> keras.Model:
-    """A copy of a model that computes with int8's rounding and can be trained on: compile, fit, save, export.
+    """Return a copy of a model that computes with int8's rounding and can be compiled, trained, saved, and exported.
 
-    The model is folded first (`keras_vit.fuse`). Then every dense layer, convolution and product of activations gets
-    its kernel on the int8 grid, per output channel, and its inputs and output through a `FakeQuant`. So do additions,
-    gates, SiLU, concatenations and means whose neighbours are all int8, as between convolutions
-    (`keras_vit.edge.quantization.plan`). All ranges are symmetric. Without further training this is post-training
-    quantization.
+    The model is fused first (`keras_vit.fuse`). Then the kernel of every dense layer and convolution is rounded to the
+    int8 grid of its output channel, and the inputs and output of every product go through a `FakeQuant`. So do those of
+    additions, multiplications, SiLU, concatenations, and means whose neighbors are all int8, as between convolutions
+    (`keras_vit.edge.quantization.plan`). All ranges are symmetric, except that of a sigmoid's output. Without further
+    training, this is post-training quantization.
 
     Args:
-        model: A functional model, usually trained in float; it is left as it was.
-        scheme: "hybrid_int8": products and what lies between them in int8; normalization, softmax, GELU in float.
-        calibration_data: Images as a NumPy array (n, height, width, channels) or a tf.data dataset of image batches,
-            preprocessed as in training; a few hundred are enough. They set where the ranges start.
+        model: A functional model, usually trained in float. It is not changed.
+        scheme: The only scheme is "hybrid_int8": products and what lies between them compute in int8; normalization,
+            softmax, and GELU compute in float.
+        calibration_data: Images that set the initial ranges, preprocessed as in training: a NumPy array
+            (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough.
         batch_size: Images per calibration step.
 
     Returns:
-        A flat functional model, see `keras_vit.flatten`.
+        A flat functional model, as `keras_vit.flatten` returns it.
+
+    Raises:
+        ValueError: The scheme is unknown, the model is quantized already, or the images are not of the model's input
+            shape, not finite, or none at all.
+        TypeError: The images are neither an array nor a dataset of numbers.
+        ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"scheme is one of {SCHEMES}; received {scheme!r}.")
+        raise ValueError(f"scheme must be one of {SCHEMES}; received {scheme!r}.")
     if is_quantized(model):
-        raise ValueError(f"The model {model.name!r} is quantized already; give the float model it was made from.")
-    flat = _spelled_out(fuse(model))
+        raise ValueError(f"The model {model.name!r} is quantized already; pass the float model that it was made from.")
+    flat = _with_separate_activations(fuse(model))
     limits = calibrate(flat, calibration_data, batch_size)
 
     def mark(name, tensors):
@@ -75,33 +84,34 @@ def quantize_aware(
 
 
 def is_quantized(model: keras.Model) -> bool:
-    """Whether `quantize_aware` made this model."""
+    """Return whether `quantize_aware` made this model."""
     return any(isinstance(layer, FakeQuant) for layer in model.layers)
 
 
 def calibrate(flat: keras.Model, data, batch_size: int = 16) -> dict[str, float]:
-    """The largest magnitude over the data of every tensor that is to be quantized, by the layer that gives it."""
-    seen = {}
+    """Return the largest magnitude of every tensor that is to be quantized, by the name of the layer that gives it."""
+    largest = {}
 
     def observe(name, tensors):
-        seen[name] = functools.reduce(ops.maximum, [ops.max(ops.abs(tensor)) for tensor in tensors])
+        largest[name] = functools.reduce(ops.maximum, [ops.max(ops.abs(tensor)) for tensor in tensors])
         return tensors
 
     observed = _with_ranges(flat, observe, {})
-    observer = keras.Model(observed.inputs, seen)
-    largest = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
-    limits = dict.fromkeys(seen, 0.0)
-    for batch, _ in image_batches(data, flat.input_shape[1:], batch_size):
-        for name, value in largest(batch).items():
-            limits[name] = max(limits[name], float(value))
-    # A tensor that is zero throughout still needs a grid.
+    observer = keras.Model(observed.inputs, largest)
+    limits = dict.fromkeys(largest, 0.0)
+    with native_logs(), no_retracing_warnings():
+        observe_batch = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
+        for batch, _ in image_batches(data, flat.input_shape[1:], batch_size):
+            for name, value in observe_batch(batch).items():
+                limits[name] = max(limits[name], float(value))
+    # A tensor that is always zero needs a grid too.
     return {name: limit or 1.0 for name, limit in limits.items()}
 
 
 def int8_operations(quantized: keras.Model) -> dict[str, Int8Operation | None]:
-    """What each layer of a quantized model computes in int8, by name; None for one that computes in float."""
+    """Return what each layer of a quantized model computes in int8, by name; None if it computes in float."""
     uses = consumers(quantized)
-    found = dict.fromkeys(layer.name for layer in quantized.layers)
+    operations = dict.fromkeys(layer.name for layer in quantized.layers)
     for layer in quantized.layers:
         operator, users, inputs = operator_of(layer), uses[layer.name], list(map(_grid_of, inputs_of(layer)))
         if operator is None or None in inputs:
@@ -113,12 +123,17 @@ def int8_operations(quantized: keras.Model) -> dict[str, Int8Operation | None]:
                 users = uses[users[0].name]
             output = users[0] if len(users) == 1 else None
         if isinstance(output, _GRIDS):
-            found[layer.name] = Int8Operation(operator, [grid.range for grid in inputs], output.range)
-    return found
+            operations[layer.name] = Int8Operation(operator, [grid.range for grid in inputs], output.range)
+    return operations
 
 
 def without_ranges(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
-    """The float model inside a quantized one, its kernels rounded to the int8 grid or as they were trained."""
+    """Return the float model inside a quantized one.
+
+    Args:
+        quantized: A model returned by `quantize_aware`. It is not changed.
+        kernels_on_grid: Whether to round the kernels to the int8 grid.
+    """
     plain = {quantized: float_ for float_, quantized in _QUANTIZED.items()}
 
     def make(layer):
@@ -138,9 +153,9 @@ def without_ranges(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model
     return floats
 
 
-def _spelled_out(flat):
-    """The model with every activation that is not fused as a layer of its own, and SiLU as the two operations it is."""
-    activations = {layer.name: layer.activation for layer in flat.layers if not _fused_activation(layer)}
+def _with_separate_activations(flat):
+    """Return the model with every activation that is not fused as a layer of its own, and SiLU as a product."""
+    activations = {layer.name: layer.activation for layer in flat.layers if not _has_fused_activation(layer)}
 
     def make(layer):
         config = layer.get_config()
@@ -160,21 +175,27 @@ def _spelled_out(flat):
     return rebuild(flat, make, call)
 
 
-def _with_ranges(flat, mark, stand_ins):
-    """Rebuilds a flat model with every tensor that goes into or comes out of an int8 operation on a grid.
+def _has_fused_activation(layer):
+    return not isinstance(layer, PRODUCTS) or getattr(layer, "activation", keras.activations.linear) in (
+        _FUSED_ACTIVATIONS
+    )
+
+
+def _with_ranges(flat, mark, replacements):
+    """Return a copy of a flat model in which every input and output of an int8 operation is on a grid.
 
     Args:
-        flat: What `_spelled_out` gave.
-        mark: (name, tensors) -> the tensors on one grid.
-        stand_ins: The class that takes a layer's place, by its type.
+        flat: A model returned by `_with_separate_activations`.
+        mark: From (name, tensors) to these tensors on one grid.
+        replacements: The class that replaces a layer, by the layer's class.
     """
     plan = Plan(flat)
-    marked = {}  # By id of a tensor: the tensor on the grid.
+    marked = {}  # The tensor on the grid, by id of a tensor.
 
     def make(layer):
-        return stand_ins.get(type(layer), type(layer)).from_config(layer.get_config())
+        return replacements.get(type(layer), type(layer)).from_config(layer.get_config())
 
-    def on_grid(tensor):
+    def put_on_grid(tensor):
         if id(tensor) not in marked:
             if _is_moved(tensor, marked):
                 return tensor
@@ -194,21 +215,15 @@ def _with_ranges(flat, mark, stand_ins):
             marked[id(output)] = output
             return output
         if name in plan.int8 or name in plan.early:
-            args = keras.tree.map_structure(on_grid, args)
+            args = keras.tree.map_structure(put_on_grid, args)
         output = layer(*args, **kwargs)
-        return on_grid(output) if plan.gives_grid(name) else output
+        return put_on_grid(output) if plan.gives_grid(name) else output
 
     return rebuild(flat, make, call)
 
 
-def _fused_activation(layer):
-    return not isinstance(layer, PRODUCTS) or getattr(layer, "activation", keras.activations.linear) in (
-        _FUSED_ACTIVATIONS
-    )
-
-
 def _is_moved(tensor, marked):
-    """Whether layout operations made a tensor of one that is on a grid."""
+    """Return whether only layout operations lie between a tensor and one that is on a grid."""
     while id(tensor) not in marked:
         operation = producer(tensor)
         if not is_layout(operation):
@@ -218,7 +233,7 @@ def _is_moved(tensor, marked):
 
 
 def _grid_of(tensor):
-    """The grid that a tensor of a quantized model is on, or None."""
+    """Return the layer whose grid a tensor of a quantized model is on, or None."""
     operation = producer(tensor)
     while is_layout(operation) or isinstance(operation, keras.layers.Concatenate):
         operation = producer(inputs_of(operation)[0])

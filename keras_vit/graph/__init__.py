@@ -1,1 +1,1 @@
-"""Rebuilding functional models: flatten, fuse, resize, a new head."""
+"""Functional models made from others: flattened, fused, resized, or with a new head."""

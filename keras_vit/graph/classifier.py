@@ -1,4 +1,4 @@
-"""The classifier that a model ends in, and a new one in its place."""
+"""The classifier at the end of a model, and its replacement."""
 
 import keras
 
@@ -10,24 +10,24 @@ _UNCHANGED = "unchanged"
 
 
 def new_head(model: keras.Model, classes: int, classifier_activation: str | None = _UNCHANGED) -> keras.Model:
-    """A trained model with a new, untrained classifier for other classes.
+    """Return a trained model with a new, untrained classifier for other classes.
 
-    The classifier is the dense layer that the model ends in, an activation behind it not counted; or several, where an
-    output is computed from those, such as the mean of DeiT's two.
+    The classifier is the dense layer at the end of the model, before any activation; or several dense layers if an
+    output is computed from them, such as the mean of DeiT's two.
 
     Args:
         model: A functional or sequential model; it is left as it was.
         classes: Number of classes.
-        classifier_activation: Activation of the class scores in place of the model's own, or None for logits.
+        classifier_activation: Activation of the class scores instead of the model's own, or None for logits.
 
     Returns:
-        A functional model with weights of its own, not compiled. All weights but the classifier's are equal.
+        A functional model with weights of its own, not compiled. Only the classifier's weights differ.
 
     Raises:
         ValueError: The model does not end in a classifier.
     """
     if not isinstance(classes, int) or classes < 1:
-        raise ValueError(f"classes is a positive integer; received {classes!r}.")
+        raise ValueError(f"classes must be a positive integer; received classes={classes!r}.")
     model = as_functional(model)
     heads, activations = _ending(model)
     last = {producer(tensor).name for tensor in model.outputs}
@@ -46,7 +46,7 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
         if operation.name not in last or classifier_activation in (None, "linear"):
             return scores
         name = "predictions" if len(last) == 1 else f"{operation.name}_predictions"
-        # In float32, as the builders do.
+        # In float32, as in the models' builders.
         return keras.layers.Activation(classifier_activation, dtype="float32", name=name)(scores)
 
     changed = clone(model, None, make, call)
@@ -57,7 +57,7 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
 
 
 def classifiers(model: keras.Model) -> set[str]:
-    """Names of the dense layers that a functional or sequential model ends in; none if it gives features."""
+    """Return the names of the dense layers at the end of a model; none if it has no classifier."""
     try:
         return _ending(as_functional(model))[0]
     except _NoClassifierError:
@@ -69,7 +69,7 @@ class _NoClassifierError(ValueError):
 
 
 def _ending(model: keras.Model) -> tuple[set[str], set[str]]:
-    """Names of the dense layers that a model ends in, and of the activations behind them."""
+    """Return the names of the dense layers at the end of a model, and of the activations after them."""
     heads, activations = set(), set()
     waiting = list(model.outputs)
     while waiting:
@@ -81,8 +81,8 @@ def _ending(model: keras.Model) -> tuple[set[str], set[str]]:
         before = node_of(model, operation).input_tensors
         if len(tensor.shape) != 2 or not before or getattr(operation, "weights", []):
             raise _NoClassifierError(
-                f"{model.name!r} does not end in a classifier, a dense layer of its own, but in {operation.name!r}, "
-                f"a {type(operation).__name__} that gives {tuple(tensor.shape)}."
+                f"{model.name!r} does not end in a classifier, which is a dense layer outside any other layer, but in "
+                f"{operation.name!r}, a {type(operation).__name__} with the output shape {tuple(tensor.shape)}."
             )
         if isinstance(operation, (keras.layers.Activation, keras.layers.Softmax)):
             activations.add(operation.name)

@@ -1,15 +1,13 @@
-"""The inference form of a model: what is linear and constant is folded into its neighbours' weights."""
+"""The inference form of a model: what is linear or constant goes into the weights of its neighbors."""
 
 import keras
 import numpy as np
 
-from keras_vit.graph.flattening import flatten
-from keras_vit.graph.reading import consumers, inputs_of, is_called_once, producer
-from keras_vit.graph.rebuilding import rebuild, remade
+from keras_vit.graph.flat_graph import Graph, Node
+from keras_vit.graph.reading import RESHAPES, recorded
 from keras_vit.layers import (
     Affine,
     ClassToken,
-    DropPath,
     GroupNorm,
     HeadScale,
     LayerNorm,
@@ -23,301 +21,302 @@ from keras_vit.layers import (
     Unfold,
 )
 
-_GONE_IN_INFERENCE = (keras.layers.Dropout, DropPath, keras.layers.Identity)
-_LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-_FACTORS = (Scale, LayerScale, HeadScale, Shift, keras.layers.BatchNormalization)
-_AFFINE_NORMS = (LayerNorm, GroupNorm)
-_PASSING_MEANS = (keras.layers.Add, ClassToken, PositionEmbedding, RegisterTokens, Resize, Unfold)
-
 
 def fuse(model: keras.Model) -> keras.Model:
-    """Folds a trained model for inference; its outputs stay equal to rounding.
+    """Fuse a trained model for inference; its outputs stay equal up to rounding.
 
+    - Layers that do nothing in inference, such as dropout and stochastic depth, are removed. A layer class declares
+      that it is one of these by the attribute `identity_in_inference = True`.
     - A constant or learned factor after a dense layer or convolution (the attention's 1 / sqrt(d), LayerScale) goes
       into that layer's weights, and so do a constant that is added and a batch normalization. A batch normalization
       before linear layers goes into those, unless a convolution pads its input: the zeros are not normalized.
-    - The scale and shift of a LayerNorm or GroupNorm go into the linear layers that it feeds. What else it feeds gets
+    - The scale and shift of a LayerNorm or GroupNorm go into the linear layers that use its output. Other users get
       them from a layer of their own.
-    - A LayerNorm takes the mean off its input. Where that input is a sum of linear layers' outputs, as between the
-      blocks of a transformer, and only norms look at it, those layers are made to give outputs of mean zero, and the
-      norm need not. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
-    - A depthwise convolution that multiplies few channels becomes two steps, see `_split_multipliers`.
-    - A dense layer that sees nothing but learned tokens gives learned tokens. The bias of one that is added to learned
-      tokens goes into them.
-    - Dropout and stochastic depth, which do nothing in inference, are taken out.
+    - A LayerNorm subtracts the mean of its input. Where that input is a sum of linear layers' outputs, as between the
+      blocks of a transformer, and only norms use it, the mean is subtracted from those layers' weights, and the norm
+      skips it. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
+    - A dense layer whose only input is learned tokens becomes learned tokens. The bias of a dense layer whose output
+      is added to learned tokens goes into them.
+    - A depthwise convolution with several outputs for each of few channels becomes two convolutions, which the CPU
+      delegate computes faster.
     - Mixed precision becomes that of the weights, float32.
 
     Args:
-        model: A functional model; it is left as it was.
+        model: A functional or sequential model; it is left as it was.
 
     Returns:
-        A flat functional model, see `keras_vit.flatten`.
+        A flat functional model, see `keras_vit.flatten`. Frozen layers stay frozen.
+
+    Raises:
+        TypeError: The model is neither functional nor sequential.
     """
-    flat = _without(flatten(model), {})
-    weights = {layer.name: {v.name: keras.ops.convert_to_numpy(v) for v in layer.weights} for layer in flat.layers}
-    changes = {}  # By name of a layer: what changes in its config.
-    flat = _without(flat, _fold_back(flat, weights, changes))
-    gone, bare = _fold_ahead(flat, weights, changes)
-    flat = _without(flat, gone)
-    _fold_means(flat, weights, changes)
-    constant = _fold_tokens(flat, weights)
-    _fold_into_tokens(flat, weights, changes, constant)
-    repeats = _split_multipliers(flat, weights, changes)
-
-    def make(layer):
-        if layer.name in constant:
-            return LearnedTokens(*layer.output.shape[1:], dtype=layer.variable_dtype, name=layer.name)
-        return type(layer).from_config(
-            {**layer.get_config(), "dtype": layer.variable_dtype, **changes.get(layer.name, {})}
-        )
-
-    before = {}  # By name of a linear layer that folded a norm's scale and shift: the norm's output without them.
-
-    def call(layer, inputs, *args, **kwargs):
-        if layer.name in repeats:
-            inputs = keras.layers.Conv2D(**repeats[layer.name], dtype=layer.variable_dtype)(inputs)
-        output = layer(before.get(layer.name, inputs), *args, **kwargs)
-        if layer.name in bare:
-            before.update(dict.fromkeys(bare[layer.name], output))
-            output = Affine(dtype=layer.variable_dtype, name=f"{layer.name}.affine")(output)
-        return output
-
-    fused = remade(flat, make, call)
-    for layer in fused.layers:
-        for variable in layer.weights:
-            variable.assign(weights[layer.name][variable.name])
-    return fused
+    graph = Graph(model)
+    for fold in _FOLDS:
+        fold(graph)
+    return graph.build()
 
 
-def _fold_back(flat, weights, changes):
-    """Folds factors and batch norms into the linear layers before them; returns the names of the layers that go."""
-    gone = {}  # By name: the linear layer that does a layer's work now.
-    uses = consumers(flat)
-    for layer in flat.layers:
-        if not isinstance(layer, _FACTORS) or not is_called_once(layer):
-            continue
-        before = producer(inputs_of(layer)[0])
-        alone = len(uses[before.name]) == 1
-        before = gone.get(before.name, before)
-        if alone and _is_linear(before) and _is_over_channels(layer):
-            channels = inputs_of(layer)[0].shape[-1]
-            scale, shift = (np.broadcast_to(v, channels) for v in _scale_and_shift(layer, weights[layer.name]))
-            held = weights[before.name]
-            per_output = np.reshape(scale, held["kernel"].shape[-2:]) if _is_depthwise(before) else scale
-            held["kernel"] = held["kernel"] * per_output
-            if "bias" in held or np.any(shift):
-                held["bias"] = held.get("bias", 0) * scale + shift
-                changes.setdefault(before.name, {})["use_bias"] = True
-            gone[layer.name] = before
-    return gone
+def _remove_identities(graph: Graph) -> None:
+    """Remove each layer that passes its input on unchanged in inference."""
+    for node in graph.nodes:
+        if node.is_a(keras.layers.Dropout, keras.layers.Identity) or getattr(node.kind, "identity_in_inference", False):
+            graph.remove(node)
 
 
-def _fold_ahead(flat, weights, changes):
-    """Folds batch norms, and the scale and shift of other norms, into the linear layers behind them.
+def _use_full_precision(graph: Graph) -> None:
+    """Let each layer compute in the precision of its weights."""
+    for node in graph.nodes:
+        if isinstance(node.source, keras.layers.Layer):
+            node.config["dtype"] = node.source.variable_dtype
 
-    Returns the names of the layers that go and, by name of each norm that other layers too look at, the names of the
-    linear ones, which do without its scale and shift. The converter would do as much, and give an int8 layer another
-    input and another kernel than the ranges are for.
+
+def _fold_factors_back(graph: Graph) -> None:
+    """Fold each factor, constant or batch normalization into the linear layer before it.
+
+    It must be the only user of that layer, and have one value for each channel or one for all. Exact, since
+    (x K + b) s + t = x (K s) + (b s + t).
     """
-    gone, bare = set(), {}
-    uses = consumers(flat)
-    for layer in flat.layers:
-        if isinstance(layer, _AFFINE_NORMS):
-            foldable = layer.affine
-        else:
-            foldable = isinstance(layer, keras.layers.BatchNormalization) and _is_over_channels(layer)
-        after = list(filter(_sees_every_channel_alike, uses[layer.name]))
-        everywhere = len(after) == len(uses[layer.name])
-        if not foldable or not is_called_once(layer) or not after:
+    for node in graph.nodes:
+        if not node.is_a(*_FACTORS) or not node.is_called_once or not _is_over_channels(node):
             continue
-        if not everywhere and not isinstance(layer, _AFFINE_NORMS):
+        linear = node.inputs[0].node
+        if not _is_linear(linear) or linear.users != [node]:
             continue
-        scale, shift = _scale_and_shift(layer, weights[layer.name])
-        for linear in after:
-            held = weights[linear.name]
-            # (inputs, outputs): what multiplies the input channel that each kernel element looks at.
-            groups = getattr(linear, "groups", 1)
-            per_output = held["kernel"].shape[-1] // groups
-            scales, shifts = (np.repeat(v.reshape(groups, -1).T, per_output, axis=1) for v in (scale, shift))
-            axes = tuple(range(held["kernel"].ndim - 1))
-            held["bias"] = held.get("bias", 0) + (held["kernel"] * shifts).sum(axes)
-            held["kernel"] = held["kernel"] * scales
-            changes.setdefault(linear.name, {})["use_bias"] = True
-        if isinstance(layer, _AFFINE_NORMS):
-            if not everywhere:
-                bare[layer.name] = [linear.name for linear in after]
-                weights[f"{layer.name}.affine"] = weights[layer.name]
-            weights[layer.name] = {}
-            changes.setdefault(layer.name, {})["affine"] = False
-        else:
-            gone.add(layer.name)
-    return gone, bare
+        channels = node.inputs[0].shape[-1]
+        scale, shift = (np.broadcast_to(values, channels) for values in _scale_and_shift(node))
+        weights = linear.weights
+        # A depthwise kernel has its output channels in two axes.
+        per_output = np.reshape(scale, weights["kernel"].shape[-2:]) if _is_depthwise(linear) else scale
+        weights["kernel"] = weights["kernel"] * per_output
+        if "bias" in weights or np.any(shift):
+            _set_bias(linear, weights.get("bias", 0) * scale + shift)
+        graph.remove(node)
 
 
-def _scale_and_shift(layer, held):
-    """What a factor or a norm multiplies each channel by at the end, and then adds to it."""
-    if isinstance(layer, Scale):
-        return np.float32(layer.factor), np.float32(0)
-    if isinstance(layer, HeadScale):
-        return np.repeat(held["gamma"], inputs_of(layer)[0].shape[-1] // layer.num_heads), np.float32(0)
-    if isinstance(layer, Shift):
-        return np.float32(1), np.float32(layer.offset)
-    if isinstance(layer, keras.layers.BatchNormalization):
-        scale = held.get("gamma", 1) / np.sqrt(held["moving_variance"] + layer.epsilon)
-        return scale, held.get("beta", 0) - held["moving_mean"] * scale
-    return held["gamma"], held.get("beta", np.float32(0))
+def _fold_norms_ahead(graph: Graph) -> None:
+    """Fold each norm's scale and shift, and a whole batch normalization, into the linear layers behind it.
+
+    A batch normalization goes only if all its users are such layers. A LayerNorm or GroupNorm keeps what it computes;
+    users that are not linear get its scale and shift from an `Affine` layer. The converter would do as much, and give
+    an int8 layer another input and another kernel than the ranges are for. Exact, since
+    (x s + t) K + b = x (s K) + (t K + b).
+    """
+    for node in graph.nodes:
+        is_batch_norm = node.is_a(keras.layers.BatchNormalization)
+        if not node.is_called_once or not (is_batch_norm or node.is_a(LayerNorm, GroupNorm)):
+            continue
+        linear = [user for user in node.users if user is not None and _sees_every_channel_alike(user)]
+        others = [user for user in node.users if user not in linear]
+        foldable = _is_over_channels(node) and not others if is_batch_norm else node.config["affine"]
+        if not foldable or not linear:
+            continue
+        for user in linear:
+            _fold_into_inputs(user, *_scale_and_shift(node))
+        if is_batch_norm:
+            graph.remove(node)
+            continue
+        if others:
+            affine = Node(Affine, f"{node.name}.affine")
+            affine.config = {"dtype": node.config["dtype"], "trainable": node.config["trainable"]}
+            affine.weights = node.weights
+            graph.insert(affine, node.output, others)
+        node.weights = {}
+        node.config["affine"] = False
 
 
-def _is_over_channels(layer):
-    """Whether a factor or norm has one value a channel, the last axis."""
-    axis = getattr(layer, "axis", -1)
-    return axis in (-1, len(inputs_of(layer)[0].shape) - 1)
+def _fold_into_inputs(linear: Node, scale: np.ndarray, shift: np.ndarray) -> None:
+    """Let a linear layer's own weights scale and shift the channels of its input."""
+    kernel = linear.weights["kernel"]
+    groups = linear.config.get("groups", 1)
+    per_group = kernel.shape[-1] // groups
+    # (inputs, outputs): the scale and shift of the input channel that each element of the kernel multiplies.
+    scales, shifts = (np.repeat(values.reshape(groups, -1).T, per_group, axis=1) for values in (scale, shift))
+    axes = tuple(range(kernel.ndim - 1))
+    _set_bias(linear, linear.weights.get("bias", 0) + (kernel * shifts).sum(axes))
+    linear.weights["kernel"] = kernel * scales
 
 
-def _sees_every_channel_alike(layer):
+def _fold_means(graph: Graph) -> None:
+    """Subtract the mean over channels from the weights that make a LayerNorm's input, so that the norm can skip it.
+
+    Everything that the input is made of must be linear, and only norms may use it, see `_stream`. Exact, since the mean
+    of a sum is the sum of the means, and a norm gives the same whether its input's mean is zero or not.
+    """
+    centered = set()
+    for norm in graph.nodes:
+        if not norm.is_a(LayerNorm) or not norm.is_called_once:
+            continue
+        source = norm.inputs[0].node
+        stream = [] if source in centered else _stream(source)
+        if stream is None:
+            continue
+        for node in stream:
+            # A kernel, bias, token or table has its output channels last.
+            for name, array in node.weights.items():
+                node.weights[name] = array - array.mean(axis=-1, keepdims=True)
+        centered.update(stream)
+        norm.config["subtract_mean"] = False
+
+
+def _stream(start: Node) -> list[Node] | None:
+    """Return all that makes up a residual stream, from the layers that write to it to the norms that read it.
+
+    None if something in it is not linear, or something other than a norm uses it and would see the mean gone.
+    """
+    stream, waiting = {}, [start]
+    while waiting:
+        node = waiting.pop()
+        if node in stream:
+            continue
+        stream[node] = None
+        if not _is_linear(node) or _is_depthwise(node):
+            if not _passes_means(node):
+                return None
+            waiting += [tensor.node for tensor in node.inputs]
+        for user in node.users:
+            if user is None or not (user.is_a(LayerNorm) or _passes_means(user)):
+                return None
+            if not user.is_a(LayerNorm):
+                waiting.append(user)
+    return list(stream)
+
+
+def _project_learned_tokens(graph: Graph) -> None:
+    """Turn each dense layer that takes learned tokens into the learned tokens that it gives.
+
+    Exact, since they are the same for every image.
+    """
+    learned = [node for node in graph.nodes if node.is_a(LearnedTokens)]
+    for node in graph.nodes:
+        if not node.is_a(keras.layers.Dense) or not _is_linear(node) or node.inputs[0].node not in learned:
+            continue
+        tokens, weights = node.inputs[0].node.weights["tokens"], node.weights
+        node.weights = {"tokens": tokens @ weights["kernel"] + weights.get("bias", 0)}
+        node.kind = LearnedTokens
+        num_tokens, width = node.output.shape[1:]
+        kept = {name: node.config[name] for name in ("dtype", "trainable")}
+        node.config = {"num_tokens": num_tokens, "width": width, **kept}
+
+
+def _fold_biases_into_tokens(graph: Graph) -> None:
+    """Move the bias of a dense layer to the learned tokens that its output is added to.
+
+    Exact where nothing else uses the tokens but the size of their batch. The converter does this too, after which the
+    dense layer gives other numbers than the range of its output is for.
+    """
+    for add in graph.nodes:
+        if not add.is_a(keras.layers.Add) or not add.is_called_once:
+            continue
+        before = [tensor.node for tensor in add.inputs]
+        tokens = next((node for node in before if node.is_a(LearnedTokens)), None)
+        # Learned tokens that were a dense layer use only the size of the batch.
+        if tokens is None or any(user is not add and not (user and user.is_a(LearnedTokens)) for user in tokens.users):
+            continue
+        for node in before:
+            if node.is_a(keras.layers.Dense) and _is_linear(node) and node.users == [add]:
+                tokens.weights["tokens"] = tokens.weights["tokens"] + node.weights.pop("bias", np.float32(0))
+                node.config["use_bias"] = False
+
+
+# Up to this many channels, repeating them costs less than it saves, by measurements from 7 x 7 to 112 x 112.
+_MAX_REPEATED_CHANNELS = 192
+
+
+def _split_multipliers(graph: Graph) -> None:
+    """Repeat the channels before a depthwise convolution with several outputs for each, which then has one for each.
+
+    The CPU delegate has a fast kernel only for one output a channel; the others it computes as grouped convolutions
+    with a group for each channel, two to four times slower. The repeating is a pointwise convolution with a kernel of
+    zeros and ones, which is exact in int8 too.
+    """
+    for node in graph.nodes:
+        if not _is_depthwise(node) or node.config["depth_multiplier"] == 1 or set(node.config["strides"]) != {1}:
+            continue
+        kernel = node.weights["kernel"]
+        height, width, channels, multiplier = kernel.shape
+        outputs = channels * multiplier
+        if outputs > _MAX_REPEATED_CHANNELS or not node.is_called_once:
+            continue
+        node.weights["kernel"] = kernel.reshape(height, width, outputs, 1)
+        node.config["depth_multiplier"] = 1
+        repeat = Node(keras.layers.Conv2D, f"{node.name}.repeat")
+        repeat.config = {
+            "filters": outputs,
+            "kernel_size": 1,
+            "use_bias": False,
+            "trainable": False,
+            "dtype": node.config["dtype"],
+        }
+        ones = np.repeat(np.eye(channels, dtype=kernel.dtype), multiplier, axis=1)
+        repeat.weights = {"kernel": ones.reshape(1, 1, channels, outputs)}
+        graph.insert(repeat, node.inputs[0], [node])
+
+
+# In this order: what one fold leaves is what the next one finds.
+_FOLDS = (
+    _remove_identities,
+    _use_full_precision,
+    _fold_factors_back,
+    _fold_norms_ahead,
+    _fold_means,
+    _project_learned_tokens,
+    _fold_biases_into_tokens,
+    _split_multipliers,
+)
+
+_LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+_FACTORS = (Scale, LayerScale, HeadScale, Shift, keras.layers.BatchNormalization)
+_PASSING_MEANS = (keras.layers.Add, ClassToken, PositionEmbedding, RegisterTokens, Resize, Unfold)
+
+
+def _scale_and_shift(node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a factor or norm multiplies each channel by at its end, and what it then adds."""
+    config, weights = node.config, node.weights
+    if node.is_a(Scale):
+        return np.float32(config["factor"]), np.float32(0)
+    if node.is_a(HeadScale):
+        return np.repeat(weights["gamma"], node.inputs[0].shape[-1] // config["num_heads"]), np.float32(0)
+    if node.is_a(Shift):
+        return np.float32(1), np.float32(config["offset"])
+    if node.is_a(keras.layers.BatchNormalization):
+        scale = weights.get("gamma", 1) / np.sqrt(weights["moving_variance"] + config["epsilon"])
+        return scale, weights.get("beta", 0) - weights["moving_mean"] * scale
+    return weights["gamma"], weights.get("beta", np.float32(0))
+
+
+def _set_bias(linear: Node, bias: np.ndarray) -> None:
+    linear.weights["bias"] = bias
+    linear.config["use_bias"] = True
+
+
+def _is_over_channels(node: Node) -> bool:
+    """Whether a factor or norm has one value for each channel, the last axis."""
+    return node.config.get("axis", -1) in (-1, len(node.inputs[0].shape) - 1)
+
+
+def _sees_every_channel_alike(node: Node) -> bool:
     """Whether a layer is linear with a kernel that a scale and a shift of its input's channels can go into.
 
     A convolution that pads is not: its zeros come after the shift.
     """
-    if not isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D)) or not is_called_once(layer):
+    if not node.is_a(keras.layers.Dense, keras.layers.Conv2D) or not node.is_called_once:
         return False
-    return isinstance(layer, keras.layers.Dense) or layer.padding == "valid" or layer.kernel_size == (1, 1)
+    return node.is_a(keras.layers.Dense) or node.config["padding"] == "valid" or set(node.config["kernel_size"]) == {1}
 
 
-def _fold_means(flat, weights, changes):
-    """Takes the mean over channels off the weights that make a norm's input, so that the norm need not."""
-    uses = consumers(flat)
-    centred = set()
-    for norm in flat.layers:
-        if not isinstance(norm, LayerNorm) or not is_called_once(norm):
-            continue
-        source = producer(inputs_of(norm)[0])
-        stream = [] if source.name in centred else _stream(source, uses)
-        if stream is None:
-            continue
-        for operation in stream:
-            # A kernel, bias, token or table has its output channels last.
-            for name, array in weights.get(operation.name, {}).items():
-                weights[operation.name][name] = array - array.mean(axis=-1, keepdims=True)
-            centred.add(operation.name)
-        changes.setdefault(norm.name, {})["subtract_mean"] = False
-
-
-def _fold_tokens(flat, weights):
-    """Projects learned tokens once and for all; returns the names of the dense layers that are tokens now."""
-    constant = set()
-    for dense in flat.layers:
-        if isinstance(dense, keras.layers.Dense) and _is_linear(dense):
-            tokens = producer(inputs_of(dense)[0])
-            if isinstance(tokens, LearnedTokens):
-                held = weights[dense.name]
-                projected = weights[tokens.name]["tokens"] @ held["kernel"] + held.get("bias", 0)
-                weights[dense.name] = {"tokens": projected}
-                constant.add(dense.name)
-    return constant
-
-
-def _fold_into_tokens(flat, weights, changes, constant):
-    """Adds to learned tokens the bias of a dense layer that they are added to, and leaves it out there.
-
-    The converter does this too, after which the dense layer gives other numbers than the range of its output is for.
-    """
-    uses = consumers(flat)
-    for add in flat.layers:
-        if not isinstance(add, keras.layers.Add) or not is_called_once(add):
-            continue
-        before = [producer(tensor) for tensor in inputs_of(add)]
-        tokens = next((layer for layer in before if isinstance(layer, LearnedTokens)), None)
-        # A dense layer that gives tokens itself by now looks at nothing of its input but the size of the batch.
-        others = [] if tokens is None else [user for user in uses[tokens.name] if user is not add]
-        if tokens is None or any(user is None or user.name not in constant for user in others):
-            continue
-        for dense in before:
-            if isinstance(dense, keras.layers.Dense) and _is_linear(dense) and uses[dense.name] == [add]:
-                held = weights[dense.name]
-                weights[tokens.name]["tokens"] = weights[tokens.name]["tokens"] + held.pop("bias", np.float32(0))
-                changes.setdefault(dense.name, {})["use_bias"] = False
-
-
-# Up to this many channels, repeating them costs less than it saves, by measurements from 7 x 7 to 112 x 112.
-_REPEATED_AT_MOST = 192
-
-
-def _split_multipliers(flat, weights, changes):
-    """Repeats each channel before a depthwise convolution with several outputs a channel, which then has one for each.
-
-    The CPU delegate has a fast kernel for one output a channel alone; the others it computes as grouped convolutions
-    with a group for each channel, two to four times slower. The repeating is a pointwise convolution with a kernel of
-    zeros and ones, which is exact in int8 too.
-
-    Returns the settings of that convolution by name of the depthwise one.
-    """
-    repeats = {}
-    for layer in flat.layers:
-        if not _is_depthwise(layer) or layer.depth_multiplier == 1 or layer.strides != (1, 1):
-            continue
-        kernel = weights[layer.name]["kernel"]
-        height, width, channels, multiplier = kernel.shape
-        outputs, name = channels * multiplier, f"{layer.name}.repeat"
-        if outputs <= _REPEATED_AT_MOST and is_called_once(layer):
-            weights[layer.name]["kernel"] = kernel.reshape(height, width, outputs, 1)
-            changes.setdefault(layer.name, {})["depth_multiplier"] = 1
-            ones = np.repeat(np.eye(channels, dtype=kernel.dtype), multiplier, axis=1)
-            weights[name] = {"kernel": ones.reshape(1, 1, channels, outputs)}
-            repeats[layer.name] = {
-                "filters": outputs,
-                "kernel_size": 1,
-                "use_bias": False,
-                "trainable": False,
-                "name": name,
-            }
-    return repeats
-
-
-def _stream(start, uses):
-    """All that makes up a residual stream, from the layers that write to it to the norms that read it.
-
-    None if something in it is not linear, or something other than a norm looks at it and would see the mean gone.
-    """
-    stream, waiting = {}, [start]
-    while waiting:
-        operation = waiting.pop()
-        if operation.name in stream:
-            continue
-        stream[operation.name] = operation
-        if not _is_linear(operation) or _is_depthwise(operation):
-            if not _passes_means(operation):
-                return None
-            waiting += [producer(tensor) for tensor in inputs_of(operation)]
-        for user in uses[operation.name]:
-            if user is None or not (isinstance(user, LayerNorm) or _passes_means(user)):
-                return None
-            if not isinstance(user, LayerNorm):
-                waiting.append(user)
-    return list(stream.values())
-
-
-def _passes_means(operation):
+def _passes_means(node: Node) -> bool:
     """Whether inputs of mean zero over the last axis give outputs of mean zero, if its own weights have that too."""
-    if type(operation).__name__ == "Reshape":
-        return operation.output.shape[-1] == inputs_of(operation)[0].shape[-1]
-    if type(operation).__name__ == "Transpose":
-        return operation.axes is not None and operation.axes[-1] == len(operation.axes) - 1
-    return isinstance(operation, _PASSING_MEANS) and is_called_once(operation)
+    if node.is_a(*RESHAPES):
+        return node.is_called_once and node.output.shape[-1] == node.inputs[0].shape[-1]
+    if node.is_a(recorded.Transpose):
+        axes = node.config["axes"]
+        return axes is not None and axes[-1] == len(axes) - 1
+    return node.is_a(*_PASSING_MEANS) and node.is_called_once
 
 
-def _is_linear(layer):
-    return isinstance(layer, _LINEAR) and layer.activation is keras.activations.linear and is_called_once(layer)
+def _is_linear(node: Node) -> bool:
+    return node.is_a(*_LINEAR) and node.config["activation"] == "linear" and node.is_called_once
 
 
-def _is_depthwise(layer):
-    return isinstance(layer, keras.layers.DepthwiseConv2D)
-
-
-def _without(flat, names):
-    def call(layer, *args, **kwargs):
-        if layer.name in names or isinstance(layer, _GONE_IN_INFERENCE):
-            return args[0]
-        return layer(*args, **kwargs)
-
-    return rebuild(flat, call=call)
+def _is_depthwise(node: Node) -> bool:
+    return node.is_a(keras.layers.DepthwiseConv2D)

@@ -1,11 +1,68 @@
-"""Reading a functional model as a graph: what gives a tensor, what takes it."""
+"""Reading a functional model as a graph: what produces a tensor, what uses it."""
 
 import keras
+
+# What functions of `keras.ops` record in a functional model. Keras makes only the functions public.
+from keras.src.ops import numpy as recorded
+
+# Layers and operations that only move numbers, recognized by class: a user's own layer may have any name. These keep
+# the numbers in their order,
+RESHAPES = (keras.layers.Reshape, keras.layers.Flatten, recorded.Reshape, recorded.Squeeze, recorded.ExpandDims)
+# these change their order,
+PERMUTATIONS = (keras.layers.Permute, recorded.Transpose, recorded.Swapaxes)
+# and these keep some of them.
+SLICES = (keras.layers.Cropping1D, keras.layers.Cropping2D, recorded.GetItem)
 
 
 def producer(tensor: keras.KerasTensor):
     """The layer or operation that gives a tensor of a functional model."""
     return tensor._keras_history.operation
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """Return a functional or sequential model as a functional one that shares its layers.
+
+    Raises:
+        TypeError: The model is of another kind, whose layers cannot be seen.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise TypeError(
+            "A functional or a built sequential Keras model is needed, whose layers can be seen; "
+            f"received {type(model).__name__}."
+        )
+    return model
+
+
+def not_compiled(model: keras.Model) -> keras.Model:
+    """Return a view of a model that shares its layers and is not compiled.
+
+    Keras would compile a clone like its model, with an optimizer for the model's variables and not for the clone's.
+    """
+    model = as_functional(model)
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+def calls_before(tensors: list[keras.KerasTensor]) -> list:
+    """Return the calls of layers and operations that tensors depend on, each one after those that it depends on itself.
+
+    They are Keras' nodes, with an `operation`, its `arguments`, `input_tensors` and `output_tensors`.
+    """
+    ordered, waiting = {}, [_call_of(tensor) for tensor in reversed(tensors)]
+    while waiting:
+        call = waiting[-1]
+        before = [] if call in ordered else [parent for parent in call.parent_nodes if parent not in ordered]
+        if before:
+            waiting += reversed(before)
+        else:
+            ordered[waiting.pop()] = None
+    return list(ordered)
+
+
+def _call_of(tensor):
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
 
 
 def inputs_of(operation) -> list[keras.KerasTensor]:

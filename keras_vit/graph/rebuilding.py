@@ -4,40 +4,15 @@ from collections.abc import Callable
 
 import keras
 
+from keras_vit.graph.flat_graph import Graph
+from keras_vit.graph.reading import as_functional, not_compiled
 
-def as_functional(model: keras.Model) -> keras.Model:
-    """A functional or sequential model as a functional one, sharing its layers; a sentence for any other."""
-    if isinstance(model, keras.Sequential) and model.built:
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
-        raise TypeError(
-            "A functional or a built sequential Keras model is needed, whose layers can be seen; "
-            f"received {type(model).__name__}."
-        )
-    return model
+__all__ = ["as_functional", "clone", "copy", "copy_layer_weights", "rebuild"]
 
 
-def not_compiled(model: keras.Model) -> keras.Model:
-    """A view of a model that shares its layers and is not compiled.
-
-    Keras would compile a clone like its model, with an optimizer for the model's variables and not for the clone's.
-    """
-    model = as_functional(model)
-    return keras.Model(model.input, model.output, name=model.name)
-
-
-def copy(operation):
-    """An unbuilt copy of a layer or operation, of the same name."""
+def copy(operation: keras.Operation) -> keras.Operation:
+    """Return an unbuilt copy of a layer or operation, of the same name."""
     return type(operation).from_config(operation.get_config())
-
-
-def copy_weights(source: dict[str, keras.layers.Layer], target: keras.Model) -> None:
-    """Gives each layer of a flat model the weights of the source's layer of that name, by the weights' own names."""
-    for layer in target.layers:
-        given = {variable.name: variable for variable in source[layer.name].weights} if layer.name in source else {}
-        for variable in layer.weights:
-            if variable.name in given:
-                variable.assign(given[variable.name])
 
 
 def rebuild(
@@ -45,45 +20,30 @@ def rebuild(
     make: Callable[[keras.layers.Layer], keras.layers.Layer] | None = None,
     call: Callable | None = None,
 ) -> keras.Model:
-    """A copy of a flat model with some layers made or called differently; weights carry over by name.
+    """Return a copy of a flat model with some layers made or called differently; weights carry over by name.
 
     Args:
         flat: What `flatten` returned, or a model rebuilt from one.
         make: From a layer to the layer that takes its place, not yet built, of the same name.
-        call: (layer, *args, **kwargs) -> output tensors, in place of calling the layer; may leave it out or put others
-            around it.
+        call: (layer, *args, **kwargs) -> output tensors, in place of calling the layer. It may leave the layer out or
+            call others around it.
     """
-    rebuilt = remade(flat, make, call)
-    copy_weights({layer.name: layer for layer in flat.layers}, rebuilt)
-    return rebuilt
-
-
-def remade(
-    flat: keras.Model,
-    make: Callable[[keras.layers.Layer], keras.layers.Layer] | None = None,
-    call: Callable | None = None,
-) -> keras.Model:
-    """`rebuild` without the weights: they are new."""
-
-    def clone(operation):
-        if make is not None and isinstance(operation, keras.layers.Layer):
-            return make(operation)
-        return copy(operation)
-
-    return keras.models.clone_model(not_compiled(flat), clone_function=clone, call_function=call)
+    return Graph(flat).build(make, call)
 
 
 def clone(model: keras.Model, inputs, make: Callable, call: Callable) -> keras.Model:
+    """Return a clone of a model on new inputs, as `keras.models.clone_model` does, not compiled."""
     view = not_compiled(model)
     return keras.models.clone_model(view, input_tensors=inputs, clone_function=make, call_function=call)
 
 
-def copy_layer_weights(name, before, after):
+def copy_layer_weights(name: str, before: keras.layers.Layer, after: keras.layers.Layer) -> None:
+    """Copy the weights and the trainable flag of a layer; `name` is its name in error messages."""
     for old, new in zip(before.weights, after.weights, strict=True):
         if old.shape != new.shape:
             raise ValueError(
-                f"The weight '{name}/{old.name}' is {tuple(old.shape)} at the old size and {tuple(new.shape)} at the "
-                "new one, and its layer does not say how one becomes the other."
+                f"The weight '{name}/{old.name}' has the shape {tuple(old.shape)} at the old size and "
+                f"{tuple(new.shape)} at the new one, and its layer has no `weights_from`."
             )
         new.assign(old)
     after.trainable = before.trainable

@@ -1,15 +1,14 @@
-"""A trained model at another image size, or with another head.
+"""A trained model at another image size.
 
-A layer whose configuration or weights depend on the size of the image says so by one or both of these methods:
+A layer whose configuration or weights depend on the image size has one or both of these methods:
 
-- `config_at(input_shape, old_image, new_image)` gives its configuration in the same model at another size. The shape is
-  that of its input there, with the batch; the images are (height, width) in pixels, for a layer whose input does not
-  show its grid. A composite that is told the size of its map has this too.
-- `weights_from(old)` is called on the layer at the new size, when it is built, and gives its weights by name, as NumPy
-  arrays, from those of the layer at the old size.
+- `config_at(input_shape, old_image, new_image)` returns its configuration in the same model at another size. The shape
+  is that of its input at that size, with the batch; the images are (height, width) in pixels. A composite whose
+  configuration contains the size of its map has this method too.
+- `weights_from(old)` is called on the built layer at the new size with the layer at the old size, and returns the new
+  weights by name as NumPy arrays.
 
-`keras_vit.layers.PositionEmbedding` has both. All other layers are made from their configuration as it is, and their
-weights are copied.
+`keras_vit.layers.PositionEmbedding` has both. All other layers keep their configuration, and their weights are copied.
 """
 
 import keras
@@ -19,18 +18,18 @@ from keras_vit.graph.rebuilding import as_functional, clone, copy, copy_layer_we
 
 
 def resize_model(model: keras.Model, input_shape: tuple[int, int, int]) -> keras.Model:
-    """A trained model for images of another size.
+    """Return a trained model for images of another size.
 
     Args:
         model: A functional or sequential model of an image; it is left as it was.
-        input_shape: (height, width, channels); the channels are the model's.
+        input_shape: (height, width, channels), with the model's channels.
 
     Returns:
         A functional model with weights of its own, not compiled. Position embeddings are resized as the family's
-        authors do; all other weights are equal.
+        authors do; all other weights are copied.
 
     Raises:
-        ValueError: The model cannot take this size, or has weights that depend on the size in a way unknown here.
+        ValueError: The model cannot take this size, or a layer whose weights depend on it has no `weights_from`.
     """
     model = as_functional(model)
     shape = tuple(input_shape)
@@ -56,7 +55,7 @@ def resize_model(model: keras.Model, input_shape: tuple[int, int, int]) -> keras
 
 
 def _resized(model, shape, old_image, new_image):
-    changed = {}  # By name: what depends on the shape of its input, made when that is known.
+    changed = {}  # By name: layers that depend on the shape of their input, made when it is known.
 
     def make(operation):
         return operation if _depends_on_size(operation) else copy(operation)
@@ -88,11 +87,11 @@ def _depends_on_size(operation):
 
 
 def _check_by_running(model):
-    """A layer that states its output's shape without looking at its input fails only when it computes."""
+    """Run a model once, since a layer that computes its output shape without its input fails only when called."""
     tensor = model.inputs[0]
     try:
         model(keras.ops.zeros((1, *tensor.shape[1:]), tensor.dtype), training=False)
-    except Exception as error:  # Of a kind of the backend's own.
+    except Exception as error:  # Its class depends on the backend.
         raise ValueError(
             f"{model.name!r} cannot take images of {tensor.shape[1]} x {tensor.shape[2]}: some layer of it holds "
             f"another size in its configuration and has no `config_at`, see keras_vit.graph.resizing. {error}"

@@ -1,4 +1,4 @@
-"""The layers that vision transformers are made of."""
+"""Layers of vision transformers that several families of models share."""
 
 from keras_vit.layers.activations import GELU, gelu_tanh
 from keras_vit.layers.attention import MultiHeadAttention, MultiHeadSelfAttention

@@ -1,6 +1,6 @@
 """Multi-head attention (Vaswani et al., arXiv 1706.03762, section 3.2; in ViT, arXiv 2010.11929, appendix A).
 
-Locality self-attention is that of Lee et al., "Vision Transformer for Small-Size Datasets", arXiv 2112.13492,
+Locality self-attention is described by Lee et al., "Vision Transformer for Small-Size Datasets", arXiv 2112.13492,
 section 3.3.
 """
 
@@ -15,24 +15,27 @@ from keras_vit.layers.scale import HeadScale, Scale
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MultiHeadAttention(Composite):
-    """Softmax attention of every query token to every token, or to every one of its group.
+    """Compute softmax attention of each query token to all tokens, or to all tokens of its group.
 
-    The batch stays the first axis throughout and no tensor has more than four axes, which is what mobile delegates
-    ask for. The softmax computes in float32 at least.
+    The batch is always the first axis and no tensor has more than four axes, as mobile delegates require. The softmax
+    computes in float32 or higher precision.
 
     Args:
         width: Width of a token.
-        num_heads: Number of heads; it divides the width.
-        qkv_bias: Whether query, key and value have a bias.
-        dropout_rate: Dropout after the output projection.
-        attention_dropout_rate: Dropout of the attention probabilities.
-        groups: Into how many groups the tokens fall that do not see each other: the first token is of the first group,
-            the second of the second, and so on in turn.
+        num_heads: Number of heads, a divisor of `width`.
+        qkv_bias: Whether the query, key and value projections have a bias.
+        dropout_rate: Dropout rate after the output projection.
+        attention_dropout_rate: Dropout rate of the attention probabilities.
+        groups: Number of groups of tokens. Token i belongs to group i modulo `groups`, and attends only to its own
+            group.
         locality: Whether each head learns the temperature of its softmax, which starts at sqrt(width / num_heads), and
-            no token looks at itself. Queries and tokens are then the same in number.
+            no token attends to itself. There must be as many queries as tokens.
 
     Inputs: queries (batch, queries, width) and tokens (batch, tokens, width), with fixed numbers of both.
     Output: (batch, queries, width).
+
+    Raises:
+        ValueError: The sizes do not fit each other.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class MultiHeadAttention(Composite):
     ):
         super().__init__(**kwargs)
         if width % num_heads:
-            raise ValueError(f"The number of heads divides the width; {num_heads} heads do not divide {width}.")
+            raise ValueError(f"num_heads must divide width; received num_heads={num_heads} and width={width}.")
         self.width = width
         self.num_heads = num_heads
         self.qkv_bias = qkv_bias
@@ -79,14 +82,16 @@ class MultiHeadAttention(Composite):
         for shape in (queries_shape, tokens_shape):
             if shape[1] is None or shape[2] != self.width:
                 raise ValueError(
-                    f"{type(self).__name__} takes (batch, tokens, {self.width}) with a fixed number of tokens; "
+                    f"{type(self).__name__} expects (batch, tokens, {self.width}) with a fixed number of tokens; "
                     f"received the shape {tuple(shape)}."
                 )
             if shape[1] % self.groups:
-                raise ValueError(f"{shape[1]} tokens do not fall into {self.groups} groups of the same size.")
+                raise ValueError(
+                    f"The number of tokens must be a multiple of groups={self.groups}; received {shape[1]} tokens."
+                )
         if self.locality and queries_shape[1] != tokens_shape[1]:
             raise ValueError(
-                "With locality each query is one of the tokens, which then does not look at itself; "
+                "With locality=True, each token is a query and does not attend to itself; "
                 f"received {queries_shape[1]} queries and {tokens_shape[1]} tokens."
             )
         self.query.build(queries_shape)
@@ -124,7 +129,7 @@ class MultiHeadAttention(Composite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MultiHeadSelfAttention(MultiHeadAttention):
-    """Softmax attention of every token to every other; the arguments are those of `MultiHeadAttention`.
+    """Compute softmax attention of each token to all tokens. Takes the arguments of `MultiHeadAttention`.
 
     Input and output: (batch, tokens, width), with a fixed number of tokens.
     """

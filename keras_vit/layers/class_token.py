@@ -6,12 +6,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class ClassToken(keras.layers.Layer):
-    """Puts a learned token in front of a sequence. DeiT's distillation token is one more of these.
+    """Prepend a learned token to a sequence. DeiT's distillation token is one as well.
 
     Args:
-        stddev: Of the normal distribution that the token starts from; 0 in ViT, 0.02 in DeiT.
+        stddev: Standard deviation of the normal distribution that initializes the token: 0 in ViT, 0.02 in DeiT.
 
-    Input: (batch, tokens, dim). Output: (batch, tokens + 1, dim).
+    Input: (batch, tokens, width). Output: (batch, tokens + 1, width).
     """
 
     def __init__(self, stddev: float = 0.0, **kwargs):

@@ -1,4 +1,4 @@
-"""The base of every layer that is made of other layers."""
+"""The bases of the layers that are made of other layers."""
 
 import contextlib
 import threading
@@ -11,7 +11,7 @@ _mode = threading.local()
 
 @contextlib.contextmanager
 def opened() -> Iterator[None]:
-    """While open, calling a `Composite` runs its parts directly, so that a functional model records each of them."""
+    """Make calls of a `Composite` run its parts directly, so that a functional model records each of them."""
     before = getattr(_mode, "open", False)
     _mode.open = True
     try:
@@ -21,19 +21,20 @@ def opened() -> Iterator[None]:
 
 
 class Composite(keras.layers.Layer):
-    """A layer that owns no weights itself: all arithmetic happens in its parts, small leaf layers or other composites.
+    """Base class of a layer that has no weights itself but is made of other layers, its parts.
 
-    That is what lets `keras_vit.flatten` turn any model into a flat graph of leaves, on which folding, quantization,
-    export and the look inside a model all work without knowing the family. In `call`, a composite may use its parts
-    and plain layout operations (reshape, transpose, slice) and nothing else.
+    All arithmetic happens in the parts, which are small leaf layers or other composites. So `keras_vit.flatten` can
+    turn any model into a flat graph of leaf layers, on which fusing, quantization, export and inspection work without
+    knowing the model's family. In `call`, a composite may use only its parts and plain layout operations (reshape,
+    transpose, slice).
     """
 
     def parts(self) -> dict[str, keras.layers.Layer]:
-        """The layers it is made of, by the name of the attribute that holds them."""
+        """Return the layers that it is made of, by the name of the attribute that holds them."""
         return {name: part for name, part in vars(self).items() if isinstance(part, keras.layers.Layer)}
 
     def config_at(self, input_shape: tuple, *_) -> dict:
-        """The configuration for another image size, see `keras_vit.resize_model`: a map's size is its input's."""
+        """Return the configuration for another image size, see `keras_vit.resize_model`."""
         config = self.get_config()
         return {**config, "size": tuple(input_shape[1:3])} if "size" in config else config
 
@@ -41,3 +42,35 @@ class Composite(keras.layers.Layer):
         if getattr(_mode, "open", False):
             return self.call(*args, **kwargs)
         return super().__call__(*args, **kwargs)
+
+
+class SequentialComposite(Composite):
+    """Base class of a composite that calls parts one after the other, each on the output of the one before it.
+
+    A subclass passes these parts to `set_sequence` once, in `__init__`.
+    """
+
+    def set_sequence(self, parts: dict[str, keras.layers.Layer]) -> None:
+        """Set the parts that are called in sequence, by the name of the attribute that holds each, in this order."""
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self._sequence = tuple(parts)
+
+    def sequence(self) -> list[keras.layers.Layer]:
+        """Return the parts that are called in sequence."""
+        return [getattr(self, name) for name in self._sequence]
+
+    def build(self, input_shape):
+        for part in self.sequence():
+            part.build(input_shape)
+            input_shape = part.compute_output_shape(input_shape)
+
+    def call(self, inputs):
+        for part in self.sequence():
+            inputs = part(inputs)
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        for part in self.sequence():
+            input_shape = part.compute_output_shape(input_shape)
+        return tuple(input_shape)

@@ -1,28 +1,29 @@
-"""Residual branches of convolutions: the inverted residual (Sandler et al., arXiv 1801.04381, 3.3) and its kin."""
+"""Residual branches of convolutions, such as the inverted residual (Sandler et al., arXiv 1801.04381, section 3.3)."""
 
 import keras
 
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import SequentialComposite
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.drop_path import DropPath
 
 
-class ConvBranch(Composite):
-    """Convolutions in a row, added to what they were made from where stride and channels let its shape stay.
+class ConvBranch(SequentialComposite):
+    """Base class of convolutions in sequence, with a residual connection where input and output have one shape.
 
-    A subclass is the table of its convolutions, `chain`. All but the last are followed by the activation.
+    A subclass lists its convolutions in `chain`. The activation follows all but the last of them.
 
     Args:
         channels: Output channels.
         input_channels: Channels of the input.
-        strides: Of the one convolution that strides.
-        expansion: Channels between the convolutions over those of the input, where a branch widens.
-        kernel_size: Side of the kernels that look around, odd.
-        activation: As in `ConvNorm`.
-        epsilon: Of the batch normalizations.
-        fewer_norm: Whether all convolutions but the last have a bias in place of a batch normalization.
-        zero_init: Whether a residual branch starts as nothing: its last normalization scales by zero.
-        drop_path_rate: Stochastic depth of a residual branch.
+        strides: Strides of the one convolution that has a stride, 1 or more.
+        expansion: Ratio of the hidden channels to the input channels, for branches that have hidden channels.
+        kernel_size: Side of the kernels that are not 1 x 1, odd.
+        activation: Name of the activation, as in `ConvNorm`.
+        epsilon: Added to the variance in the batch normalizations.
+        fewer_norm: Whether all convolutions but the last have a bias instead of a batch normalization.
+        zero_init: Whether the last normalization of a residual branch starts with a scale of zero, so that the block
+            starts as the identity.
+        drop_path_rate: Rate of stochastic depth of a residual branch.
 
     Input: (batch, height, width, input_channels).
     Output: (batch, ceil(height / strides), ceil(width / strides), channels).
@@ -60,41 +61,33 @@ class ConvBranch(Composite):
         *inner, last = self.chain(channels, round(input_channels * expansion)).items()
         between = {"activation": activation, "norm": not fewer_norm, "use_bias": fewer_norm}
         end = {"gamma_initializer": "zeros" if zero_init and self.is_residual else "ones"}
-        for (name, convolution), role in [*((one, between) for one in inner), (last, end)]:
-            setattr(self, name, ConvNorm(**convolution, **role, epsilon=epsilon, dtype=dtype, name=name))
+        self.set_sequence(
+            {
+                name: ConvNorm(**convolution, **role, epsilon=epsilon, dtype=dtype, name=name)
+                for (name, convolution), role in [*((one, between) for one in inner), (last, end)]
+            }
+        )
         if self.is_residual:
             self.drop_path = DropPath(drop_path_rate, dtype=dtype, name="drop_path")
             self.add = keras.layers.Add(dtype=dtype, name="add")
 
     def chain(self, channels: int, hidden_channels: int) -> dict[str, dict]:
-        """By attribute's name, in order, each convolution's own arguments of `ConvNorm`."""
+        """Return the arguments of `ConvNorm` of each convolution by the name of its attribute, in order."""
         raise NotImplementedError
 
     def _around(self, channels, strides=1, depthwise=False):
-        """Arguments of a convolution with the branch's kernel size."""
+        """Return the arguments of a convolution with the branch's kernel size."""
         settings = {"channels": channels, "kernel_size": self.settings["kernel_size"], "strides": strides}
         return {**settings, "depthwise": True, "input_channels": channels} if depthwise else settings
 
-    def _convolutions(self):
-        return [part for part in self.parts().values() if isinstance(part, ConvNorm)]
-
     def build(self, input_shape):
-        for convolution in self._convolutions():
-            convolution.build(input_shape)
-            input_shape = convolution.compute_output_shape(input_shape)
+        super().build(input_shape)
         if self.is_residual:
             self.drop_path.build(input_shape)
 
     def call(self, inputs):
-        x = inputs
-        for convolution in self._convolutions():
-            x = convolution(x)
+        x = super().call(inputs)
         return self.add([inputs, self.drop_path(x)]) if self.is_residual else x
-
-    def compute_output_shape(self, input_shape):
-        for convolution in self._convolutions():
-            input_shape = convolution.compute_output_shape(input_shape)
-        return tuple(input_shape)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
@@ -102,7 +95,7 @@ class ConvBranch(Composite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MBConv(ConvBranch):
-    """Widen by 1 x 1, look around in each channel, narrow by 1 x 1."""
+    """Apply an inverted residual: a 1 x 1 expansion, a depthwise convolution, and a 1 x 1 projection."""
 
     def chain(self, channels, hidden_channels):
         return {
@@ -114,7 +107,7 @@ class MBConv(ConvBranch):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class FusedMBConv(ConvBranch):
-    """An `MBConv` whose first two convolutions are one (Tan and Le, arXiv 2104.00298, section 3.2)."""
+    """Apply an `MBConv` whose first two convolutions are one full convolution (Tan and Le, arXiv 2104.00298, 3.2)."""
 
     def chain(self, channels, hidden_channels):
         return {"spatial": self._around(hidden_channels, self.settings["strides"]), "project": {"channels": channels}}
@@ -122,7 +115,7 @@ class FusedMBConv(ConvBranch):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DepthwiseSeparableConv(ConvBranch):
-    """Look around in each channel, then mix them by 1 x 1 (Howard et al., arXiv 1704.04861, section 3.1)."""
+    """Apply a depthwise and then a 1 x 1 convolution (Howard et al., arXiv 1704.04861, section 3.1)."""
 
     def chain(self, channels, hidden_channels):
         inputs, strides = self.settings["input_channels"], self.settings["strides"]
@@ -131,7 +124,7 @@ class DepthwiseSeparableConv(ConvBranch):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class BasicConv(ConvBranch):
-    """Two full convolutions (He et al., arXiv 1512.03385, figure 5, left)."""
+    """Apply two full convolutions (He et al., arXiv 1512.03385, figure 5, left)."""
 
     def chain(self, channels, hidden_channels):
         return {"conv1": self._around(channels, self.settings["strides"]), "conv2": self._around(channels)}
@@ -139,7 +132,7 @@ class BasicConv(ConvBranch):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DepthwiseConv(ConvBranch):
-    """Look around in each channel."""
+    """Apply one depthwise convolution."""
 
     def chain(self, channels, hidden_channels):
         return {"depthwise": self._around(channels, self.settings["strides"], depthwise=True)}
@@ -147,7 +140,7 @@ class DepthwiseConv(ConvBranch):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class ConvMLP(ConvBranch):
-    """Widen and narrow by 1 x 1: the perceptron of a transformer block, with batch normalization."""
+    """Apply two 1 x 1 convolutions: the MLP of a transformer block, with batch normalization."""
 
     def chain(self, channels, hidden_channels):
         return {"expand": {"channels": hidden_channels}, "project": {"channels": channels}}

@@ -1,33 +1,36 @@
-"""Convolution, batch normalization, activation: what every convolutional stage here is made of."""
+"""Convolution, batch normalization and activation in one layer."""
 
 import keras
 
 from keras_vit.layers.activations import activation_layer
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import SequentialComposite
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class ConvNorm(Composite):
-    """A convolution with symmetric zero padding, then batch normalization, then an activation; each may be left out.
+class ConvNorm(SequentialComposite):
+    """Apply a convolution with symmetric zero padding, then an optional batch normalization and activation.
 
-    With a stride, "same" padding of TensorFlow puts an odd row of zeros at the bottom, PyTorch's at the top. The models
-    here were trained with the latter, so a strided convolution pads by itself.
+    TensorFlow's "same" padding of a strided convolution can put more zeros at the bottom and right than at the top and
+    left. The published models were trained with PyTorch's symmetric padding, so a layer of its own pads here.
 
     Args:
-        channels: Output channels. For a depthwise convolution a multiple of the input's.
+        channels: Output channels; for a depthwise convolution a multiple of the input channels.
         kernel_size: Side of the kernel, odd.
-        strides: 1 or more.
-        groups: Groups of channels that do not see each other.
-        depthwise: Whether each channel is a group of its own.
-        input_channels: Channels of the input; needed for a depthwise convolution only.
+        strides: Strides of the convolution, 1 or more.
+        groups: Number of groups of a grouped convolution.
+        depthwise: Whether the convolution is depthwise.
+        input_channels: Channels of the input; required only if `depthwise`.
         use_bias: Whether the convolution has a bias.
         norm: Whether there is a batch normalization.
-        activation: Name of a Keras activation, "gelu_tanh", or None for none.
-        epsilon: Of the normalization; 1e-5 is PyTorch's default.
-        gamma_initializer: Of the normalization's scale. "zeros" makes a residual branch start as nothing.
+        activation: Name of a Keras activation, or "gelu_tanh", or None.
+        epsilon: Added to the variance in the normalization; 1e-5 is PyTorch's default.
+        gamma_initializer: Initializer of the normalization's scale. With "zeros", a residual branch starts as zero.
 
     Input: (batch, height, width, channels).
     Output: (batch, ceil(height / strides), ceil(width / strides), channels).
+
+    Raises:
+        ValueError: `depthwise` is set, and `channels` is not a multiple of `input_channels`.
     """
 
     def __init__(
@@ -60,9 +63,9 @@ class ConvNorm(Composite):
             "gamma_initializer": gamma_initializer,
         }
         dtype = self.dtype_policy
-        padding = "same"
+        padding, parts = "same", {}
         if strides > 1 and kernel_size > 1:
-            self.pad = keras.layers.ZeroPadding2D(kernel_size // 2, dtype=dtype, name="pad")
+            parts["pad"] = keras.layers.ZeroPadding2D(kernel_size // 2, dtype=dtype, name="pad")
             padding = "valid"
         # He et al., arXiv 1502.01852, by fan-out. Keras' default takes a depthwise kernel's channels for its fan-in.
         initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
@@ -70,41 +73,26 @@ class ConvNorm(Composite):
         if depthwise:
             if not input_channels or channels % input_channels:
                 raise ValueError(
-                    "A depthwise convolution gives a multiple of its input's channels; "
+                    "The channels of a depthwise convolution must be a multiple of input_channels; "
                     f"received channels={channels} and input_channels={input_channels}."
                 )
-            self.conv = keras.layers.DepthwiseConv2D(
+            parts["conv"] = keras.layers.DepthwiseConv2D(
                 kernel_size,
                 depth_multiplier=channels // input_channels,
                 depthwise_initializer=initializer,
                 **shared,
             )
         else:
-            self.conv = keras.layers.Conv2D(
+            parts["conv"] = keras.layers.Conv2D(
                 channels, kernel_size, groups=groups, kernel_initializer=initializer, **shared
             )
         if norm:
-            self.norm = keras.layers.BatchNormalization(
+            parts["norm"] = keras.layers.BatchNormalization(
                 momentum=0.9, epsilon=epsilon, gamma_initializer=gamma_initializer, dtype=dtype, name="norm"
             )
         if activation is not None:
-            self.activation = activation_layer(activation, dtype=dtype, name="activation")
-
-    def build(self, input_shape):
-        for part in self.parts().values():
-            part.build(input_shape)
-            input_shape = part.compute_output_shape(input_shape)
-
-    def call(self, inputs):
-        x = inputs
-        for part in self.parts().values():
-            x = part(x)
-        return x
-
-    def compute_output_shape(self, input_shape):
-        for part in self.parts().values():
-            input_shape = part.compute_output_shape(input_shape)
-        return tuple(input_shape)
+            parts["activation"] = activation_layer(activation, dtype=dtype, name="activation")
+        self.set_sequence(parts)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

@@ -1,4 +1,4 @@
-"""Stochastic depth (Huang et al., arXiv 1603.09382), dropping a residual branch for whole samples."""
+"""Stochastic depth (Huang et al., arXiv 1603.09382, section 3), which drops residual branches of whole samples."""
 
 import keras
 from keras import ops
@@ -6,19 +6,24 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DropPath(keras.layers.Layer):
-    """In training, sets each sample to zero with probability `rate` and scales the others by 1 / (1 - rate).
+    """Set each sample to zero with probability `rate` in training, and scale the others by 1 / (1 - rate).
 
     Args:
-        rate: Probability in [0, 1).
-        seed: Seed of the layer's random state, or None for one drawn from Keras' global seed.
+        rate: Probability of dropping a sample, in [0, 1).
+        seed: Seed of the layer's random generator, or None for one drawn from Keras' global seed.
 
     Input and output: (batch, ...).
+
+    Raises:
+        ValueError: The rate is not in [0, 1).
     """
+
+    identity_in_inference = True  # `keras_vit.fuse` removes it.
 
     def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
-            raise ValueError(f"DropPath's rate is at least 0 and below 1; received {rate}.")
+            raise ValueError(f"rate must be at least 0 and below 1; received rate={rate}.")
         self.rate = rate
         self.seed = seed
         if rate:

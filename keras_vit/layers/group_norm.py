@@ -6,13 +6,13 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class GroupNorm(keras.layers.Layer):
-    """Normalizes all of an image's numbers together to mean 0 and variance 1, then scales and shifts each channel.
+    """Normalize all values of an image together to mean 0 and variance 1, then scale and shift each channel.
 
-    Computes in float32 at least, whatever the dtype policy.
+    Computes in float32 or higher precision, whatever the dtype policy.
 
     Args:
         epsilon: Added to the variance; 1e-5 is PyTorch's default.
-        affine: Whether there are `gamma` and `beta`. Folding moves them into the next layer and sets this to False.
+        affine: Whether there are learned `gamma` and `beta`. `keras_vit.fuse` moves them into the next layer.
 
     Input and output: (batch, ..., channels).
     """

@@ -6,17 +6,18 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class LayerNorm(keras.layers.Layer):
-    """Normalizes the last axis to mean 0 and variance 1, then scales and shifts it by learned vectors.
+    """Normalize the last axis to mean 0 and variance 1, then scale and shift it by learned vectors.
 
-    Computes in float32 at least, whatever the dtype policy. It differs from `keras.layers.LayerNormalization` in the
-    graph it leaves behind: no more operations than the formula has, all of which the CPU delegate runs.
+    Computes in float32 or higher precision, whatever the dtype policy. It differs from
+    `keras.layers.LayerNormalization` in the exported graph, which has only the operations of the formula. The CPU
+    delegate runs all of them.
 
     Args:
-        epsilon: Added to the variance. The reference ViTs use 1e-6, where Keras' default is 1e-3.
-        affine: Whether there are `gamma` and `beta`. Folding moves them into the next layer and sets this to False.
-        subtract_mean: Whether the mean is taken off. Folding sets this to False where it is zero already.
+        epsilon: Added to the variance. The reference ViTs use 1e-6; Keras' default is 1e-3.
+        affine: Whether there are learned `gamma` and `beta`. `keras_vit.fuse` moves them into the next layer.
+        subtract_mean: Whether to subtract the mean. `keras_vit.fuse` sets this to False where the mean is always zero.
 
-    Input and output: (..., dim).
+    Input and output: (..., width).
     """
 
     def __init__(self, epsilon: float = 1e-6, affine: bool = True, subtract_mean: bool = True, **kwargs):

@@ -1,4 +1,4 @@
-"""Learned tokens, the same for every image: a former's (arXiv 2108.05895, section 3), a pooling's query."""
+"""Learned tokens that are the same for every image, as in Mobile-Former (Chen et al., arXiv 2108.05895, section 3)."""
 
 import keras
 from keras import ops
@@ -6,14 +6,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class LearnedTokens(keras.layers.Layer):
-    """The same learned tokens for every image of a batch.
+    """Return the same learned tokens for every image of a batch.
 
     Args:
-        num_tokens: How many.
+        num_tokens: Number of tokens.
         width: Width of a token.
-        initializer: Of the tokens; the standard normal distribution where None.
+        initializer: Initializer of the tokens; None is the standard normal distribution.
 
-    Input: (batch, ...); only the size of the batch is looked at. Output: (batch, num_tokens, width).
+    Input: (batch, ...), of which only the batch size is used. Output: (batch, num_tokens, width).
     """
 
     def __init__(self, num_tokens: int, width: int, initializer: str | None = None, **kwargs):

@@ -1,4 +1,4 @@
-"""Products of two activations, as layers, so that quantization and cost counting see them."""
+"""Matrix products of two activations as layers, which quantization and `count_macs` can see."""
 
 import keras
 from keras import ops
@@ -21,10 +21,10 @@ class _Product(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MatMul(_Product):
-    """Matrix product over the last two axes.
+    """Multiply two matrices over the last two axes.
 
     Args:
-        transpose_b: Whether the second operand is transposed first.
+        transpose_b: Whether to transpose the second operand first.
 
     Inputs: a (..., m, k) and b (..., k, n), or (..., n, k) with `transpose_b`. Output: (..., m, n).
     """
@@ -32,8 +32,13 @@ class MatMul(_Product):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class FloatMatMul(_Product):
-    """A `MatMul` that quantization leaves in float.
+    """Multiply two matrices like `MatMul`, but stay in float when the model is quantized.
 
-    It is for products with a handful of rows or columns. They do so little with each number that int8 saves less time
-    than it takes to put a whole feature map on the int8 grid and the result back.
+    It is for products with only a few rows or columns, where int8 saves less time than it takes to quantize a whole
+    feature map and dequantize the result.
+
+    Args:
+        transpose_b: Whether to transpose the second operand first.
+
+    Inputs and output: as in `MatMul`.
     """

@@ -1,4 +1,4 @@
-"""The two-layer perceptron of a transformer block (Vaswani et al., arXiv 1706.03762, section 3.3)."""
+"""The MLP of a transformer block (Vaswani et al., arXiv 1706.03762, section 3.3)."""
 
 import keras
 
@@ -8,15 +8,15 @@ from keras_vit.layers.composite import Composite
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MLP(Composite):
-    """Dense, activation, dense, each followed by dropout.
+    """Apply a dense layer, an activation and a second dense layer, with dropout after the last two.
 
     Args:
         width: Width of the output.
-        mlp_dim: Width between the two dense layers.
+        mlp_dim: Units of the first dense layer.
         activation: Name of a Keras activation, or "gelu_tanh". "gelu" is the exact form, with the error function.
-        dropout_rate: Dropout after the activation and after the second dense layer.
+        dropout_rate: Dropout rate after the activation and after the second dense layer.
 
-    Input: (..., any). Output: (..., width).
+    Input: (..., input width). Output: (..., width).
     """
 
     def __init__(self, width: int, mlp_dim: int, activation: str = "gelu", dropout_rate: float = 0.0, **kwargs):

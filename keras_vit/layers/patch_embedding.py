@@ -7,22 +7,26 @@ from keras_vit.layers.composite import Composite
 
 
 def pair(value: int | tuple[int, int], what: str) -> tuple[int, int]:
-    """A size given as one number or as (height, width), as (height, width)."""
+    """Return a size that is given as one number or as (height, width) as (height, width).
+
+    Raises:
+        ValueError: It is neither.
+    """
     sizes = (value, value) if isinstance(value, int) else tuple(value)
     if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ValueError(f"{what} is a positive integer or a pair (height, width) of them; received {value!r}.")
+        raise ValueError(f"{what} must be a positive integer or a pair (height, width) of them; received {value!r}.")
     return sizes
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class PatchEmbedding(Composite):
-    """Cuts an image into patches that do not overlap and projects each one to a token.
+    """Divide an image into patches that do not overlap, and project each one to a token.
 
     Args:
         width: Width of a token.
-        patch_size: Side of a patch in pixels, or (height, width).
+        patch_size: Side of a patch in pixels, or (height, width) in pixels.
 
-    Input: (batch, height, width, channels); height and width are multiples of the patch's.
+    Input: (batch, height, width, channels), where height and width are fixed multiples of the patch's.
     Output: (batch, height / patch_height * width / patch_width, width), row by row.
     """
 
@@ -38,17 +42,21 @@ class PatchEmbedding(Composite):
         )
 
     def grid(self, input_shape: tuple) -> tuple[int, int]:
-        """Rows and columns of patches in an image batch of this shape."""
+        """Return the rows and columns of patches in an image batch of this shape.
+
+        Raises:
+            ValueError: The shape is not fixed, or not a multiple of the patch.
+        """
         if len(input_shape) != 4 or None in input_shape[1:]:
             raise ValueError(
-                f"{type(self).__name__} takes image batches (batch, height, width, channels) of a fixed size; "
+                f"{type(self).__name__} expects images (batch, height, width, channels) of a fixed size; "
                 f"received the shape {tuple(input_shape)}."
             )
         size = tuple(input_shape[1:3])
         if any(side % patch for side, patch in zip(size, self.patch_size, strict=True)):
             fits = tuple(max(1, side // patch) * patch for side, patch in zip(size, self.patch_size, strict=True))
             raise ValueError(
-                f"An image of {size[0]} x {size[1]} cannot be cut into patches of "
+                f"An image of {size[0]} x {size[1]} cannot be divided into patches of "
                 f"{self.patch_size[0]} x {self.patch_size[1]}; {fits[0]} x {fits[1]} would do."
             )
         return size[0] // self.patch_size[0], size[1] // self.patch_size[1]

@@ -1,4 +1,4 @@
-"""From a sequence of tokens to one vector an image."""
+"""Pooling of a sequence of tokens to one vector per image."""
 
 import keras
 from keras import ops
@@ -6,14 +6,15 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class TokenPooling(keras.layers.Layer):
-    """Takes one token of a sequence.
+    """Return one token of a sequence.
 
-    It is a slice that keeps the axis and a reshape, since a slice that drops an axis splits the graph on a device.
+    It computes a slice that keeps the axis and then a reshape, since a slice that drops an axis splits the graph on a
+    device.
 
     Args:
-        index: Which token, from 0.
+        index: Index of the token, counted from 0.
 
-    Input: (batch, tokens, dim). Output: (batch, dim).
+    Input: (batch, tokens, width). Output: (batch, width).
     """
 
     def __init__(self, index: int = 0, **kwargs):

@@ -7,23 +7,26 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class PositionEmbedding(keras.layers.Layer):
-    """Adds one vector to each token.
+    """Add a vector for its position to each token.
 
     Args:
-        grid: Rows and columns of patches. Tokens beyond these, such as a class token, come first in the sequence.
-        kind: "learned"; or a fixed table, see `sincos_positions`: "sincos2d" or "sincos2d_mae". Fixed tables are zero
-            for the tokens that are no patches.
-        resizing: How a learned table that was made for another grid is resized, see `resize_positions`.
+        grid: Rows and columns of patches. Further tokens, such as a class token, come first in the sequence.
+        kind: "learned", or the name of a fixed table, see `sincos_positions`: "sincos2d" or "sincos2d_mae". Fixed
+            tables are zero for tokens that are not patches.
+        resizing: Method that resizes a learned table of another grid, see `resize_positions`.
 
-    Input and output: (batch, tokens, width) with a fixed number of tokens, at least rows * columns.
+    Input and output: (batch, tokens, width) with a fixed number of tokens, rows * columns or more.
+
+    Raises:
+        ValueError: `kind` or `resizing` has no such value, or there are fewer tokens than patches.
     """
 
     def __init__(self, grid: tuple[int, int], kind: str = "learned", resizing: str = "linear", **kwargs):
         super().__init__(**kwargs)
         if kind != "learned" and kind not in _FREQUENCIES:
-            raise ValueError(f"A position embedding is one of {('learned', *_FREQUENCIES)}; received {kind!r}.")
+            raise ValueError(f"kind must be one of {('learned', *_FREQUENCIES)}; received kind={kind!r}.")
         if resizing not in _METHODS:
-            raise ValueError(f"resizing is one of {sorted(_METHODS)}; received {resizing!r}.")
+            raise ValueError(f"resizing must be one of {sorted(_METHODS)}; received resizing={resizing!r}.")
         self.grid = tuple(grid)
         self.kind = kind
         self.resizing = resizing
@@ -33,7 +36,7 @@ class PositionEmbedding(keras.layers.Layer):
         rows, columns = self.grid
         if tokens is None or tokens < rows * columns:
             raise ValueError(
-                f"PositionEmbedding takes a fixed number of tokens, at least the {rows * columns} of its grid; "
+                f"PositionEmbedding expects a fixed number of tokens, {rows * columns} or more for its grid; "
                 f"received the shape {tuple(input_shape)}."
             )
         self.prefix = tokens - rows * columns
@@ -53,7 +56,7 @@ class PositionEmbedding(keras.layers.Layer):
         return tokens + ops.cast(self.table, tokens.dtype)
 
     def resized(self, table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-        """This layer's table from one that was made for another grid.
+        """Return this layer's table, computed from the table of another grid.
 
         Raises:
             ValueError: This layer's table is fixed, and the other one is not the same function of the position.
@@ -62,7 +65,7 @@ class PositionEmbedding(keras.layers.Layer):
             return resize_positions(table, grid, self.grid, self.resizing)
         if not np.allclose(table, self._fixed(grid, table.shape[2]), atol=1e-3):
             raise ValueError(
-                f"the positions are not those of {self.kind!r}, which this model has fixed; build it with "
+                f"the positions are not the fixed ones of {self.kind!r} that this model has; build it with "
                 "position_embedding='learned'"
             )
         return self._fixed(self.grid, table.shape[2])
@@ -77,12 +80,12 @@ class PositionEmbedding(keras.layers.Layer):
         return {**super().get_config(), "grid": self.grid, "kind": self.kind, "resizing": self.resizing}
 
     def config_at(self, input_shape: tuple, old_image: tuple[int, int], new_image: tuple[int, int]) -> dict:
-        """The configuration for another size of the image, see `keras_vit.graph.resizing`."""
+        """Return the configuration for another image size, see `keras_vit.resize_model`."""
         grid = [side * new // old for side, old, new in zip(self.grid, old_image, new_image, strict=True)]
         return {**self.get_config(), "grid": grid}
 
     def weights_from(self, old: "PositionEmbedding") -> dict[str, np.ndarray]:
-        """The table of the same layer at another size of the image, resized to this one's."""
+        """Return the weights of this layer, computed from the same layer at another image size."""
         return {"table": self.resized(ops.convert_to_numpy(old.table), old.grid)}
 
 
@@ -92,19 +95,22 @@ _FREQUENCIES = {"sincos2d": lambda count: count - 1, "sincos2d_mae": lambda coun
 
 
 def sincos_positions(grid: tuple[int, int], width: int, kind: str = "sincos2d") -> np.ndarray:
-    """A fixed table of sines and cosines of the column and the row (Chen et al., arXiv 2104.02057, section 4.3).
+    """Return a fixed table of sines and cosines of the column and the row (Chen et al., arXiv 2104.02057, section 4.3).
 
     Args:
         grid: Rows and columns of patches.
-        width: Width of a token, a multiple of 4 and at least 8.
+        width: Width of a token, a multiple of 4 and 8 or more.
         kind: "sincos2d" as in Beyer et al., arXiv 2205.01580, or "sincos2d_mae" as in He et al., arXiv 2111.06377. They
-            differ in the frequencies alone.
+            differ only in the frequencies.
 
     Returns:
-        (1, rows * columns, width) in float32: sines and cosines of the column, then of the row.
+        An array (1, rows * columns, width) in float32: sines and cosines of the column, then of the row.
+
+    Raises:
+        ValueError: `width` has another value.
     """
     if width % 4 or width < 8:
-        raise ValueError(f"Fixed positions need a width that is a multiple of 4 and at least 8; received {width}.")
+        raise ValueError(f"width must be a multiple of 4 and 8 or more for fixed positions; received width={width}.")
     count = width // 4
     frequencies = 10000.0 ** -(np.arange(count) / _FREQUENCIES[kind](count))
     row, column = np.indices(grid).reshape(2, -1, 1) * frequencies
@@ -135,31 +141,34 @@ def _half_pixel_cubic(old: int, new: int, a: float = -0.75) -> np.ndarray:
     return matrix
 
 
-# How each family's authors resize a table, as a matrix (new, old) for one axis. Written out because no resize of
-# Keras gives them: "linear" aligns the corners (scipy's zoom of order 1, in Google's code), "cubic" is PyTorch's
-# (a = -0.75, no antialiasing), where TensorFlow has a = -0.5.
+# How the authors of each family resize a table, as a matrix (new, old) for one axis. No function of Keras computes
+# these: "linear" aligns the corners (scipy's zoom of order 1, in Google's code), and "cubic" is PyTorch's (a = -0.75,
+# no antialiasing), where TensorFlow has a = -0.5.
 _METHODS = {"linear": _corner_aligned_linear, "cubic": _half_pixel_cubic}
 
 
 def resize_positions(
     table: np.ndarray, old_grid: tuple[int, int], new_grid: tuple[int, int], method: str = "linear"
 ) -> np.ndarray:
-    """Resizes a position table to another grid of patches.
+    """Resize a position table to another grid of patches.
 
     Args:
-        table: (1, prefix + old rows * old columns, width); the prefix rows (class token and the like) are kept.
-        old_grid: Rows and columns the table was made for.
-        new_grid: Rows and columns wanted.
-        method: "linear" (ViT's authors) or "cubic" (DeiT's).
+        table: Array (1, prefix + old rows * old columns, width). The prefix, for class tokens and the like, is kept.
+        old_grid: Rows and columns of the table.
+        new_grid: Rows and columns to resize it to.
+        method: "linear", as ViT's authors do, or "cubic", as DeiT's do.
 
     Returns:
-        (1, prefix + new rows * new columns, width), in the table's dtype.
+        An array (1, prefix + new rows * new columns, width) in the table's dtype.
+
+    Raises:
+        ValueError: There is no such method, or the table is smaller than the grid.
     """
     if method not in _METHODS:
-        raise ValueError(f"method is one of {sorted(_METHODS)}; received {method!r}.")
+        raise ValueError(f"method must be one of {sorted(_METHODS)}; received method={method!r}.")
     prefix = table.shape[1] - old_grid[0] * old_grid[1]
     if prefix < 0:
-        raise ValueError(f"A table of {table.shape[1]} rows does not hold a grid of {old_grid[0]} x {old_grid[1]}.")
+        raise ValueError(f"A table of {table.shape[1]} rows is too small for a grid of {old_grid[0]} x {old_grid[1]}.")
     if tuple(old_grid) == tuple(new_grid):
         return table
     patches = table[0, prefix:].reshape(*old_grid, -1).astype("float64")

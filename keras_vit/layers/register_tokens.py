@@ -6,13 +6,13 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class RegisterTokens(keras.layers.Layer):
-    """Puts learned tokens between the first tokens of a sequence and the rest.
+    """Insert learned tokens after the first tokens of a sequence.
 
     Args:
         count: Number of registers.
-        after: Tokens that stay in front of them: 1 with a class token, 0 without.
+        after: Number of tokens in front of them: 1 with a class token, 0 without.
 
-    Input: (batch, tokens, dim). Output: (batch, tokens + count, dim).
+    Input: (batch, tokens, width). Output: (batch, tokens + count, width).
     """
 
     def __init__(self, count: int, after: int = 1, **kwargs):
@@ -21,7 +21,7 @@ class RegisterTokens(keras.layers.Layer):
         self.after = after
 
     def build(self, input_shape):
-        # Not zeros: registers that start equal would stay equal.
+        # Not zeros, since registers that start equal would stay equal.
         self.tokens = self.add_weight(
             name="tokens",
             shape=(1, self.count, input_shape[-1]),

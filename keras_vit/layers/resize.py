@@ -1,4 +1,4 @@
-"""Bilinear resizing of feature maps, in PyTorch's two conventions."""
+"""Bilinear resizing of feature maps in PyTorch's two conventions."""
 
 import keras
 from keras import ops
@@ -6,12 +6,13 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Resize(keras.layers.Layer):
-    """Bilinear resizing where the corners of the outermost pixels coincide (PyTorch's align_corners=False).
+    """Resize feature maps bilinearly, with aligned corners of the outermost pixels (align_corners=False in PyTorch).
 
-    A map that has the size already passes unchanged.
+    A map that already has the size is returned unchanged.
 
     Args:
-        height, width: Of the output.
+        height: Height of the output.
+        width: Width of the output.
 
     Input: (batch, any height, any width, channels). Output: (batch, height, width, channels).
     """
@@ -37,10 +38,10 @@ class Resize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class ResizeToEven(keras.layers.Layer):
-    """Bilinear resizing of odd sides to one pixel more, where the outermost pixels coincide (align_corners=True).
+    """Resize odd sides bilinearly to one pixel more, with aligned centers of the outermost pixels (align_corners=True).
 
-    From n pixels to n + 1, pixel i of the output lies i / n of the way from pixel i to pixel i - 1 of the input, so it
-    is a weighted sum of the map and the map moved by one. An even side passes unchanged.
+    From n to n + 1 pixels, pixel i of the output lies i / n of the way from pixel i to pixel i - 1 of the input. So the
+    output is a weighted sum of the map and the map shifted by one pixel. An even side is not changed.
 
     Input: (batch, height, width, channels). Output: (batch, next even height, next even width, channels).
     """
@@ -60,10 +61,10 @@ class ResizeToEven(keras.layers.Layer):
         batch, height, width, channels = input_shape
         return (batch, next_even(height), next_even(width), channels)
 
-    def get_config(self):  # Keras cannot do without it for a layer that was given a dtype policy.
+    def get_config(self):  # Without it, Keras cannot serialize a layer with a dtype policy.
         return super().get_config()
 
 
 def next_even(size: int) -> int:
-    """The size itself or one more."""
+    """Return the smallest even number that is not below `size`."""
     return size + size % 2

@@ -1,4 +1,4 @@
-"""Multiplication by a constant or by learned factors, and addition of a constant or a learned one."""
+"""Multiplication by constant or learned factors, and addition of constant or learned offsets."""
 
 import keras
 from keras import ops
@@ -6,7 +6,13 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Scale(keras.layers.Layer):
-    """Multiplies by a constant factor. Input and output: any shape."""
+    """Multiply by a constant.
+
+    Args:
+        factor: The constant.
+
+    Input and output: any shape.
+    """
 
     def __init__(self, factor: float, **kwargs):
         super().__init__(**kwargs)
@@ -24,7 +30,13 @@ class Scale(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Shift(keras.layers.Layer):
-    """Adds a constant. Input and output: any shape."""
+    """Add a constant.
+
+    Args:
+        offset: The constant.
+
+    Input and output: any shape.
+    """
 
     def __init__(self, offset: float, **kwargs):
         super().__init__(**kwargs)
@@ -42,12 +54,12 @@ class Shift(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class LayerScale(keras.layers.Layer):
-    """Multiplies each channel by a learned factor (Touvron et al., arXiv 2103.17239, section 2).
+    """Multiply each channel by a learned factor (Touvron et al., arXiv 2103.17239, section 2).
 
     Args:
         init: Initial value of every factor.
 
-    Input and output: (..., dim).
+    Input and output: (..., width).
     """
 
     def __init__(self, init: float = 1e-4, **kwargs):
@@ -71,9 +83,9 @@ class LayerScale(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Affine(keras.layers.Layer):
-    """Multiplies each channel by a learned factor and adds a learned constant, as a norm does at its end.
+    """Multiply each channel by a learned factor and add a learned offset, as a normalization does at its end.
 
-    Input and output: (..., dim).
+    Input and output: (..., width).
     """
 
     def build(self, input_shape):
@@ -87,22 +99,23 @@ class Affine(keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self):
-        # Keras can't write down by itself a layer that was given a dtype policy.
+        # Without it, Keras cannot serialize a layer with a dtype policy.
         return super().get_config()
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class HeadScale(keras.layers.Layer):
-    """Multiplies each attention head's channels by a learned factor.
+    """Multiply the channels of each attention head by a learned factor.
 
-    On the queries that is one over the temperature of locality self-attention (Lee et al., arXiv 2112.13492, section
-    3.3), in the form that the authors' code learns. There it folds into the layer that makes the queries.
+    Applied to the queries, the factor is one over the temperature of locality self-attention (Lee et al., arXiv
+    2112.13492, section 3.3), which is what the authors' code learns. `keras_vit.fuse` moves it into the layer that
+    computes the queries.
 
     Args:
-        num_heads: Number of heads; each is a run of neighbouring channels.
+        num_heads: Number of heads, a divisor of `width`; each is a run of neighboring channels.
         init: Initial value of every factor.
 
-    Input and output: (..., dim), where the heads divide dim.
+    Input and output: (..., width).
     """
 
     def __init__(self, num_heads: int, init: float = 1.0, **kwargs):

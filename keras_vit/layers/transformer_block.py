@@ -12,20 +12,21 @@ from keras_vit.layers.scale import LayerScale
 
 @keras.saving.register_keras_serializable("keras_vit")
 class TransformerBlock(Composite):
-    """x + attention(norm(x)), then x + mlp(norm(x)); each branch may have a LayerScale and stochastic depth.
+    """Compute x + attention(norm(x)), then x + mlp(norm(x)), with optional LayerScale and stochastic depth.
 
     Args:
         width: Width of a token.
         num_heads: Number of attention heads.
-        mlp_dim: Hidden width of the MLP.
-        qkv_bias: Whether query, key and value have a bias.
-        activation: Activation of the MLP, as in `MLP`.
-        epsilon: Of both normalizations.
-        layer_scale: Initial value of a LayerScale on each branch, or None for none.
-        drop_path_rate: Stochastic depth of each branch.
-        dropout_rate: Dropout in the MLP and after the attention's projection.
-        attention_dropout_rate: Dropout of the attention probabilities.
-        groups, locality: Of the attention, as in `MultiHeadSelfAttention`.
+        mlp_dim: Units between the two dense layers of the MLP.
+        qkv_bias: Whether the query, key and value projections have a bias.
+        activation: Name of the MLP's activation, as in `MLP`.
+        epsilon: Added to the variance in both normalizations.
+        layer_scale: Initial value of a `LayerScale` on each branch, or None for no `LayerScale`.
+        drop_path_rate: Rate of stochastic depth of each branch.
+        dropout_rate: Dropout rate in the MLP and after the attention's projection.
+        attention_dropout_rate: Dropout rate of the attention probabilities.
+        groups: Number of groups of tokens, as in `MultiHeadAttention`.
+        locality: Whether the attention is locality self-attention, as in `MultiHeadAttention`.
 
     Input and output: (batch, tokens, width), with a fixed number of tokens.
     """

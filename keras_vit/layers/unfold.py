@@ -1,4 +1,4 @@
-"""From a feature map to the tokens that MobileViT attends to, and back (arXiv 2110.02178, figure 1b)."""
+"""Feature maps to tokens and back, patch by patch, as MobileViT does (arXiv 2110.02178, figure 1b)."""
 
 import keras
 from keras import ops
@@ -8,38 +8,39 @@ PATCH_AREA = 4  # Patches are 2 x 2 in every published MobileViT.
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Unfold(keras.layers.Layer):
-    """The pixels of a map, one patch of 2 x 2 after the other.
+    """Return the pixels of a map as tokens, one patch of 2 x 2 pixels after the other.
 
-    Two transposes of rank 4 get there and leave the batch alone. The first puts all even rows before the odd ones,
-    the second brings the two halves of each patch together.
+    Two transposes of rank 4 do this without moving the batch. The first puts all even rows before the odd ones, the
+    second joins the two halves of each patch.
 
-    Input: (batch, height, width, dim), even height and width. Output: (batch, height * width, dim).
+    Input: (batch, height, width, channels) with even height and width. Output: (batch, height * width, channels).
     """
 
     def call(self, maps):
-        _, height, width, dim = maps.shape
-        rows = ops.reshape(maps, (-1, height // 2, 2, width * dim))
+        _, height, width, channels = maps.shape
+        rows = ops.reshape(maps, (-1, height // 2, 2, width * channels))
         rows = ops.transpose(rows, (0, 2, 1, 3))
-        patches = ops.reshape(rows, (-1, 2, height * width // 4, 2 * dim))
+        patches = ops.reshape(rows, (-1, 2, height * width // 4, 2 * channels))
         patches = ops.transpose(patches, (0, 2, 1, 3))
-        return ops.reshape(patches, (-1, height * width, dim))
+        return ops.reshape(patches, (-1, height * width, channels))
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, dim = input_shape
-        return (batch, height * width, dim)
+        batch, height, width, channels = input_shape
+        return (batch, height * width, channels)
 
-    def get_config(self):  # Keras cannot do without it for a layer that was given a dtype policy.
+    def get_config(self):  # Without it, Keras cannot serialize a layer with a dtype policy.
         return super().get_config()
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Fold(keras.layers.Layer):
-    """What undoes `Unfold`.
+    """Return the tokens of `Unfold` as a map.
 
     Args:
-        height, width: Of the map, both even.
+        height: Height of the map, even.
+        width: Width of the map, even.
 
-    Input: (batch, height * width, dim). Output: (batch, height, width, dim).
+    Input: (batch, height * width, channels). Output: (batch, height, width, channels).
     """
 
     def __init__(self, height: int, width: int, **kwargs):
@@ -48,12 +49,12 @@ class Fold(keras.layers.Layer):
         self.width = width
 
     def call(self, tokens):
-        dim = tokens.shape[-1]
-        patches = ops.reshape(tokens, (-1, self.height * self.width // 4, 2, 2 * dim))
+        channels = tokens.shape[-1]
+        patches = ops.reshape(tokens, (-1, self.height * self.width // 4, 2, 2 * channels))
         patches = ops.transpose(patches, (0, 2, 1, 3))
-        rows = ops.reshape(patches, (-1, 2, self.height // 2, self.width * dim))
+        rows = ops.reshape(patches, (-1, 2, self.height // 2, self.width * channels))
         rows = ops.transpose(rows, (0, 2, 1, 3))
-        return ops.reshape(rows, (-1, self.height, self.width, dim))
+        return ops.reshape(rows, (-1, self.height, self.width, channels))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.height, self.width, input_shape[-1])

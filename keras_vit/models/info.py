@@ -1,4 +1,4 @@
-"""The facts about a model: what it costs and where it comes from."""
+"""Facts about a model: its cost and its source."""
 
 import math
 import threading
@@ -6,55 +6,62 @@ import threading
 import keras
 import numpy as np
 
-from keras_vit.graph.flattening import opened_up
-from keras_vit.graph.reading import inputs_of
+from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.layers import FloatMatMul, MatMul
-from keras_vit.models.efficientvit.linear_attention import LinearAttention
 from keras_vit.models.registry import create_model, list_weights, variant
 
 
 def count_macs(model: keras.Model) -> int:
-    """Multiply-accumulates of one image: convolutions, dense layers and products of activations.
+    """Return the multiply-accumulates for one image.
 
-    Papers that say FLOPs nearly always mean this number. Elementwise work, norms, softmax and pooling are not counted.
+    Convolutions, dense layers and products of activations are counted; elementwise operations, normalization, softmax
+    and pooling are not. Papers that say FLOPs nearly always mean this number.
+
+    A layer with products of its own has a method `macs(input_shape)` that returns theirs, from the shape of its first
+    input with the batch.
+
+    Args:
+        model: A functional or sequential model.
     """
-    return sum(_macs(layer) for layer in opened_up(model).layers)
+    return sum(_macs(node) for node in Graph(model).nodes)
 
 
-def _macs(layer) -> int:
+def _macs(node: Node) -> int:
+    layer, first = node.source, node.inputs[0].shape if node.inputs else ()
+    outputs = sum(math.prod(call.outputs[0].shape[1:]) for call in node.calls)
     if isinstance(layer, keras.layers.Dense):
-        return math.prod(layer.output.shape[1:]) * layer.kernel.shape[0]
+        return outputs * layer.kernel.shape[0]
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size)
+        return outputs * math.prod(layer.kernel_size)
     if isinstance(layer, keras.layers.Conv2D):
-        return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel.shape[:-1])
-    if isinstance(layer, LinearAttention):
-        return layer.macs(inputs_of(layer)[0].shape)
+        return outputs * math.prod(layer.kernel.shape[:-1])
     if isinstance(layer, (MatMul, FloatMatMul)):
-        return math.prod(layer.output.shape[1:]) * inputs_of(layer)[0].shape[-1]
+        return outputs * first[-1]
+    if hasattr(layer, "macs"):
+        return sum(layer.macs(call.inputs[0].shape) for call in node.calls)
     return 0
 
 
 def model_info(name: str, **kwargs) -> dict:
-    """What is known of a model.
+    """Return the facts about a model.
 
     Args:
         name: One of `list_models()`.
         kwargs: Arguments of the model's function that change its cost, such as `classes` or `input_shape`.
 
     Returns:
-        A dictionary: name, function, family, image_size (height, width) in pixels, parameters (running statistics not
-        counted), macs (see `count_macs`), paper, license, top1. The last is the best ImageNet-1k accuracy in percent
-        among the published weights, at the image size of those, and top1_weights is their tag; both are None where none
-        is known.
+        A dictionary of name, function, family, image_size (height, width) in pixels, parameters (without running
+        statistics), macs (see `count_macs`), paper, license, top1 and top1_weights. The last two are the best
+        ImageNet-1k accuracy in percent of the published weights, at their image size, and the tag of these weights; or
+        None if no accuracy is known.
     """
     entry = variant(name)
     facts = {}
 
     def measure():
-        # Within a stateless scope variables have a shape and no memory, so that a model of a billion weights costs
-        # nothing. Keras keeps a list, per thread, of variables that wait for their values: a thread of its own
-        # takes that list with it when it ends.
+        # Within a stateless scope, variables have a shape but no memory, so that a model of a billion weights costs
+        # nothing. Keras keeps a list of the variables without values in each thread; that of this thread goes away
+        # with the thread.
         try:
             with keras.StatelessScope(initialize_variables=False):
                 model = create_model(name, **kwargs)

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of models: files, tables, pages, missing packages."""
+"""Helpers that do not depend on models: files, tables, pages, missing packages, native logs."""

@@ -1,4 +1,4 @@
-"""One sentence, with the line that mends it, for an optional package that is not installed."""
+"""A clear error message for an optional package that is not installed."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def needs(package: str, purpose: str, extra: str) -> Iterator[None]:
-    """Turns a failed import of `package` into a sentence that says what it was for and how to install it."""
+    """Raise an `ImportError` that says how to install a package if importing it in the block fails.
+
+    Args:
+        package: The name of the package.
+        purpose: What needs the package, such as "exporting int8 files".
+        extra: The extra of keras-vit that contains the package.
+    """
     try:
         yield
     except ImportError as error:

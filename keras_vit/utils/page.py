@@ -1,8 +1,8 @@
-"""One self-contained HTML page: what the pages of keras_vit have in common.
+"""Build self-contained HTML pages.
 
-A page asks for nothing from outside (its content security policy forbids it), runs no script, follows the reader's
-light or dark colours, and fits a phone and a sheet of paper. It is built as an element tree, so the serializer escapes
-every text and closes every tag.
+A page loads nothing (its content security policy forbids it), runs no script, follows the reader's light or dark color
+scheme, and fits on a phone and on paper. It is built as an element tree, so the serializer escapes every text and
+closes every tag.
 """
 
 import base64
@@ -16,16 +16,16 @@ from keras_vit.utils.files import replacing
 def new_page(
     title: str, summary: str, highlights: Sequence[tuple[str, str]] = (), style: str = ""
 ) -> tuple[Element, Element]:
-    """A page with its heading.
+    """Return a new page with a heading.
 
     Args:
         title: The heading.
-        summary: What the page is about, in a sentence or two.
-        highlights: What to remember, as (figure with its unit, what it says), like ("3 dB", "...").
-        style: The page's own CSS, after that of all pages.
+        summary: What the page is about, in one or two sentences.
+        highlights: The main figures, as pairs of a value with its unit and its meaning, such as ("3 dB", "...").
+        style: CSS for this page, in addition to the CSS of all pages.
 
     Returns:
-        The page, and the element to put sections into.
+        The page, and the element that sections are added to.
     """
     page = Element("html", lang="en")
     head = add(page, "head")
@@ -33,7 +33,7 @@ def new_page(
     add(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     add(head, "meta", http_equiv="Content-Security-Policy", content=policy)
-    add(head, "link", rel="icon", href="data:,")  # without it a browser asks the server for one
+    add(head, "link", rel="icon", href="data:,")  # Without it, a browser requests one from the server.
     add(head, "title", title)
     add(head, "style", _STYLE + style)
     main = add(add(page, "body"), "main")
@@ -48,7 +48,7 @@ def new_page(
 
 
 def add(parent: Element, tag: str, text: object = None, **attributes: object) -> Element:
-    """Appends an element; `class_` and `text_anchor` become `class` and `text-anchor`."""
+    """Append an element and return it. `class_` and `text_anchor` become `class` and `text-anchor`."""
     child = SubElement(parent, tag)
     child.text = None if text is None else str(text)
     for name, value in attributes.items():
@@ -58,14 +58,14 @@ def add(parent: Element, tag: str, text: object = None, **attributes: object) ->
 
 
 def add_section(main: Element, heading: str) -> Element:
-    """Appends a section with its heading."""
+    """Append a section with a heading and return it."""
     section = add(main, "section")
     add(section, "h2", heading)
     return section
 
 
 def add_facts(section: Element, facts: Mapping[str, object]) -> None:
-    """Appends a list of facts, each with its name."""
+    """Append a list of facts with their names."""
     element = add(section, "dl")
     for name, value in facts.items():
         add(element, "dt", name)
@@ -73,12 +73,12 @@ def add_facts(section: Element, facts: Mapping[str, object]) -> None:
 
 
 def png_address(png: bytes) -> str:
-    """The bytes of a PNG file as an address that holds them."""
+    """Return a data URL with the bytes of a PNG file."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def write_page(path: str | os.PathLike, page: Element) -> None:
-    """Writes a page; one that was there is replaced when the new one is whole, and stays if that fails."""
+    """Write a page. If this fails, an existing file stays as it was."""
     with replacing(path) as partial:
         partial.write_bytes(b"<!doctype html>\n" + tostring(page, encoding="utf-8", method="html"))
 

@@ -1,4 +1,4 @@
-"""How results print: as columns of text."""
+"""Format results as text in columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of text in columns: the first column to the left, a column of numbers to the right."""
+    """Return lines of text in columns. Columns of numbers are aligned to the right, others to the left."""
     columns = list(zip(*rows, strict=True)) or [() for _ in header]
     numeric = [bool(cells) and all(_is_number(cell) for cell in cells) for cells in columns]
     widths = [max(map(len, (title, *cells))) for title, cells in zip(header, columns, strict=True)]

@@ -1,4 +1,4 @@
-"""The flat graph and the folded form of a model."""
+"""The flat and the fused form of a model."""
 
 import keras
 import numpy as np
@@ -44,23 +44,23 @@ def test_a_flat_model_can_be_trained_without_touching_the_original():
 
 
 @pytest.mark.parametrize("settings", [{}, {"layer_scale": 0.2}, {"qkv_bias": False}, {"representation_size": 7}])
-def test_folded_model_gives_the_same_outputs(settings):
+def test_fused_model_gives_the_same_outputs(settings):
     original = model(**settings)
     assert error(keras_vit.fuse(original), original) < 1e-5
 
 
-def test_a_compiled_model_is_folded_without_its_optimizer():
+def test_a_compiled_model_is_fused_without_its_optimizer():
     from keras_vit import training
 
     original = model()
-    # The optimizer has numbers for each variable of this model, and folding takes some variables away.
+    # The optimizer has numbers for each variable of this model, and fusing removes some variables.
     original.compile(training.optimizer("adamw", original, 1e-3), "mse")
     original.fit(IMAGES, np.ones((3, 5)), verbose=0)
     assert error(keras_vit.fuse(original), original) < 1e-5
     assert error(keras_vit.flatten(original), original) == 0
 
 
-def test_folding_takes_the_factors_away():
+def test_fusing_removes_the_factors():
     names = [type(layer).__name__ for layer in keras_vit.fuse(model(layer_scale=0.2)).layers]
     assert not {"Scale", "LayerScale", "Dropout", "DropPath"} & set(names)
     norms = [layer for layer in keras_vit.fuse(model()).layers if isinstance(layer, keras_vit.layers.LayerNorm)]
@@ -69,36 +69,85 @@ def test_folding_takes_the_factors_away():
 
 
 @pytest.mark.parametrize("settings", [{}, {"layer_scale": 0.2}, {"include_top": False}])
-def test_the_stream_between_blocks_has_no_mean_to_take_off(settings):
+def test_norms_between_blocks_need_not_subtract_the_mean(settings):
     original = model(**settings)
-    folded = keras_vit.fuse(original)
-    norms = [layer for layer in folded.layers if isinstance(layer, keras_vit.layers.LayerNorm)]
+    fused = keras_vit.fuse(original)
+    norms = [layer for layer in fused.layers if isinstance(layer, keras_vit.layers.LayerNorm)]
     assert len(norms) == 5 and not any(layer.subtract_mean for layer in norms)
-    tokens = keras.Model(folded.input, folded.get_layer("block_1.add2").output)(IMAGES)
+    tokens = keras.Model(fused.input, fused.get_layer("block_1.add2").output)(IMAGES)
     np.testing.assert_allclose(np.asarray(tokens).mean(-1), 0, atol=1e-5)
-    assert error(folded, original) < 1e-5
+    assert error(fused, original) < 1e-5
 
 
 def test_a_stream_that_something_else_looks_at_keeps_its_mean():
     whole = model()
     tapped = keras.Model(whole.input, [whole.output, whole.get_layer("block_0").output])
-    folded = keras_vit.fuse(tapped)
-    assert all(layer.subtract_mean for layer in folded.layers if isinstance(layer, keras_vit.layers.LayerNorm))
-    for given, expected in zip(folded(IMAGES), tapped(IMAGES), strict=True):
+    fused = keras_vit.fuse(tapped)
+    assert all(layer.subtract_mean for layer in fused.layers if isinstance(layer, keras_vit.layers.LayerNorm))
+    for given, expected in zip(fused(IMAGES), tapped(IMAGES), strict=True):
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_factor_used_twice_is_not_folded():
+@keras.saving.register_keras_serializable("tests")
+class Reshape(keras.layers.Layer):
+    """A layer of a user's own: not Keras' `Reshape`, whatever its name, but one that adds a number to each channel."""
+
+    def call(self, inputs):
+        return inputs + keras.ops.arange(inputs.shape[-1], dtype=inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@pytest.mark.parametrize(("between", "folds"), [(Reshape, False), (lambda: keras.layers.Reshape((2, 6)), True)])
+def test_layers_are_recognized_by_their_class_not_its_name(between, folds):
+    tokens = keras.Input((2, 6))
+    normed = keras_vit.layers.LayerNorm(name="norm")(between()(keras.layers.Dense(6)(tokens)))
+    original = random_weights(keras.Model(tokens, normed))
+    fused = keras_vit.fuse(original)
+    assert fused.get_layer("norm").subtract_mean is not folds
+    x = np.random.default_rng(0).normal(size=(3, 2, 6)).astype("float32")
+    np.testing.assert_allclose(fused(x), original(x), rtol=1e-4, atol=1e-4)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Statistics(keras.layers.Layer):
+    """Passes its input on, and declares it."""
+
+    identity_in_inference = True
+
+    def call(self, inputs):
+        return inputs
+
+
+@keras.saving.register_keras_serializable("tests")
+class Dropout(keras.layers.Layer):
+    """A layer of a user's own that is not the identity in inference."""
+
+    def call(self, inputs):
+        return inputs + 1
+
+
+def test_layers_that_declare_to_be_the_identity_in_inference_are_removed():
+    features = keras.Input((4,))
+    model = keras.Model(features, Dropout()(keras.layers.Dropout(0.5)(Statistics(name="statistics")(features))))
+    fused = keras_vit.fuse(model)
+    assert [type(layer) for layer in fused.layers] == [keras.layers.InputLayer, Dropout]
+    np.testing.assert_array_equal(fused(np.ones((1, 4))), np.full((1, 4), 2.0))
+    assert "statistics" in {layer.name for layer in keras_vit.flatten(model).layers}
+
+
+def test_a_factor_used_twice_is_not_fused():
     image = keras.Input((6,))
     dense = keras.layers.Dense(4)(image)  # Scaled by one use of it, given out as it is by the other.
     outputs = [keras_vit.layers.Scale(3.0)(dense), dense]
     original = keras.Model(image, outputs)
     x = np.random.default_rng(0).normal(size=(2, 6)).astype("float32")
-    for folded, expected in zip(keras_vit.fuse(original)(x), original(x), strict=True):
-        np.testing.assert_allclose(folded, expected, rtol=1e-6)
+    for fused, expected in zip(keras_vit.fuse(original)(x), original(x), strict=True):
+        np.testing.assert_allclose(fused, expected, rtol=1e-6)
 
 
-def test_shared_layers_are_not_folded():
+def test_shared_layers_are_not_fused():
     image = keras.Input((6,))
     norm, dense, scale = keras_vit.layers.LayerNorm(), keras.layers.Dense(6), keras_vit.layers.Scale(3.0)
     hidden = dense(norm(image))  # This dense layer sees a norm's output here and a scaled one's below.
@@ -110,10 +159,10 @@ def test_shared_layers_are_not_folded():
     np.testing.assert_allclose(keras_vit.fuse(original)(x), original(x), rtol=1e-5)
 
 
-def test_saving_a_folded_model(tmp_path):
-    folded = keras_vit.fuse(model())
-    folded.save(tmp_path / "folded.keras")
-    assert error(keras.models.load_model(tmp_path / "folded.keras"), folded) == 0
+def test_saving_a_fused_model(tmp_path):
+    fused = keras_vit.fuse(model())
+    fused.save(tmp_path / "fused.keras")
+    assert error(keras.models.load_model(tmp_path / "fused.keras"), fused) == 0
 
 
 def test_models_inside_models_are_opened():
@@ -152,9 +201,9 @@ class TestBatchNorm:
         random = np.random.default_rng(1)
         for variable in original.weights:
             variable.assign(random.uniform(0.5, 1.5, variable.shape) * random.choice([-1, 1]) ** (variable.ndim > 1))
-        folded = keras_vit.fuse(original)
-        np.testing.assert_allclose(folded(self.images), original(self.images, training=False), rtol=2e-4, atol=1e-4)
-        norms = [layer for layer in folded.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        fused = keras_vit.fuse(original)
+        np.testing.assert_allclose(fused(self.images), original(self.images, training=False), rtol=2e-4, atol=1e-4)
+        norms = [layer for layer in fused.layers if isinstance(layer, keras.layers.BatchNormalization)]
         assert len(norms) == left
 
     @pytest.mark.parametrize("settings", [
@@ -209,10 +258,10 @@ def test_a_constant_behind_a_linear_layer_goes_into_its_bias(linear):
     original = random_weights(
         keras.Model(image, keras_vit.layers.Scale(0.5)(keras_vit.layers.Shift(3.0)(linear()(image))))
     )
-    folded = keras_vit.fuse(original)
-    assert len(folded.layers) == 2
+    fused = keras_vit.fuse(original)
+    assert len(fused.layers) == 2
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
-    np.testing.assert_allclose(folded(x), original(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(fused(x), original(x), rtol=1e-5, atol=1e-5)
 
 
 def test_learned_tokens_are_projected_once():
@@ -221,10 +270,10 @@ def test_learned_tokens_are_projected_once():
     projected = keras.layers.Dense(5, name="projected")(tokens)
     activated = keras.layers.Dense(5, activation="relu", name="activated")(tokens)
     original = random_weights(keras.Model(image, [tokens, projected, activated]))
-    folded = keras_vit.fuse(original)
-    assert isinstance(folded.get_layer("projected"), keras_vit.layers.LearnedTokens)
-    assert isinstance(folded.get_layer("activated"), keras.layers.Dense)
-    for given, expected in zip(folded(np.ones((2, 6))), original(np.ones((2, 6))), strict=True):
+    fused = keras_vit.fuse(original)
+    assert isinstance(fused.get_layer("projected"), keras_vit.layers.LearnedTokens)
+    assert isinstance(fused.get_layer("activated"), keras.layers.Dense)
+    for given, expected in zip(fused(np.ones((2, 6))), original(np.ones((2, 6))), strict=True):
         np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -233,13 +282,13 @@ def test_a_depthwise_convolution_that_multiplies_few_channels_is_split(channels,
     image = keras.Input((5, 6, channels))
     depthwise = keras.layers.DepthwiseConv2D(3, strides, "same", depth_multiplier=3, name="depthwise")
     original = random_weights(keras.Model(image, depthwise(image)))
-    folded = keras_vit.fuse(original)
-    assert folded.get_layer("depthwise").depth_multiplier == (1 if split else 3)
-    assert [layer.name for layer in folded.layers[1:-1]] == (["depthwise.repeat"] if split else [])
+    fused = keras_vit.fuse(original)
+    assert fused.get_layer("depthwise").depth_multiplier == (1 if split else 3)
+    assert [layer.name for layer in fused.layers[1:-1]] == (["depthwise.repeat"] if split else [])
     x = np.random.default_rng(0).normal(size=(2, 5, 6, channels)).astype("float32")
-    np.testing.assert_allclose(folded(x), original(x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(fused(x), original(x), rtol=1e-5, atol=1e-5)
     # What training with int8's rounding makes of it stays a depthwise convolution.
-    assert len(folded.trainable_weights) == len(original.trainable_weights)
+    assert len(fused.trainable_weights) == len(original.trainable_weights)
 
 
 @pytest.mark.parametrize("norm", [keras_vit.layers.LayerNorm, keras_vit.layers.GroupNorm])
@@ -249,12 +298,12 @@ def test_a_norms_scale_and_shift_go_into_the_linear_layers_among_its_readers(nor
     dense = keras.layers.Dense(6, use_bias=False, name="dense")(normed)
     gated = keras.layers.Multiply()([normed, dense])
     original = random_weights(keras.Model(image, [normed, gated]))
-    folded = keras_vit.fuse(original)
-    assert not folded.get_layer("norm").affine and folded.get_layer("dense").use_bias
-    readers = {node.operation.name for node in folded.get_layer("norm")._outbound_nodes}
+    fused = keras_vit.fuse(original)
+    assert not fused.get_layer("norm").affine and fused.get_layer("dense").use_bias
+    readers = {node.operation.name for node in fused.get_layer("norm")._outbound_nodes}
     assert readers == {"dense", "norm.affine"}
     x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
-    for given, expected in zip(folded(x), original(x), strict=True):
+    for given, expected in zip(fused(x), original(x), strict=True):
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -265,9 +314,9 @@ def test_a_bias_goes_into_the_learned_tokens_that_it_is_added_to(alone):
     added = keras.layers.Add()([tokens, keras.layers.Dense(5, name="dense")(image)])
     outputs = [added, keras.layers.Dense(2, name="projected")(tokens)] + [tokens] * (not alone)
     original = random_weights(keras.Model(image, outputs))
-    folded = keras_vit.fuse(original)
+    fused = keras_vit.fuse(original)
     # Not where others look at the tokens, but a dense layer, which becomes tokens itself.
-    assert folded.get_layer("dense").use_bias is not alone
+    assert fused.get_layer("dense").use_bias is not alone
     x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
-    for given, expected in zip(folded(x), original(x), strict=True):
+    for given, expected in zip(fused(x), original(x), strict=True):
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)

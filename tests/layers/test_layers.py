@@ -203,15 +203,15 @@ class TestPositionEmbedding:
         assert not layer.trainable_weights
 
     def test_refuses_fewer_tokens_than_patches(self):
-        with pytest.raises(ValueError, match="at least the 6 of its grid"):
+        with pytest.raises(ValueError, match="6 or more for its grid"):
             layers.PositionEmbedding((2, 3))(TOKENS)
 
     def test_refuses_an_unknown_kind(self):
-        with pytest.raises(ValueError, match="received 'rotary'"):
+        with pytest.raises(ValueError, match="received kind='rotary'"):
             layers.PositionEmbedding((2, 2), "rotary")
 
     def test_refuses_a_width_without_room_for_the_four_waves(self):
-        with pytest.raises(ValueError, match="multiple of 4 and at least 8; received 4"):
+        with pytest.raises(ValueError, match="multiple of 4 and 8 or more for fixed positions; received width=4"):
             layers.sincos_positions((2, 2), 4)
 
 
@@ -307,7 +307,7 @@ class TestDropPath:
         assert not np.array_equal(first, second)
 
     def test_refuses_a_rate_of_one(self):
-        with pytest.raises(ValueError, match=r"received 1\.0"):
+        with pytest.raises(ValueError, match=r"received rate=1\.0"):
             layers.DropPath(1.0)
 
 
@@ -348,7 +348,7 @@ class TestResizePositions:
         np.testing.assert_array_equal(resized[:, 0], table[:, 0])
 
     def test_refuses_a_grid_that_does_not_fit(self):
-        with pytest.raises(ValueError, match="13 rows does not hold a grid of 4 x 4"):
+        with pytest.raises(ValueError, match="13 rows is too small for a grid of 4 x 4"):
             layers.resize_positions(self.table, (4, 4), (8, 8))
 
     def test_refuses_an_unknown_method(self):
@@ -362,7 +362,7 @@ def test_attention_needs_a_fixed_number_of_tokens():
 
 
 def test_tokens_that_do_not_fall_into_groups():
-    with pytest.raises(ValueError, match="5 tokens do not fall into 4 groups"):
+    with pytest.raises(ValueError, match="multiple of groups=4; received 5 tokens"):
         layers.MultiHeadSelfAttention(12, 3, groups=4)(TOKENS)
 
 

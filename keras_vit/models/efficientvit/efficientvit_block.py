@@ -10,16 +10,16 @@ from keras_vit.models.efficientvit.multi_scale_attention import MultiScaleAttent
 
 @keras.saving.register_keras_serializable("keras_vit")
 class EfficientViTBlock(Composite):
-    """x + attention(x) for what is far, then an `MBConv` for what is near.
+    """Compute x + attention(x) for the global context, then an `MBConv` for the local one.
 
     Args:
-        channels: Channels.
-        head_dim: As in `MultiScaleAttention`.
-        expansion: Of the `MBConv`, whose first two convolutions have a bias in place of a normalization.
-        activation: Of the `MBConv`.
-        epsilon: Of the batch normalizations.
-        attention_epsilon: As in `MultiScaleAttention`.
-        drop_path_rate: Stochastic depth of both branches.
+        channels: Channels of the map.
+        head_dim: Channels of a head, as in `MultiScaleAttention`.
+        expansion: Expansion of the `MBConv`, whose first two convolutions have a bias instead of a normalization.
+        activation: Activation of the `MBConv`.
+        epsilon: Added to the variance in the batch normalizations.
+        attention_epsilon: Added to the divisor of the attention.
+        drop_path_rate: Rate of stochastic depth of both branches.
 
     Input and output: (batch, height, width, channels), of a fixed size.
     """

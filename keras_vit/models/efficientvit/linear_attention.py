@@ -6,12 +6,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class LinearAttention(keras.layers.Layer):
-    """Attention whose weights are relu(query) . relu(key) over their sum, at a cost linear in the tokens.
+    """Compute attention with the weights relu(query) . relu(key) over their sum, at a cost linear in the tokens.
 
-    It has no weights and computes in float32 at least, whatever the dtype policy: its sums run over all tokens and its
-    divisor can be small, so that float16 overflows and int8 divides by zero. That is why it is one layer.
+    It computes in float32 or higher precision, whatever the dtype policy: its sums are over all tokens and its divisor
+    can be small, so that float16 would overflow and int8 would divide by zero. That is why it is a single layer.
 
-    Tokens are the last axis: the products then need no transposed copy but the one of the keys, which is free.
+    Tokens are the last axis, so that only the keys are transposed, which costs nothing.
 
     Args:
         epsilon: Added to the divisor.
@@ -27,7 +27,7 @@ class LinearAttention(keras.layers.Layer):
     def build(self, input_shape):
         if len(input_shape) != 4 or None in input_shape[1:] or input_shape[2] % 3:
             raise ValueError(
-                "LinearAttention takes (batch, heads, 3 * dim, tokens), fixed but for the batch; "
+                "LinearAttention expects (batch, heads, 3 * dim, tokens), fixed but for the batch; "
                 f"received the shape {tuple(input_shape)}."
             )
 
@@ -49,7 +49,7 @@ class LinearAttention(keras.layers.Layer):
         return (*input_shape[:2], input_shape[2] // 3, input_shape[3])
 
     def macs(self, input_shape: tuple) -> int:
-        """Multiply-accumulates of its products for one image."""
+        """Return the multiply-accumulates of its products for one image."""
         heads, dim, tokens = input_shape[1], input_shape[2] // 3, input_shape[3]
         return 2 * heads * dim * tokens * min(dim, tokens) + (heads * dim * tokens if dim < tokens else 0)
 

@@ -10,16 +10,16 @@ from keras_vit.models.efficientvit.linear_attention import LinearAttention
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MultiScaleAttention(Composite):
-    """Linear attention over the pixels of a map and, in as many further heads, over sums of nearby pixels.
+    """Compute linear attention over the pixels of a map and, in as many heads again, over sums of nearby pixels.
 
-    The channels of query, key and value stand as in the published weights, head by head. With the pixels moved to the
-    last axis, heads are then a reshape and query, key and value are slices of whole rows.
+    The channels of query, key and value are ordered head by head, as in the published weights. With the pixels on the
+    last axis, splitting heads is then only a reshape, and query, key and value are slices of whole rows.
 
     Args:
         channels: Channels of the map.
-        head_dim: Channels of a head; it divides `channels`.
+        head_dim: Channels of a head, a divisor of `channels`.
         scale: Side of the kernel that sums nearby pixels, odd.
-        epsilon: Of the batch normalization of the projection.
+        epsilon: Added to the variance in the projection's batch normalization.
         attention_epsilon: Added to the divisor of the attention.
 
     Input and output: (batch, height, width, channels), of a fixed size.
@@ -36,7 +36,7 @@ class MultiScaleAttention(Composite):
     ):
         super().__init__(**kwargs)
         if channels % head_dim:
-            raise ValueError(f"head_dim divides the channels; {head_dim} does not divide {channels}.")
+            raise ValueError(f"head_dim must divide channels; received head_dim={head_dim} and channels={channels}.")
         self.settings = {
             "channels": channels,
             "head_dim": head_dim,
@@ -60,7 +60,7 @@ class MultiScaleAttention(Composite):
     def build(self, input_shape):
         if None in input_shape[1:] or input_shape[3] != self.settings["channels"]:
             raise ValueError(
-                f"MultiScaleAttention takes (batch, height, width, {self.settings['channels']}) of a fixed size; "
+                f"MultiScaleAttention expects (batch, height, width, {self.settings['channels']}) of a fixed size; "
                 f"received the shape {tuple(input_shape)}."
             )
         self.qkv.build(input_shape)

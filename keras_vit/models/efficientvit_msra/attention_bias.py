@@ -1,4 +1,4 @@
-"""A learned bias of attention by distance (Graham et al., LeViT, arXiv 2104.01136, section 3.4, "attention bias")."""
+"""A learned attention bias by distance (Graham et al., arXiv 2104.01136, section 3.4)."""
 
 import keras
 import numpy as np
@@ -9,13 +9,13 @@ from keras_vit.layers.position_embedding import resize_positions
 
 @keras.saving.register_keras_serializable("keras_vit")
 class AttentionBias(keras.layers.Layer):
-    """Adds to the score of two pixels one learned number for how many rows and columns they are apart.
+    """Add a learned bias to each attention score, one for each distance in rows and columns between two pixels.
 
-    The numbers are spread over all pairs by a product with a constant matrix, which an export computes once and for
-    all; a gather would stay in the graph.
+    A product with a constant matrix gives each pair of pixels its bias. The converter computes it once; a gather would
+    stay in the graph.
 
     Args:
-        window: Rows and columns of pixels.
+        window: Rows and columns of the window.
 
     Input and output: (..., pixels, pixels), row by row.
     """
@@ -29,7 +29,7 @@ class AttentionBias(keras.layers.Layer):
         pixels = rows * columns
         if tuple(input_shape[-2:]) != (pixels, pixels):
             raise ValueError(
-                f"AttentionBias of a window of {rows} x {columns} takes (..., {pixels}, {pixels}); "
+                f"AttentionBias of a window of {rows} x {columns} expects (..., {pixels}, {pixels}); "
                 f"received the shape {tuple(input_shape)}."
             )
         self.table = self.add_weight(name="table", shape=(pixels,), initializer="zeros")
@@ -45,7 +45,7 @@ class AttentionBias(keras.layers.Layer):
         return tuple(input_shape)
 
     def weights_from(self, old: "AttentionBias") -> dict[str, np.ndarray]:
-        """The table of the same layer with another window, resized to this one's, see `keras_vit.graph.resizing`."""
+        """Return the weights of this layer, computed from the same layer with another window."""
         table = ops.convert_to_numpy(old.table)[None, :, None]
         return {"table": resize_positions(table, old.window, self.window)[0, :, 0]}
 

@@ -14,18 +14,18 @@ from keras_vit.models.efficientvit_msra.attention_bias import AttentionBias
 
 @keras.saving.register_keras_serializable("keras_vit")
 class CascadedHead(Composite):
-    """One attention head over the pixels of each window, with a depthwise convolution of the queries.
+    """Compute one head of attention over the pixels of each window, with a depthwise convolution of the queries.
 
-    The windows stand below each other. Between two of them the convolution must see zeros as it does at the borders of
-    the map, so they are put there and taken off again.
+    The windows are stacked vertically. Between two of them the convolution must see zeros, as it does at the borders of
+    the map, so zeros are inserted there and removed again.
 
     Args:
         channels: Channels of input and output.
         key_dim: Channels of a query and of a key.
-        kernel_size: Side of the depthwise convolution, odd.
+        kernel_size: Side of the depthwise convolution's kernel, odd.
         window: Rows and columns of a window.
         windows: Number of windows.
-        epsilon: Of the batch normalizations.
+        epsilon: Added to the variance in the batch normalizations.
 
     Input and output: (batch, windows * rows, columns, channels).
     """
@@ -75,12 +75,12 @@ class CascadedHead(Composite):
         self.bias.build((input_shape[0], self.settings["windows"], pixels, pixels))
 
     def call(self, inputs):
-        query = self._tokens(self._look_nearby(self.query(inputs)))
+        query = self._tokens(self._convolved(self.query(inputs)))
         scores = self.bias(self.scores(query, self._tokens(self.key(inputs))))
         context = self.context(self.softmax(scores), self._tokens(self.value(inputs)))
         return ops.reshape(context, (-1, *inputs.shape[1:]))
 
-    def _look_nearby(self, query):
+    def _convolved(self, query):
         if self.settings["windows"] == 1:
             return self.scale(self.nearby(query))
         _, rows, columns, channels = query.shape
@@ -103,18 +103,19 @@ class CascadedHead(Composite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class CascadedGroupAttention(Composite):
-    """Attention in windows whose heads each see their own channels, plus what the head before them found.
+    """Compute attention in windows, where each head takes its own channels plus the output of the previous head.
 
-    A map that is no multiple of the window gets zeros at its right and bottom, which attention sees as pixels.
+    A map that is not a multiple of the window is padded with zeros at the right and bottom, which take part in the
+    attention.
 
     Args:
         channels: Channels of the map.
-        num_heads: Number of heads; it divides `channels`.
+        num_heads: Number of heads, a divisor of `channels`.
         size: Rows and columns of the map.
-        window: Side of a window at most; a smaller map is one window.
+        window: Largest side of a window; a smaller map is one window.
         key_dim: Channels of a query and of a key.
-        kernel_sizes: Of each head's depthwise convolution of the queries; those beyond the heads are not used.
-        epsilon: Of the batch normalizations.
+        kernel_sizes: Kernel size of the depthwise convolution of each head; further ones are not used.
+        epsilon: Added to the variance in the batch normalizations.
 
     Input and output: (batch, rows, columns, channels).
     """
@@ -133,7 +134,7 @@ class CascadedGroupAttention(Composite):
         super().__init__(**kwargs)
         if channels % num_heads or len(kernel_sizes) < num_heads:
             raise ValueError(
-                "The number of heads divides the channels, and each head has a kernel size; received "
+                "num_heads must divide channels, and each head needs a kernel size; received "
                 f"channels={channels}, num_heads={num_heads}, kernel_sizes={tuple(kernel_sizes)}."
             )
         self.settings = {
@@ -174,7 +175,7 @@ class CascadedGroupAttention(Composite):
     def build(self, input_shape):
         if tuple(input_shape[1:]) != (*self.settings["size"], self.settings["channels"]):
             raise ValueError(
-                f"CascadedGroupAttention takes (batch, {', '.join(map(str, self.settings['size']))}, "
+                f"CascadedGroupAttention expects (batch, {', '.join(map(str, self.settings['size']))}, "
                 f"{self.settings['channels']}); received the shape {tuple(input_shape)}."
             )
         width = self.settings["channels"] // self.settings["num_heads"]
@@ -195,7 +196,7 @@ class CascadedGroupAttention(Composite):
         return self.project(self._from_windows(self.activation(self.join(found))))
 
     def _to_windows(self, maps):
-        """From a map to its windows below each other, those of a column together."""
+        """Return the windows of a map stacked vertically, those of a column together."""
         if self.padded != self.settings["size"]:
             maps = self.pad(maps)
         rows, columns, channels = maps.shape[1:]

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import Composite, SequentialComposite
 from keras_vit.layers.conv_branch import ConvMLP, DepthwiseConv
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.drop_path import DropPath
@@ -12,14 +12,18 @@ from keras_vit.models.efficientvit_msra.squeeze_excite import SqueezeExcite
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SandwichBlock(Composite):
-    """One attention between two perceptrons, with a depthwise convolution before each; all are added to their input.
+    """Compute one attention between two MLPs, each MLP after a depthwise convolution; all are residual branches.
 
     Args:
-        channels: Channels.
-        num_heads: As in `CascadedGroupAttention`, like `size`, `window`, `key_dim` and `kernel_sizes`.
-        expansion: Of the perceptrons.
-        epsilon: Of the batch normalizations.
-        drop_path_rate: Stochastic depth of every branch.
+        channels: Channels of the map.
+        num_heads: Number of heads of the attention.
+        size: Rows and columns of the map.
+        window: Largest side of a window of the attention.
+        key_dim: Channels of a query and of a key.
+        kernel_sizes: Kernel sizes of the queries' convolutions, as in `CascadedGroupAttention`.
+        expansion: Ratio of an MLP's hidden channels to its input channels.
+        epsilon: Added to the variance in the batch normalizations.
+        drop_path_rate: Rate of stochastic depth of every branch.
 
     Input and output: (batch, rows, columns, channels).
     """
@@ -79,13 +83,13 @@ class SandwichBlock(Composite):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class PatchMerging(Composite):
-    """Halves a map: an inverted residual with squeeze-and-excitation, and without a shortcut.
+class PatchMerging(SequentialComposite):
+    """Halve a map by an inverted residual with squeeze-and-excitation and without a shortcut.
 
     Args:
         channels: Output channels.
         input_channels: Channels of the input.
-        epsilon: Of the batch normalizations.
+        epsilon: Added to the variance in the batch normalizations.
 
     Input: (batch, height, width, input_channels). Output: (batch, ceil(height / 2), ceil(width / 2), channels).
     """
@@ -96,46 +100,39 @@ class PatchMerging(Composite):
         dtype = self.dtype_policy
         hidden_channels = 4 * input_channels
         shared = {"epsilon": epsilon, "dtype": dtype}
-        self.expand = ConvNorm(hidden_channels, activation="relu", **shared, name="expand")
-        self.depthwise = ConvNorm(
-            hidden_channels,
-            3,
-            strides=2,
-            depthwise=True,
-            input_channels=hidden_channels,
-            activation="relu",
-            **shared,
-            name="depthwise",
+        self.set_sequence(
+            {
+                "expand": ConvNorm(hidden_channels, activation="relu", **shared, name="expand"),
+                "depthwise": ConvNorm(
+                    hidden_channels,
+                    3,
+                    strides=2,
+                    depthwise=True,
+                    input_channels=hidden_channels,
+                    activation="relu",
+                    **shared,
+                    name="depthwise",
+                ),
+                "squeeze_excite": SqueezeExcite(
+                    hidden_channels, hidden_channels // 4, dtype=dtype, name="squeeze_excite"
+                ),
+                "project": ConvNorm(channels, **shared, name="project"),
+            }
         )
-        self.squeeze_excite = SqueezeExcite(hidden_channels, hidden_channels // 4, dtype=dtype, name="squeeze_excite")
-        self.project = ConvNorm(channels, **shared, name="project")
-
-    def build(self, input_shape):
-        for part in self.parts().values():
-            part.build(input_shape)
-            input_shape = part.compute_output_shape(input_shape)
-
-    def call(self, inputs):
-        return self.project(self.squeeze_excite(self.depthwise(self.expand(inputs))))
-
-    def compute_output_shape(self, input_shape):
-        for part in self.parts().values():
-            input_shape = part.compute_output_shape(input_shape)
-        return tuple(input_shape)
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class SandwichDownsample(Composite):
-    """`PatchMerging` between two perceptrons, with a depthwise convolution before each.
+class SandwichDownsample(SequentialComposite):
+    """Compute `PatchMerging` between two MLPs, each MLP after a depthwise convolution.
 
     Args:
         channels: Output channels.
         input_channels: Channels of the input.
-        expansion: Of the perceptrons.
-        epsilon: Of the batch normalizations.
+        expansion: Ratio of an MLP's hidden channels to its input channels.
+        epsilon: Added to the variance in the batch normalizations.
 
     Input: (batch, height, width, input_channels). Output: (batch, ceil(height / 2), ceil(width / 2), channels).
     """
@@ -149,28 +146,18 @@ class SandwichDownsample(Composite):
             "epsilon": epsilon,
         }
         shared = {"epsilon": epsilon, "dtype": self.dtype_policy}
-        # The authors start a block's depthwise convolutions as nothing, but not these.
+        # The authors initialize a block's depthwise branches as zero, but not these.
         depthwise = {**shared, "zero_init": False}
         wide, new = (input_channels, input_channels), (channels, channels)
-        self.depthwise0 = DepthwiseConv(*wide, **depthwise, name="depthwise0")
-        self.mlp0 = ConvMLP(*wide, expansion=expansion, **shared, name="mlp0")
-        self.merge = PatchMerging(channels, input_channels, **shared, name="merge")
-        self.depthwise1 = DepthwiseConv(*new, **depthwise, name="depthwise1")
-        self.mlp1 = ConvMLP(*new, expansion=expansion, **shared, name="mlp1")
-
-    def build(self, input_shape):
-        for part in self.parts().values():
-            part.build(input_shape)
-            input_shape = part.compute_output_shape(input_shape)
-
-    def call(self, inputs):
-        x = inputs
-        for part in self.parts().values():
-            x = part(x)
-        return x
-
-    def compute_output_shape(self, input_shape):
-        return self.merge.compute_output_shape(input_shape)
+        self.set_sequence(
+            {
+                "depthwise0": DepthwiseConv(*wide, **depthwise, name="depthwise0"),
+                "mlp0": ConvMLP(*wide, expansion=expansion, **shared, name="mlp0"),
+                "merge": PatchMerging(channels, input_channels, **shared, name="merge"),
+                "depthwise1": DepthwiseConv(*new, **depthwise, name="depthwise1"),
+                "mlp1": ConvMLP(*new, expansion=expansion, **shared, name="mlp1"),
+            }
+        )
 
     def get_config(self):
         return {**super().get_config(), **self.settings}

@@ -7,7 +7,7 @@ from keras_vit.layers.composite import Composite
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SqueezeExcite(Composite):
-    """Multiplies each channel of a map by a number in (0, 1) that is computed from the means of all channels.
+    """Multiply each channel of a map by a factor in (0, 1) that is computed from the means of all channels.
 
     Args:
         channels: Channels of the map.

@@ -8,10 +8,10 @@ from keras_vit.layers.composite import Composite
 
 @keras.saving.register_keras_serializable("keras_vit")
 class ChannelShuffle(Composite):
-    """Lets grouped convolutions see each other's groups: channels (groups, n) are read as (n, groups).
+    """Reorder channels between grouped convolutions: (groups, n) become (n, groups).
 
     Args:
-        groups: Divides the channels.
+        groups: Number of groups, a divisor of the channels.
 
     Input and output: (batch, rows, columns, channels), with a fixed height and width.
     """
@@ -22,7 +22,9 @@ class ChannelShuffle(Composite):
 
     def build(self, input_shape):
         if input_shape[-1] % self.groups:
-            raise ValueError(f"The groups divide the channels; {self.groups} do not divide {input_shape[-1]}.")
+            raise ValueError(
+                f"groups must divide the channels; received groups={self.groups} for {input_shape[-1]} channels."
+            )
 
     def call(self, features):
         if self.groups == 1:

@@ -1,4 +1,4 @@
-"""Dynamic ReLU (Chen et al., arXiv 2003.10027), driven by a token (arXiv 2108.05895, section 3)."""
+"""Dynamic ReLU (Chen et al., arXiv 2003.10027), computed from a token (arXiv 2108.05895, section 3)."""
 
 import keras
 from keras import ops
@@ -11,16 +11,16 @@ from keras_vit.models.mobile_former.linear import linear
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DynamicReLU(Composite):
-    """max(a * x, b * x), where a token gives each channel of each image its two slopes.
+    """Compute max(a * x, b * x), with two slopes for each channel of each image that are computed from a token.
 
     The slopes are a = 2 h_1 in [0, 2] and b = 2 h_2 - 1 in [-1, 1] with h = hard_sigmoid(dense(relu(dense(token)))).
-    Before training they are near 1 and 0, a plain ReLU. There are no intercepts.
+    Before training they are near 1 and 0, as in a plain ReLU. There are no intercepts.
 
     Args:
         channels: Channels of the features.
-        width: Width of the token; a quarter of it is between the two dense layers.
+        width: Width of the token; the first dense layer has a quarter of it.
 
-    Inputs: features (batch, rows, columns, channels) and a token (batch, width). Output: as the features.
+    Inputs: features (batch, rows, columns, channels) and a token (batch, width). Output: of the features' shape.
     """
 
     def __init__(self, channels: int, width: int, **kwargs):

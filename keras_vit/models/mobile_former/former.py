@@ -14,16 +14,16 @@ from keras_vit.models.mobile_former.linear import linear
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Former(Composite):
-    """norm(x + attention(x)), then norm(x + mlp(x)).
+    """Compute norm(x + attention(x)), then norm(x + mlp(x)).
 
-    Only the query is projected: the tokens themselves are key and value. The MLP is twice as wide within, with the
-    exact GELU. The softmax computes in float32 at least.
+    Only the query is projected; the tokens themselves are key and value. The MLP has twice the width between its dense
+    layers, and the exact GELU. The softmax computes in float32 or higher precision.
 
     Args:
         width: Width of a token.
-        num_heads: Number of heads; it divides the width.
-        epsilon: Of both normalizations.
-        drop_path_rate: Stochastic depth of the attention's branch; the MLP's has none.
+        num_heads: Number of heads, a divisor of `width`.
+        epsilon: Added to the variance in both normalizations.
+        drop_path_rate: Rate of stochastic depth of the attention's branch; the MLP's has none.
 
     Input and output: (batch, tokens, width), with a fixed number of tokens.
     """
@@ -31,7 +31,7 @@ class Former(Composite):
     def __init__(self, width: int, num_heads: int = 4, epsilon: float = 1e-5, drop_path_rate: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         if width % num_heads:
-            raise ValueError(f"The number of heads divides the width; {num_heads} heads do not divide {width}.")
+            raise ValueError(f"num_heads must divide width; received num_heads={num_heads} and width={width}.")
         self.width = width
         self.num_heads = num_heads
         self.epsilon = epsilon

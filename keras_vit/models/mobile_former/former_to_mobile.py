@@ -1,4 +1,4 @@
-"""The bridge from Former to Mobile: a feature map looks at the tokens (Chen et al., arXiv 2108.05895, section 3)."""
+"""The bridge from Former to Mobile: a feature map attends to tokens (Chen et al., arXiv 2108.05895, section 3)."""
 
 import keras
 from keras import ops
@@ -14,24 +14,24 @@ from keras_vit.models.mobile_former.row_softmax import RowSoftmax
 
 @keras.saving.register_keras_serializable("keras_vit")
 class FormerToMobile(Composite):
-    """features + attention: each position of the feature map attends to every token.
+    """Compute features + attention, where each position of the feature map attends to all tokens.
 
-    Key and value are projections of the tokens; the features themselves are the query, and what comes out is added
-    without a projection or normalization. The softmax computes in float32 at least.
+    Key and value are projections of the tokens; the features themselves are the query. The output is added without a
+    projection or normalization. The softmax computes in float32 or higher precision.
 
     Args:
         channels: Channels of the features.
-        num_heads: Number of heads; it divides the channels.
-        drop_path_rate: Stochastic depth of what is added to the features.
+        num_heads: Number of heads, a divisor of `channels`.
+        drop_path_rate: Rate of stochastic depth of what is added to the features.
 
     Inputs: features (batch, rows, columns, channels) and tokens (batch, tokens, width), all but the batch fixed.
-    Output: as the features.
+    Output: of the features' shape.
     """
 
     def __init__(self, channels: int, num_heads: int = 2, drop_path_rate: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         if channels % num_heads:
-            raise ValueError(f"The number of heads divides the channels; {num_heads} do not divide {channels}.")
+            raise ValueError(f"num_heads must divide channels; received num_heads={num_heads} and channels={channels}.")
         self.channels = channels
         self.num_heads = num_heads
         self.drop_path_rate = drop_path_rate

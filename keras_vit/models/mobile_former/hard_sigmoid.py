@@ -2,16 +2,16 @@
 
 import keras
 
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import SequentialComposite
 from keras_vit.layers.scale import Scale, Shift
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class HardSigmoid(Composite):
-    """limit * relu6(x + 3) / 6, from 0 to `limit`.
+class HardSigmoid(SequentialComposite):
+    """Compute limit * relu6(x + 3) / 6, a number from 0 to `limit`.
 
-    It is written in steps, so that folding puts the 3 into the bias of the layer before, and a device runs the ReLU6
-    within that layer.
+    It is made of steps, so that `keras_vit.fuse` moves the 3 into the bias of the layer before it, and a device
+    computes the ReLU6 together with that layer.
 
     Args:
         limit: The largest value.
@@ -23,19 +23,13 @@ class HardSigmoid(Composite):
         super().__init__(**kwargs)
         self.limit = limit
         dtype = self.dtype_policy
-        self.shift = Shift(3.0, dtype=dtype, name="shift")
-        self.relu6 = keras.layers.Activation("relu6", dtype=dtype, name="relu6")
-        self.scale = Scale(limit / 6, dtype=dtype, name="scale")
-
-    def build(self, input_shape):
-        for part in self.parts().values():
-            part.build(input_shape)
-
-    def call(self, inputs):
-        return self.scale(self.relu6(self.shift(inputs)))
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
+        self.set_sequence(
+            {
+                "shift": Shift(3.0, dtype=dtype, name="shift"),
+                "relu6": keras.layers.Activation("relu6", dtype=dtype, name="relu6"),
+                "scale": Scale(limit / 6, dtype=dtype, name="scale"),
+            }
+        )
 
     def get_config(self):
         return {**super().get_config(), "limit": self.limit}

@@ -1,8 +1,7 @@
 """The three stacks of convolutions of Mobile-Former (Chen et al., arXiv 2108.05895, section 3).
 
-Each normalizes after every convolution. With grouped pointwise convolutions (the 26M model), shuffles mix the groups:
-behind a depthwise convolution that multiplies the channels, the shuffle puts the copies of the input's channels next to
-each other, so its groups are the input's channels.
+A batch normalization follows every convolution. With grouped pointwise convolutions (the 26M model), shuffles mix the
+groups. After a depthwise convolution that multiplies the channels, the groups of the shuffle are the input's channels.
 """
 
 import keras
@@ -16,16 +15,16 @@ from keras_vit.models.mobile_former.dynamic_relu import DynamicReLU
 
 @keras.saving.register_keras_serializable("keras_vit")
 class LiteBottleneck(Composite):
-    """Depthwise convolution that multiplies the channels, ReLU6, pointwise convolution: the first row of every model.
+    """Compute a depthwise convolution that multiplies the channels, ReLU6, and a pointwise convolution.
 
-    It has a shortcut where input and output have one shape.
+    It is the first block of every model. It has a shortcut if input and output have the same shape.
 
     Args:
         input_channels: Channels of the input.
         hidden_channels: Channels between the convolutions, a multiple of the input's.
         channels: Channels of the output.
-        strides: Of the depthwise convolution.
-        groups: Of the pointwise convolution.
+        strides: Strides of the depthwise convolution.
+        groups: Number of groups of the pointwise convolution.
 
     Input: (batch, rows, columns, input_channels).
     Output: (batch, ceil(rows / strides), ceil(columns / strides), channels).
@@ -75,17 +74,17 @@ class LiteBottleneck(Composite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MobileBottleneck(Composite):
-    """Pointwise, depthwise and pointwise convolution with dynamic ReLUs between them, keeping the resolution.
+    """Compute a pointwise, a depthwise and a pointwise convolution with dynamic ReLUs between them.
 
-    It has a shortcut where input and output have as many channels.
+    It keeps the resolution, and has a shortcut if input and output have the same number of channels.
 
     Args:
         input_channels: Channels of the input.
         hidden_channels: Channels between the pointwise convolutions.
         channels: Channels of the output.
         width: Width of the token.
-        groups: Of the pointwise convolutions.
-        drop_path_rate: Stochastic depth of the convolutions beside the shortcut.
+        groups: Number of groups of the pointwise convolutions.
+        drop_path_rate: Rate of stochastic depth of the convolutions beside the shortcut.
 
     Inputs: features (batch, rows, columns, input_channels) and a token (batch, width).
     Output: (batch, rows, columns, channels).
@@ -147,9 +146,9 @@ class MobileBottleneck(Composite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DownsamplingBottleneck(Composite):
-    """Two pairs of a depthwise convolution that multiplies the channels and a pointwise one, the first with a stride.
+    """Compute twice a depthwise convolution that multiplies the channels and a pointwise one, first with a stride.
 
-    A dynamic ReLU stands behind each depthwise convolution, and a shortcut leads around the second pair.
+    A dynamic ReLU follows each depthwise convolution, and a shortcut skips the second pair.
 
     Args:
         input_channels: Channels of the input.
@@ -157,9 +156,9 @@ class DownsamplingBottleneck(Composite):
             there are four times the output's.
         channels: Channels of the output.
         width: Width of the token.
-        strides: Of the first convolution.
-        groups: Of the pointwise convolutions.
-        drop_path_rate: Stochastic depth of the second pair.
+        strides: Strides of the first convolution.
+        groups: Number of groups of the pointwise convolutions.
+        drop_path_rate: Rate of stochastic depth of the second pair.
 
     Inputs: features (batch, rows, columns, input_channels) and a token (batch, width).
     Output: (batch, ceil(rows / strides), ceil(columns / strides), channels).

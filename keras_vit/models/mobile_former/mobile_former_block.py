@@ -12,10 +12,10 @@ from keras_vit.models.mobile_former.mobile_to_former import MobileToFormer
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MobileFormerBlock(Composite):
-    """Convolutions (Mobile) beside a transformer over few tokens (Former), with a bridge in each direction.
+    """Compute convolutions (Mobile) and a transformer over few tokens (Former), with a bridge in each direction.
 
-    The tokens gather from the block's input and attend to each other; the first of them then drives the dynamic ReLUs
-    of the convolutions, whose result looks at all of them.
+    The tokens attend to the block's input and then to each other. The dynamic ReLUs of the convolutions are computed
+    from the first token, and the output of the convolutions attends to all tokens.
 
     Args:
         input_channels: Channels of the input.
@@ -23,9 +23,9 @@ class MobileFormerBlock(Composite):
         channels: Channels of the output.
         width: Width of a token.
         strides: 1, or 2 to halve the resolution; see `MobileBottleneck` and `DownsamplingBottleneck`.
-        groups: Of the pointwise convolutions.
-        epsilon: Of every LayerNorm.
-        drop_path_rate: Stochastic depth of the convolutions, the attention and both bridges.
+        groups: Number of groups of the pointwise convolutions.
+        epsilon: Added to the variance in every LayerNorm.
+        drop_path_rate: Rate of stochastic depth of the convolutions, the attention and both bridges.
 
     Inputs: features (batch, rows, columns, input_channels) and tokens (batch, tokens, width), all but the batch fixed.
     Outputs: features (batch, ceil(rows / strides), ceil(columns / strides), channels), and tokens of the input's

@@ -1,4 +1,4 @@
-"""The bridge from Mobile to Former: tokens gather from a feature map (Chen et al., arXiv 2108.05895, section 3)."""
+"""The bridge from Mobile to Former: tokens attend to a feature map (Chen et al., arXiv 2108.05895, section 3)."""
 
 import keras
 from keras import ops
@@ -15,20 +15,20 @@ from keras_vit.models.mobile_former.linear import linear
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MobileToFormer(Composite):
-    """norm(tokens + projection(gate * attention)): each token attends to every position of the feature map.
+    """Compute norm(tokens + projection(gate * attention)), where each token attends to all positions of a feature map.
 
-    Only the query is projected: the features themselves are key and value. The gate, 2 * hard_sigmoid(dense(tokens)),
-    is in the reference code and not in the paper. The softmax computes in float32 at least.
+    Only the query is projected; the features themselves are key and value. The gate, 2 * hard_sigmoid(dense(tokens)),
+    is in the reference code but not in the paper. The softmax computes in float32 or higher precision.
 
     Args:
         channels: Channels of the features.
         width: Width of a token.
-        num_heads: Number of heads; it divides the channels.
-        epsilon: Of the normalization.
-        drop_path_rate: Stochastic depth of what is added to the tokens.
+        num_heads: Number of heads, a divisor of `channels`.
+        epsilon: Added to the variance in the normalization.
+        drop_path_rate: Rate of stochastic depth of what is added to the tokens.
 
     Inputs: features (batch, rows, columns, channels) and tokens (batch, tokens, width), all but the batch fixed.
-    Output: as the tokens.
+    Output: of the tokens' shape.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class MobileToFormer(Composite):
     ):
         super().__init__(**kwargs)
         if channels % num_heads:
-            raise ValueError(f"The number of heads divides the channels; {num_heads} do not divide {channels}.")
+            raise ValueError(f"num_heads must divide channels; received num_heads={num_heads} and channels={channels}.")
         self.channels = channels
         self.width = width
         self.num_heads = num_heads

@@ -6,11 +6,10 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class RowSoftmax(keras.layers.Layer):
-    """Softmax over the second to last axis, each column for itself; computes in float32 at least.
+    """Compute the softmax over the second to last axis, in float32 or higher precision.
 
-    A device takes a softmax over the last axis as one operation, row by row. Where the rows are many and short, as when
-    every position of a map looks at a few tokens, that is several times slower than these steps with the positions
-    side by side.
+    A device computes a softmax over the last axis as one operation, row by row. With many short rows, as when every
+    position of a map attends to a few tokens, that is several times slower than these steps over long rows.
 
     Input and output: (..., rows, columns).
     """

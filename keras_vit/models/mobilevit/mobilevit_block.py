@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import SequentialComposite
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.layer_norm import LayerNorm
 from keras_vit.layers.resize import Resize, next_even
@@ -11,22 +11,22 @@ from keras_vit.layers.unfold import PATCH_AREA, Fold, Unfold
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class MobileViTBlock(Composite):
-    """A convolution, transformers over pixels in the same place of each 2 x 2 patch, and a convolution over both.
+class MobileViTBlock(SequentialComposite):
+    """Compute convolutions, transformers over pixels at the same place of each 2 x 2 patch, and a final convolution.
 
-    As no batch norm follows the convolution to the width of the tokens, it has neither bias nor activation. An odd map
-    is resized to the next even size for the transformers, and back.
+    The final convolution takes the block's input too. The convolution to the width of the tokens has no normalization,
+    bias or activation. An odd map is resized to the next even size for the transformers, and back.
 
     Args:
         size: (height, width) of the map.
-        channels: Of the map.
+        channels: Channels of the map.
         width: Width of a token.
         depth: Number of transformer blocks.
-        num_heads: Heads of each attention.
-        mlp_dim: Hidden width of each MLP.
-        drop_path_rate: Stochastic depth of each branch of the transformer blocks.
-        dropout_rate: Dropout in the MLPs and after the attentions' projections.
-        attention_dropout_rate: Dropout of the attention probabilities.
+        num_heads: Number of heads of each attention.
+        mlp_dim: Units between the two dense layers of each MLP.
+        drop_path_rate: Rate of stochastic depth of each branch of the transformer blocks.
+        dropout_rate: Dropout rate in the MLPs and after the attentions' projections.
+        attention_dropout_rate: Dropout rate of the attention probabilities.
 
     Input and output: (batch, height, width, channels).
     """
@@ -58,12 +58,14 @@ class MobileViTBlock(Composite):
         }
         dtype = self.dtype_policy
         even = [next_even(side) for side in size]
-        self.local = ConvNorm(channels, 3, activation="silu", dtype=dtype, name="local")
-        self.widen = ConvNorm(width, norm=False, dtype=dtype, name="widen")
-        self.resize = Resize(*even, dtype=dtype, name="resize")
-        self.unfold = Unfold(dtype=dtype, name="unfold")
+        # What the input goes through before it is concatenated with itself.
+        parts = {}
+        parts["local"] = ConvNorm(channels, 3, activation="silu", dtype=dtype, name="local")
+        parts["widen"] = ConvNorm(width, norm=False, dtype=dtype, name="widen")
+        parts["resize"] = Resize(*even, dtype=dtype, name="resize")
+        parts["unfold"] = Unfold(dtype=dtype, name="unfold")
         for index in range(depth):
-            block = TransformerBlock(
+            parts[f"transformer_{index}"] = TransformerBlock(
                 width,
                 num_heads,
                 mlp_dim,
@@ -76,30 +78,20 @@ class MobileViTBlock(Composite):
                 dtype=dtype,
                 name=f"transformer_{index}",
             )
-            setattr(self, f"transformer_{index}", block)
-        self.norm = LayerNorm(1e-5, dtype=dtype, name="norm")
-        self.fold = Fold(*even, dtype=dtype, name="fold")
-        self.resize_back = Resize(*size, dtype=dtype, name="resize_back")
-        self.project_back = ConvNorm(channels, activation="silu", dtype=dtype, name="project_back")
+        parts["norm"] = LayerNorm(1e-5, dtype=dtype, name="norm")
+        parts["fold"] = Fold(*even, dtype=dtype, name="fold")
+        parts["resize_back"] = Resize(*size, dtype=dtype, name="resize_back")
+        parts["project_back"] = ConvNorm(channels, activation="silu", dtype=dtype, name="project_back")
+        self.set_sequence(parts)
         self.concatenate = keras.layers.Concatenate(dtype=dtype, name="concatenate")
         self.fuse = ConvNorm(channels, 3, activation="silu", dtype=dtype, name="fuse")
 
-    def _branch(self):
-        """The parts that the input goes through, one after the other, before it is put beside itself."""
-        return [part for part in self.parts().values() if part not in (self.concatenate, self.fuse)]
-
     def build(self, input_shape):
-        shape = input_shape
-        for part in self._branch():
-            part.build(shape)
-            shape = part.compute_output_shape(shape)
+        super().build(input_shape)
         self.fuse.build((*input_shape[:-1], 2 * input_shape[-1]))
 
     def call(self, inputs):
-        x = inputs
-        for part in self._branch():
-            x = part(x)
-        return self.fuse(self.concatenate([inputs, x]))
+        return self.fuse(self.concatenate([inputs, super().call(inputs)]))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

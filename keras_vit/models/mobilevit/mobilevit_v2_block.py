@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import SequentialComposite
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.group_norm import GroupNorm
 from keras_vit.layers.resize import ResizeToEven, next_even
@@ -11,20 +11,20 @@ from keras_vit.models.mobilevit.separable_transformer_block import SeparableTran
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class MobileViTV2Block(Composite):
-    """A depthwise convolution, then transformers with separable attention, as in `MobileViTBlock`.
+class MobileViTV2Block(SequentialComposite):
+    """Compute a depthwise convolution, and transformers with separable attention as in `MobileViTBlock`.
 
-    Nothing of the input is added or put beside the output. An odd map is resized to the next even size and stays so.
+    There is no connection that skips the transformers. An odd map is resized to the next even size.
 
     Args:
         size: (height, width) of the map.
-        channels: Of the map.
+        channels: Channels of the map.
         width: Width of a token.
         depth: Number of transformer blocks.
-        mlp_dim: Hidden width of each MLP.
-        drop_path_rate: Stochastic depth of each branch of the transformer blocks.
-        dropout_rate: Dropout in the MLPs and after the attentions' projections.
-        attention_dropout_rate: Dropout of the attentions' softmax.
+        mlp_dim: Units between the two dense layers of each MLP.
+        drop_path_rate: Rate of stochastic depth of each branch of the transformer blocks.
+        dropout_rate: Dropout rate in the MLPs and after the attentions' projections.
+        attention_dropout_rate: Dropout rate of the attentions' softmax.
 
     Input: (batch, height, width, channels). Output: (batch, next even height, next even width, channels).
     """
@@ -53,14 +53,15 @@ class MobileViTV2Block(Composite):
             "attention_dropout_rate": attention_dropout_rate,
         }
         dtype = self.dtype_policy
-        self.resize = ResizeToEven(dtype=dtype, name="resize")
-        self.local = ConvNorm(
+        parts = {}
+        parts["resize"] = ResizeToEven(dtype=dtype, name="resize")
+        parts["local"] = ConvNorm(
             channels, 3, depthwise=True, input_channels=channels, activation="silu", dtype=dtype, name="local"
         )
-        self.narrow = ConvNorm(width, norm=False, dtype=dtype, name="narrow")
-        self.unfold = Unfold(dtype=dtype, name="unfold")
+        parts["narrow"] = ConvNorm(width, norm=False, dtype=dtype, name="narrow")
+        parts["unfold"] = Unfold(dtype=dtype, name="unfold")
         for index in range(depth):
-            block = SeparableTransformerBlock(
+            parts[f"transformer_{index}"] = SeparableTransformerBlock(
                 width,
                 mlp_dim,
                 drop_path_rate,
@@ -70,21 +71,10 @@ class MobileViTV2Block(Composite):
                 dtype=dtype,
                 name=f"transformer_{index}",
             )
-            setattr(self, f"transformer_{index}", block)
-        self.norm = GroupNorm(dtype=dtype, name="norm")
-        self.fold = Fold(*map(next_even, size), dtype=dtype, name="fold")
-        self.project_back = ConvNorm(channels, dtype=dtype, name="project_back")
-
-    def build(self, input_shape):
-        for part in self.parts().values():
-            part.build(input_shape)
-            input_shape = part.compute_output_shape(input_shape)
-
-    def call(self, inputs):
-        x = inputs
-        for part in self.parts().values():
-            x = part(x)
-        return x
+        parts["norm"] = GroupNorm(dtype=dtype, name="norm")
+        parts["fold"] = Fold(*map(next_even, size), dtype=dtype, name="fold")
+        parts["project_back"] = ConvNorm(channels, dtype=dtype, name="project_back")
+        self.set_sequence(parts)
 
     def compute_output_shape(self, input_shape):
         return self.resize.compute_output_shape(input_shape)

@@ -8,10 +8,10 @@ from keras_vit.layers.composite import Composite
 
 @keras.saving.register_keras_serializable("keras_vit")
 class WeightedSum(keras.layers.Layer):
-    """The sum of tokens, each multiplied by its weight. Computes in float32 at least, whatever the dtype policy.
+    """Return the weighted sum of tokens, computed in float32 or higher precision, whatever the dtype policy.
 
-    It is no `MatMul`: a softmax over hundreds of tokens has weights too small for the steps of int8, and a product with
-    a single row is no faster.
+    It is not a `MatMul`, because the softmax weights of hundreds of tokens are too small for int8, and int8 would not
+    make a product with a single row faster.
 
     Inputs: tokens (batch, n, groups, width) and weights (batch, n, groups, 1). Output: (batch, 1, groups, width).
     """
@@ -24,23 +24,23 @@ class WeightedSum(keras.layers.Layer):
     def compute_output_shape(self, tokens_shape, weights_shape):
         return (tokens_shape[0], 1, *tokens_shape[2:])
 
-    def get_config(self):  # Keras cannot do without it for a layer that was given a dtype policy.
+    def get_config(self):  # Without it, Keras cannot serialize a layer with a dtype policy.
         return super().get_config()
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SeparableSelfAttention(Composite):
-    """Attention whose cost is linear in the number of tokens.
+    """Compute attention at a cost that is linear in the number of tokens.
 
-    Each token gets one score. The softmax of the scores over a group's tokens weighs their keys, and the weighted sum,
-    the context vector, multiplies the rectified value of every token in the group. The softmax computes in float32 at
-    least.
+    Each token has one score. The softmax of the scores weights the keys of a group's tokens. Their weighted sum, the
+    context vector, multiplies the rectified value of every token in the group. The softmax computes in float32 or
+    higher precision.
 
     Args:
         width: Width of a token.
-        dropout_rate: Dropout after the output projection.
-        attention_dropout_rate: Dropout of the softmax's output.
-        groups: As in `MultiHeadSelfAttention`: groups of tokens, taken in turn, that do not see each other.
+        dropout_rate: Dropout rate after the output projection.
+        attention_dropout_rate: Dropout rate of the softmax's output.
+        groups: Number of groups of tokens, as in `MultiHeadAttention`.
 
     Input and output: (batch, tokens, width), with a fixed number of tokens.
     """
@@ -75,7 +75,7 @@ class SeparableSelfAttention(Composite):
     def build(self, input_shape):
         if input_shape[1] is None or input_shape[2] != self.width or input_shape[1] % self.groups:
             raise ValueError(
-                f"SeparableSelfAttention takes (batch, tokens, {self.width}) with a fixed number of tokens that is a "
+                f"SeparableSelfAttention expects (batch, tokens, {self.width}) with a fixed number of tokens that is a "
                 f"multiple of {self.groups}; received the shape {tuple(input_shape)}."
             )
         for dense in (self.query, self.key, self.value, self.projection):

@@ -11,15 +11,15 @@ from keras_vit.models.mobilevit.separable_attention import SeparableSelfAttentio
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SeparableTransformerBlock(Composite):
-    """`TransformerBlock` with separable attention, norms over all of an image's tokens together, and SiLU.
+    """Compute a `TransformerBlock` with separable attention, SiLU, and norms over all tokens of an image together.
 
     Args:
         width: Width of a token.
-        mlp_dim: Hidden width of the MLP.
-        drop_path_rate: Stochastic depth of each branch.
-        dropout_rate: Dropout in the MLP and after the attention's projection.
-        attention_dropout_rate: Dropout of the attention's softmax.
-        groups: Of the attention, as in `SeparableSelfAttention`.
+        mlp_dim: Units between the two dense layers of the MLP.
+        drop_path_rate: Rate of stochastic depth of each branch.
+        dropout_rate: Dropout rate in the MLP and after the attention's projection.
+        attention_dropout_rate: Dropout rate of the attention's softmax.
+        groups: Number of groups of tokens, as in `MultiHeadAttention`.
 
     Input and output: (batch, tokens, width), with a fixed number of tokens.
     """

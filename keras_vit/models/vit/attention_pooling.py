@@ -12,16 +12,16 @@ from keras_vit.layers.pooling import TokenPooling
 
 @keras.saving.register_keras_serializable("keras_vit")
 class AttentionPooling(Composite):
-    """y = attention of a learned probe to the tokens, then y + mlp(norm(y)).
+    """Compute y, the attention of a learned probe to the tokens, and return y + mlp(norm(y)).
 
-    As in the authors' code, the tokens are not normalized here and the probe is not added to what it attends to.
+    As in the authors' code, the tokens are not normalized here, and the probe is not added to the attention's output.
 
     Args:
         width: Width of a token.
         num_heads: Number of attention heads.
-        mlp_dim: Hidden width of the MLP.
-        activation: Activation of the MLP, as in `MLP`.
-        epsilon: Of the normalization.
+        mlp_dim: Units between the two dense layers of the MLP.
+        activation: Name of the MLP's activation, as in `MLP`.
+        epsilon: Added to the variance in the normalization.
 
     Input: (batch, tokens, width) with a fixed number of tokens. Output: (batch, width).
     """

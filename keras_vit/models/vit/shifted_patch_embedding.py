@@ -9,20 +9,20 @@ from keras_vit.layers.patch_embedding import PatchEmbedding
 
 @keras.saving.register_keras_serializable("keras_vit")
 class ShiftedPatchEmbedding(PatchEmbedding):
-    """Makes a token of each patch and of what lies around it.
+    """Project each patch and its surroundings to a token.
 
-    To the patch come those of four copies of the image, shifted by half a patch along each diagonal, with zeros where
-    a copy has no pixels. All values of the five are normalized together and projected.
+    Each patch is concatenated with the same patch of four copies of the image, shifted by half a patch along each
+    diagonal and padded with zeros. All values of the five are normalized together and projected.
 
-    The copies are never made: their patches are those of one image with a rim of half a patch, and each copy is a
-    corner of that grid. So the image is cut twice, not five times.
+    The copies are never made: their patches are those of the image padded by half a patch, and each copy is one corner
+    of that grid. So the image is divided into patches twice, not five times.
 
     Args:
         width: Width of a token.
-        patch_size: Side of a patch in pixels, or (height, width); even, since half of it is the shift.
-        epsilon: Of the normalization; 1e-5 is that of the authors' code.
+        patch_size: Side of a patch in pixels, or (height, width); even, since the shift is half of it.
+        epsilon: Added to the variance in the normalization; 1e-5 as in the authors' code.
 
-    Input: (batch, height, width, channels); height and width are multiples of the patch's.
+    Input: (batch, height, width, channels); where height and width are fixed multiples of the patch's.
     Output: (batch, height / patch_height * width / patch_width, width), row by row.
     """
 
@@ -31,7 +31,7 @@ class ShiftedPatchEmbedding(PatchEmbedding):
         height, width = self.patch_size
         if height % 2 or width % 2:
             raise ValueError(
-                "A shift is half a patch, so the sides of the patch are even; "
+                "The sides of a patch must be even, since the shift is half a patch; "
                 f"received patch_size={height if height == width else self.patch_size}."
             )
         self.epsilon = epsilon
@@ -63,12 +63,12 @@ class ShiftedPatchEmbedding(PatchEmbedding):
             ]
         )
         x = self.projection(self.norm(ops.reshape(x, (-1, columns * rows, x.shape[-1]))))
-        # Only now row by row, when there are fewer numbers to move.
+        # Ordered row by row only now, when there are fewer numbers to move.
         x = ops.transpose(ops.reshape(x, (-1, columns, rows, self.width)), (0, 2, 1, 3))
         return ops.reshape(x, (-1, rows * columns, self.width))
 
     def _patches(self, images):
-        """(batch, height, width, channels) to (batch, columns, rows, values of a patch): one transpose, at rank 4."""
+        """Return images as patches (batch, columns, rows, values of a patch), by one transpose of rank 4."""
         _, height, width, channels = images.shape
         columns, run = width // self.patch_size[1], self.patch_size[1] * channels
         strips = ops.transpose(ops.reshape(images, (-1, height, columns, run)), (0, 2, 1, 3))

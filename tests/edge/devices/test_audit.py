@@ -8,8 +8,7 @@ from keras_vit.edge.devices.audit import audit
 
 
 def _written_min_runtime(file):
-    """What the converter, from TensorFlow's own table, wrote into the file."""
-    import tensorflow as tf  # noqa: F401, its converter made the file
+    """Return the oldest runtime that the converter wrote into the file, from TensorFlow's own table."""
     from ai_edge_litert import schema_py_generated as schema
 
     with open(file, "rb") as stream:
@@ -22,7 +21,7 @@ def _outside(result):
     return [(finding.op, finding.severity) for finding in result.findings]
 
 
-def test_a_file_that_the_delegate_takes_whole_has_no_findings(tflite_files):
+def test_a_file_that_the_delegate_runs_whole_has_no_findings(tflite_files):
     result = audit(tflite_files["float32"])
     assert result.partitions == 1
     assert result.findings == []
@@ -36,7 +35,7 @@ def test_a_file_that_the_delegate_takes_whole_has_no_findings(tflite_files):
         ("int8_softmax", "SOFTMAX", 2, "only in float"),
         ("int8_matmul", "BATCH_MATMUL", 2, "right-hand side has zero point -128"),
         ("slice_drops_axis", "STRIDED_SLICE", 2, "drops an axis"),
-        ("six_concatenated", "CONCATENATION", 1, "at most 5 tensors, here are 6"),
+        ("six_concatenated", "CONCATENATION", 1, "at most 5 tensors; here there are 6"),
         ("gather", "GATHER", 2, "no kernel for GATHER"),
     ],
 )
@@ -74,7 +73,7 @@ def test_an_operator_outside_the_builtins_is_an_error(tflite_files):
     assert result.ops["FlexErf"] == 1
 
 
-def test_tensors_above_rank_4_are_warned_of(tflite_files):
+def test_tensors_above_rank_4_get_warnings(tflite_files):
     result = audit(tflite_files["rank_5"])
     assert result.partitions == 1
     assert {(finding.op, finding.severity) for finding in result.findings} == {
@@ -102,7 +101,7 @@ def test_float16_weights_are_explained(tflite_files):
 
 def test_the_most_severe_finding_comes_first(tflite_files):
     severities = [finding.severity for finding in audit(tflite_files["where"]).findings]
-    assert severities == sorted(severities)  # "error" before "warning"
+    assert severities == sorted(severities)  # "error" comes before "warning".
     assert len(set(severities)) == 2
 
 
@@ -125,11 +124,11 @@ def test_an_unusable_file_is_named(broken_files, name):
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones(tflite_files):
-    with pytest.raises(ValueError, match="'npu'; these exist: 'cpu'"):
+    with pytest.raises(ValueError, match="'cpu'; received 'npu'"):
         audit(tflite_files["float32"], target="npu")
 
 
-def test_a_missing_schema_gives_the_pip_line(tflite_files, monkeypatch):
+def test_a_missing_schema_gives_the_pip_command(tflite_files, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(ImportError, match="pip install"):
         audit(tflite_files["float32"])

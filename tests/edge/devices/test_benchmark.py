@@ -36,7 +36,7 @@ def test_inputs_of_every_kind_are_filled(tflite_files, name):
     assert len(benchmark(tflite_files[name], runs=2, warmup=0).samples_ms) == 2
 
 
-def test_memory_is_the_files_own(tflite_files):
+def test_memory_is_that_of_the_file(tflite_files):
     small, large = benchmark([tflite_files["float32"], tflite_files["8_megabytes"]], runs=1, warmup=0)
     assert large.peak_memory_mb > 8
     assert small.peak_memory_mb < large.peak_memory_mb - 6
@@ -54,7 +54,7 @@ def test_several_files_take_turns_and_the_first_one_changes(tflite_files, monkey
     files = [tflite_files[name] for name in ("float32", "float16", "int8")]
     monkeypatch.setitem(benchmark.__globals__, "Interpreter", Recorder)
     results = benchmark(files, runs=4, warmup=2)
-    assert order[:3] == [0, 1, 2]  # first answers
+    assert order[:3] == [0, 1, 2]  # The first results.
     rounds = [order[3:][i : i + 3] for i in range(0, len(order) - 3, 3)]
     assert rounds == [[0, 1, 2], [1, 2, 0], [2, 0, 1]] * 2
     assert [result.file for result in results] == files
@@ -108,10 +108,10 @@ def test_the_file_that_crashes_is_named(tflite_files, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"device": "adb:1"}, "'adb:1'; these exist: 'local'"),
-        ({"runs": 0}, "runs is 0"),
-        ({"warmup": -1}, "warmup is -1"),
-        ({"threads": 0}, "threads is 0"),
+        ({"device": "adb:1"}, "'local'; received 'adb:1'"),
+        ({"runs": 0}, "runs must be at least 1; received 0"),
+        ({"warmup": -1}, "warmup must be at least 0; received -1"),
+        ({"threads": 0}, "threads must be at least 1; received 0"),
     ],
 )
 def test_wrong_arguments_are_refused(tflite_files, arguments, words):

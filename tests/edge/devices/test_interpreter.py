@@ -16,7 +16,7 @@ def _run(file, images):
         return interpreter.run(images)
 
 
-def test_a_file_gives_the_models_answers(model, tflite_files, images):
+def test_a_file_gives_the_outputs_of_the_model(model, tflite_files, images):
     (outputs,) = _run(tflite_files["float32"], images)
     np.testing.assert_allclose(outputs, model(images, training=False), atol=1e-6)
 
@@ -27,13 +27,13 @@ def test_images_that_do_not_fill_a_batch_are_not_lost(model, tflite_files, image
     np.testing.assert_allclose(outputs, model(images[:7], training=False), atol=1e-6)
 
 
-def test_outputs_come_in_the_models_order(many_outputs_model, tflite_files, images):
+def test_outputs_are_in_the_order_of_the_model(many_outputs_model, tflite_files, images):
     outputs = _run(tflite_files["many_outputs"], images)
     for given, wanted in zip(outputs, many_outputs_model(images), strict=True):
         np.testing.assert_allclose(given, wanted, atol=1e-5)
 
 
-def test_int8_is_converted_by_the_tensors_own_parameters(tflite_files, images):
+def test_int8_is_converted_with_the_parameters_of_the_tensor(tflite_files, images):
     from ai_edge_litert.interpreter import Interpreter as LiteRT
 
     reference = LiteRT(tflite_files["int8"])
@@ -52,7 +52,7 @@ def test_int8_is_converted_by_the_tensors_own_parameters(tflite_files, images):
     np.testing.assert_allclose(outputs, wanted, atol=1e-6)
 
 
-def test_the_runtime_says_its_name_and_version(tflite_files):
+def test_the_runtime_is_reported_with_its_version(tflite_files):
     from importlib.metadata import version
 
     with Interpreter(tflite_files["float32"]) as interpreter:
@@ -79,7 +79,7 @@ def test_an_unusable_file_is_named(broken_files, name, error, words):
 
 
 @pytest.mark.parametrize("name", ["float32", "int8", "flex"])
-def test_every_truncation_is_refused_before_the_runtime_sees_it(tmp_path, tflite_files, name):
+def test_every_truncation_is_refused_before_the_runtime_reads_it(tmp_path, tflite_files, name):
     whole = Path(tflite_files[name]).read_bytes()
     runner.check_file(tflite_files[name])
     generator = random.Random(0)
@@ -92,7 +92,7 @@ def test_every_truncation_is_refused_before_the_runtime_sees_it(tmp_path, tflite
 
 
 def test_weights_behind_the_flatbuffer_are_checked(tmp_path):
-    """Files with much data keep it there, which is how ai-edge-quantizer writes all of them."""
+    """Large files store them there, and ai-edge-quantizer always does."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -113,7 +113,7 @@ def test_weights_behind_the_flatbuffer_are_checked(tmp_path):
         runner.check_file(str(path))
 
 
-def test_corrupt_bytes_never_reach_the_caller_as_anything_but_a_sentence(tmp_path, tflite_files):
+def test_corrupt_bytes_give_an_error_that_names_the_file(tmp_path, tflite_files):
     whole = Path(tflite_files["float32"]).read_bytes()
     generator = random.Random(1)
     refused = 0
@@ -138,14 +138,14 @@ def test_a_process_that_dies_names_the_file_and_the_signal(tflite_files):
         Interpreter(tflite_files["float32"], command=[sys.executable, "-c", script])
 
 
-def test_a_missing_runtime_gives_the_pip_lines(tflite_files):
+def test_a_missing_runtime_gives_the_pip_commands(tflite_files):
     script = "import runpy, sys; sys.modules.update(ai_edge_litert=None, tflite_runtime=None); "
     script += f"runpy.run_path({runner.__file__!r}, run_name='__main__')"
     with pytest.raises(ImportError, match=r'pip install "keras-vit\[edge\]"'):
         Interpreter(tflite_files["float32"], command=[sys.executable, "-c", script])
 
 
-def test_what_the_runtime_prints_does_not_disturb_the_answers(tflite_files):
+def test_output_of_the_runtime_does_not_mix_with_the_answers(tflite_files):
     script = "import runpy; "
     script += "import ai_edge_litert.interpreter as it; original = it.Interpreter.allocate_tensors; "
     script += "it.Interpreter.allocate_tensors = lambda s: (print('noise', flush=True), original(s)); "
@@ -155,7 +155,7 @@ def test_what_the_runtime_prints_does_not_disturb_the_answers(tflite_files):
 
 
 def test_a_board_can_run_the_runner():
-    """It parses as Python 3.8 and imports only the standard library, NumPy and, by name, a runtime."""
+    """The runner parses as Python 3.8 and imports only the standard library, NumPy, and a runtime by its name."""
     tree = ast.parse(Path(runner.__file__).read_text(), feature_version=(3, 8))
     imported = set()
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Files run on tflite-runtime 2.14, the last release of the runtime that old boards have."""
+"""Files run on tflite-runtime 2.14, the last release of the runtime of old boards."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ from keras_vit.edge.devices.interpreter import Interpreter
 
 @pytest.fixture(scope="session")
 def old_python(tmp_path_factory):
-    """A Python that has tflite-runtime 2.14.0, which needs CPython 3.9 to 3.11."""
+    """The path of a Python with tflite-runtime 2.14.0, which needs CPython 3.9 to 3.11."""
     here = sys.executable if sys.version_info[:2] <= (3, 11) else None
     candidates = [here, *map(shutil.which, ("python3.11", "python3.10", "python3.9"))]
     for python in filter(None, candidates):
@@ -24,14 +24,14 @@ def old_python(tmp_path_factory):
         if subprocess.run([python, "-m", "venv", str(folder)], capture_output=True).returncode == 0:
             break
     else:
-        pytest.skip("tflite-runtime 2.14.0 needs CPython 3.9 to 3.11, and there is none that makes environments.")
+        pytest.skip("tflite-runtime 2.14.0 needs CPython 3.9 to 3.11, and none that can create environments was found.")
     python = str(folder / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "tflite-runtime==2.14.0", "numpy<2"], check=True)
     return python
 
 
 @pytest.fixture(scope="session")
-def vit():
+def small_vit():
     keras.utils.set_random_seed(0)
     return keras_vit.ViT(
         input_shape=(8, 8, 3), patch_size=4, width=24, depth=2, num_heads=3, classes=5, classifier_activation=None
@@ -48,24 +48,24 @@ def _noise(outputs, expected):
     return np.sqrt(np.mean((outputs - expected) ** 2) / np.mean(expected**2))
 
 
-def test_a_float32_file_gives_the_same_on_both_runtimes(old_python, vit, images, tmp_path):
-    file = export(vit, tmp_path / "float32.tflite")
+def test_a_float32_file_gives_the_same_outputs_on_the_old_runtime(old_python, small_vit, images, tmp_path):
+    file = export(small_vit, tmp_path / "float32.tflite")
     runtime, (old,) = _outputs(file, images, [old_python, runner.__file__])
     assert runtime == "tflite-runtime 2.14.0"
-    np.testing.assert_allclose(old, vit(images), atol=1e-5)
+    np.testing.assert_allclose(old, small_vit(images), atol=1e-5)
 
 
-def test_a_hybrid_int8_file_is_as_near_to_the_float_model_on_both_runtimes(old_python, vit, images, tmp_path):
-    # The old runtime rounds the results of int8 products by other rules, so the two differ by steps of the grid.
-    file = export(vit, tmp_path / "hybrid.tflite", "hybrid_int8", calibration_data=images)
+def test_a_hybrid_int8_file_is_as_close_to_the_float_model_on_the_old_runtime(old_python, small_vit, images, tmp_path):
+    # The old runtime rounds the results of int8 products differently, so the two differ by steps of the grid.
+    file = export(small_vit, tmp_path / "hybrid.tflite", "hybrid_int8", calibration_data=images)
     runtime, (old,) = _outputs(file, images, [old_python, runner.__file__])
     assert runtime == "tflite-runtime 2.14.0"
     _, (new,) = _outputs(file, images)
-    expected = np.asarray(vit(images))
+    expected = np.asarray(small_vit(images))
     assert _noise(old, expected) < 1.25 * _noise(new, expected) < 0.06
     np.testing.assert_array_equal(old.argmax(1), expected.argmax(1))
 
 
-def test_a_truncated_file_is_a_sentence_where_the_runtime_checks_nothing(old_python, broken_files):
+def test_a_truncated_file_is_refused_where_the_runtime_checks_nothing(old_python, broken_files):
     with pytest.raises(ValueError, match="truncated"):
         Interpreter(broken_files["truncated"], command=[old_python, runner.__file__])

@@ -9,7 +9,7 @@ from keras_vit.edge.images import image_batches
 
 @pytest.fixture
 def labels(model, images):
-    """The model is right about the first 9 images of 12."""
+    """Labels with which the model is right about the first 9 of 12 images."""
     classes = np.argmax(model(images, training=False), -1)
     classes[9:] = (classes[9:] + 1) % 5
     return classes
@@ -22,7 +22,7 @@ def _dataset(*parts):
 
 
 def test_a_float_file_agrees_with_its_model(model, tflite_files, images):
-    result = verify(model, tflite_files["float32"], images, batch=5)
+    result = verify(model, tflite_files["float32"], images, batch_size=5)
     assert result.images == 12
     assert result.max_abs_error < 1e-6
     assert result.snr_db > 100
@@ -30,7 +30,7 @@ def test_a_float_file_agrees_with_its_model(model, tflite_files, images):
     assert result.top1 is None
 
 
-def test_the_figures_are_those_of_the_definitions(model, tflite_files, images):
+def test_the_figures_follow_their_definitions(model, tflite_files, images):
     from ai_edge_litert.interpreter import Interpreter as LiteRT
 
     interpreter = LiteRT(tflite_files["float16"])
@@ -49,17 +49,17 @@ def test_the_figures_are_those_of_the_definitions(model, tflite_files, images):
     assert result.snr_db == pytest.approx(10 * np.log10((wanted**2).sum() / (error**2).sum()), abs=0.1)
 
 
-def test_an_int8_file_is_near_its_model(model, tflite_files, images):
+def test_an_int8_file_is_close_to_its_model(model, tflite_files, images):
     result = verify(model, tflite_files["int8"], images)
     assert 10 < result.snr_db < 60
     assert 0 < result.max_abs_error < 0.1
 
 
-def test_a_file_of_other_weights_is_found_out(model, tflite_files, images):
+def test_a_file_with_other_weights_differs(model, tflite_files, images):
     import keras
 
     keras.utils.set_random_seed(7)
-    other = keras.models.clone_model(model)  # new weights
+    other = keras.models.clone_model(model)  # With new weights.
     result = verify(other, tflite_files["float32"], images)
     assert result.snr_db < 20
     assert result.top1_agreement < 1
@@ -73,7 +73,7 @@ def test_a_file_can_be_the_reference(tflite_files, images):
     assert verify(tflite_files["float32"], tflite_files["int8"], images).max_abs_error > 0
 
 
-def test_every_output_counts_and_in_its_order(many_outputs_model, tflite_files, images):
+def test_all_outputs_are_compared_in_order(many_outputs_model, tflite_files, images):
     result = verify(many_outputs_model, tflite_files["many_outputs"], images)
     assert result.snr_db > 100
     last = many_outputs_model.layers[-1]
@@ -89,7 +89,7 @@ def test_every_output_counts_and_in_its_order(many_outputs_model, tflite_files, 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_labels_give_top_1(model, tflite_files, images, labels, one_hot):
     given = np.eye(5)[labels] if one_hot else labels
-    result = verify(model, tflite_files["float32"], images, batch=5, labels=given)
+    result = verify(model, tflite_files["float32"], images, batch_size=5, labels=given)
     assert (result.top1, result.reference_top1) == (0.75, 0.75)
     assert "75.00%" in str(result)
 
@@ -98,13 +98,13 @@ def test_datasets_give_the_same_as_arrays(model, tflite_files, images, labels):
     wanted = verify(model, tflite_files["int8"], images).to_dict()
     given = verify(model, tflite_files["int8"], _dataset(images).batch(5)).to_dict()
     assert given == pytest.approx(wanted)
-    labelled = verify(model, tflite_files["float32"], _dataset(images, labels).batch(5))
-    assert labelled.images == 12
-    assert labelled.top1 == 0.75
+    labeled = verify(model, tflite_files["float32"], _dataset(images, labels).batch(5))
+    assert labeled.images == 12
+    assert labeled.top1 == 0.75
 
 
 @pytest.mark.parametrize("count", [11, 13])
-def test_labels_must_be_one_an_image(model, tflite_files, images, count):
+def test_there_must_be_one_label_per_image(model, tflite_files, images, count):
     with pytest.raises(ValueError, match="abels"):
         verify(model, tflite_files["float32"], images, labels=np.zeros(count, int))
 
@@ -123,7 +123,7 @@ def test_a_model_of_other_images_or_outputs_is_refused(model, many_outputs_model
         verify(None, tflite_files["float32"], images)
 
 
-def test_a_file_that_gives_nan_does_not_pass(tmp_path, images):
+def test_nan_in_the_outputs_is_not_hidden(tmp_path, images):
     import tensorflow as tf
 
     concrete = tf.function(lambda x: tf.math.log(tf.reshape(x, (1, 192)))).get_concrete_function(
@@ -150,28 +150,28 @@ def _with(images, index, value):
         (lambda images: images[0], ValueError, r"\(N, 8, 8, 3\); received \(8, 8, 3\)"),
         (lambda images: images[:, :4], ValueError, r"\(N, 8, 8, 3\); received \(12, 4, 8, 3\)"),
         (lambda images: _dataset(images), ValueError, r"\(N, 8, 8, 3\); received \(8, 8, 3\)"),
-        (lambda images: _dataset(images).batch(4).repeat(), ValueError, "never ends"),
+        (lambda images: _dataset(images).batch(4).repeat(), ValueError, "infinite"),
         (
             lambda images: _with(images, (7, 1, 2, 0), np.nan),
             ValueError,
-            "Image 7 holds nan at row 1, column 2",
+            "Image 7 has the value nan at row 1, column 2",
         ),
-        (lambda images: _with(images, (3, 0, 0, 2), np.inf), ValueError, "Image 3 holds inf"),
+        (lambda images: _with(images, (3, 0, 0, 2), np.inf), ValueError, "Image 3 has the value inf"),
         (lambda images: images.astype(str), TypeError, "dtype <U"),
         (lambda images: images > 0, TypeError, "dtype bool"),
         (lambda images: list(images), TypeError, "a list"),
         (lambda images: _dataset(images).batch(4).map(lambda x: {"image": x}), TypeError, "dict"),
     ],
 )
-def test_images_that_are_none_are_refused_in_a_sentence(images, make, error, words):
+def test_unusable_images_are_refused_in_one_line(images, make, error, words):
     with pytest.raises(error, match=words) as raised:
-        list(image_batches(make(images), (8, 8, 3), batch=5))
+        list(image_batches(make(images), (8, 8, 3), batch_size=5))
     assert "\n" not in str(raised.value)
 
 
 def test_images_come_in_batches_of_float32(images):
     numbers = np.arange(12 * 192, dtype=np.uint8).reshape(12, 8, 8, 3)
-    batches = [pixels for pixels, _ in image_batches(numbers, (8, None, 3), batch=5)]
+    batches = [pixels for pixels, _ in image_batches(numbers, (8, None, 3), batch_size=5)]
     assert [len(batch) for batch in batches] == [5, 5, 2]
     assert {batch.dtype for batch in batches} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(np.concatenate(batches), numbers)

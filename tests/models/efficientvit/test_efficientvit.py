@@ -1,7 +1,5 @@
 """EfficientViT of MIT as a user builds it."""
 
-import inspect
-
 import keras
 import numpy as np
 import pytest
@@ -59,12 +57,6 @@ def test_l0_has_no_published_classifier():
     assert keras_vit.model_info("efficientvit_l0")["parameters"] == 27_805_472 + head
 
 
-def test_arguments_are_those_of_keras_applications_in_order():
-    names = list(inspect.signature(keras_vit.EfficientViT_B1).parameters)[:8]
-    assert names == list(inspect.signature(keras_vit.ViT_B16).parameters)[:8]
-    assert keras_vit.EfficientViT_L2.__name__ == "EfficientViT_L2" and "L2" in keras_vit.EfficientViT_L2.__doc__
-
-
 @pytest.mark.parametrize("series", ["B", "L"])
 def test_maps_of_every_stride_are_found_by_name(series):
     model = tiny(series=series, include_top=False)
@@ -98,37 +90,6 @@ def test_other_image_sizes():
     for shape in [(256, 256, 3), (192, 160, 3), (33, 47, 3)]:
         image = np.ones((1, *shape), "float32")
         assert np.all(np.isfinite(outputs(tiny(input_shape=shape), image)))
-
-
-@pytest.mark.parametrize("series", ["B", "L"])
-def test_saving(series, tmp_path):
-    model = tiny(series=series, drop_path_rate=0.1, dropout_rate=0.1)
-    model.save(tmp_path / "model.keras")
-    np.testing.assert_array_equal(outputs(keras.models.load_model(tmp_path / "model.keras")), outputs(model))
-
-
-def test_training_moves_every_weight():
-    model = tiny(drop_path_rate=0.1, dropout_rate=0.1)
-    before = [keras.ops.convert_to_numpy(v) for v in model.trainable_weights]
-    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(IMAGES, np.array([0, 3]), epochs=2, verbose=0)
-    still = [v.path for v, b in zip(model.trainable_weights, before, strict=True) if np.array_equal(v, b)]
-    assert not still
-
-
-def test_mixed_float16_stays_near():
-    full, mixed = tiny(), tiny(dtype="mixed_float16")
-    mixed.set_weights(full.get_weights())
-    images = np.random.default_rng(1).uniform(-10, 10, size=(2, *SHAPE)).astype("float32")
-    assert relative_error(outputs(mixed, images).astype("float32"), outputs(full, images)) < 2e-2
-
-
-@pytest.mark.parametrize("series", ["B", "L"])
-def test_folding(series):
-    model = tiny(series=series, drop_path_rate=0.1)
-    folded = keras_vit.fuse(model)
-    assert relative_error(outputs(folded), outputs(model)) < 1e-5
-    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
 
 
 def check_file(model, path):

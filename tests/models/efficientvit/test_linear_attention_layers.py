@@ -64,7 +64,7 @@ def test_macs_count_the_smaller_order():
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"received the shape \(1, 2, 10, 5\)"):
         LinearAttention()(np.zeros((1, 2, 10, 5), "float32"))
-    with pytest.raises(ValueError, match="16 does not divide 24"):
+    with pytest.raises(ValueError, match="received head_dim=16 and channels=24"):
         MultiScaleAttention(24, head_dim=16)
 
 

@@ -129,7 +129,7 @@ def test_mbconv_from_its_parts():
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="num_heads=4"):
         CascadedGroupAttention(6, 4, (4, 4))
-    with pytest.raises(ValueError, match=r"takes \(batch, 4, 4, 6\); received the shape \(1, 5, 4, 6\)"):
+    with pytest.raises(ValueError, match=r"expects \(batch, 4, 4, 6\); received the shape \(1, 5, 4, 6\)"):
         CascadedGroupAttention(6, 2, (4, 4))(np.zeros((1, 5, 4, 6), "float32"))
     with pytest.raises(ValueError, match="window of 2 x 3"):
         AttentionBias((2, 3))(np.zeros((1, 5, 5), "float32"))

@@ -1,7 +1,5 @@
 """EfficientViT of Microsoft Research as a user builds it, and against its reference implementation."""
 
-import inspect
-
 import keras
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ PUBLISHED = {
     "efficientvit_m4": (8_804_228, 8_776_340, 299_308_544),
     "efficientvit_m5": (12_473_772, 12_436_260, 521_583_104),
 }
-QUICK = ("efficientvit_m0", "efficientvit_m2")
+QUICK = ("efficientvit_m0",)
 SHAPE = (160, 128, 3)
 # Maps of 10 x 8 (padded windows), 5 x 4 and 3 x 2 (one window each).
 TINY = dict(
@@ -116,12 +114,6 @@ class TestReference:
         assert min(self.errors("efficientvit_m0", tmp_path, weights)) > 1e-4
 
 
-def test_arguments_are_those_of_keras_applications_in_order():
-    names = list(inspect.signature(keras_vit.EfficientViT_M4).parameters)[:8]
-    assert names == list(inspect.signature(keras_vit.ViT_B16).parameters)[:8]
-    assert keras_vit.EfficientViT_M4.__name__ == "EfficientViT_M4" and "M4" in keras_vit.EfficientViT_M4.__doc__
-
-
 def test_maps_of_every_stride_are_found_by_name():
     model = tiny(include_top=False)
     strides = {f"patch_embedding_{k}": 2**k for k in (1, 2, 3, 4)}
@@ -158,12 +150,6 @@ def test_weights_of_another_image_size_are_refused_by_shape(tmp_path):
         )
 
 
-def test_saving(tmp_path):
-    model = tiny(drop_path_rate=0.1, dropout_rate=0.1)
-    model.save(tmp_path / "model.keras")
-    np.testing.assert_array_equal(outputs(keras.models.load_model(tmp_path / "model.keras")), outputs(model))
-
-
 def test_branches_start_as_nothing_but_those_of_the_transitions():
     model = keras_vit.EfficientViT_MSRA(**TINY)
     layers = keras_vit.flatten(model).layers
@@ -171,13 +157,6 @@ def test_branches_start_as_nothing_but_those_of_the_transitions():
     assert {"stage_1_block_0.depthwise0.depthwise.norm", "stage_1_block_0.attention.project.norm"} <= zero
     assert {"stage_1_downsample.mlp0.project.norm", "stage_1_block_1.mlp1.project.norm"} <= zero
     assert "stage_1_downsample.depthwise0.depthwise.norm" not in zero
-
-
-def test_mixed_float16_stays_near():
-    full, mixed = tiny(), tiny(dtype="mixed_float16")
-    mixed.set_weights(full.get_weights())
-    pixels = np.random.default_rng(1).uniform(-10, 10, size=(2, *SHAPE)).astype("float32")
-    assert relative_error(outputs(mixed, pixels).astype("float32"), outputs(full, pixels)) < 2e-2
 
 
 def test_folding():

@@ -1,7 +1,5 @@
 """Mobile-Former as a user builds it, and what a device gets of it."""
 
-import inspect
-
 import keras
 import numpy as np
 import pytest
@@ -207,26 +205,9 @@ def test_pooled_it_is_what_the_classifier_reads():
     np.testing.assert_allclose(whole(IMAGES), hidden @ np.asarray(head.kernel) + head.bias, rtol=1e-4, atol=1e-5)
 
 
-def test_arguments_are_those_of_keras_applications_in_order():
-    parameters = inspect.signature(keras_vit.MobileFormer_294M).parameters
-    assert list(parameters)[:8] == [
-        "include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation", "name",
-    ]  # fmt: skip
-    assert parameters["head_width"].default == 1920 and parameters["name"].default == "mobile_former_294m"
-    assert "294M" in keras_vit.MobileFormer_294M.__doc__
-
-
 def test_probabilities_by_default():
     probabilities = np.asarray(tiny(classifier_activation="softmax")(IMAGES))
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-
-
-def test_input_tensor_and_preprocessing():
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
-    image = keras.Input((32, 32, 3), name="pixels")
-    model = tiny(input_tensor=keras.layers.Rescaling(0.5)(image), input_shape=None, include_preprocessing=True)
-    normalized = (pixels / 2 / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(model(pixels), tiny()(normalized.astype("float32")), rtol=1e-4, atol=1e-4)
 
 
 def test_stochastic_depth_rises_linearly_with_the_blocks_number():
@@ -252,14 +233,6 @@ def test_training_saving_and_loading(tmp_path):
     assert unmoved == {f"block_{i}/former_to_mobile/key/bias" for i in (1, 2, 3)}
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(IMAGES), model(IMAGES))
-
-
-def test_mixed_precision():
-    mixed, full = tiny(dtype="mixed_float16"), tiny()
-    image = np.random.default_rng(0).uniform(-10, 10, (4, 32, 32, 3)).astype("float32")
-    given, expected = np.asarray(mixed(image), "float32"), np.asarray(full(image))
-    assert mixed.get_layer("stem").conv.compute_dtype == "float16"
-    assert np.all(np.isfinite(given)) and np.max(np.abs(given - expected)) < 2e-2 * np.max(np.abs(expected))
 
 
 def test_folding():
@@ -291,10 +264,6 @@ def test_the_authors_weights_without_the_top_or_with_another(tmp_path):
 
 
 class TestOnADevice:
-    def test_a_small_model_is_one_partition(self, tmp_path):
-        model = tiny(groups=4, input_shape=(33, 33, 3))
-        self.check(model, tmp_path, np.random.default_rng(0).normal(size=(4, 33, 33, 3)).astype("float32"))
-
     @pytest.mark.slow
     def test_294m_is_one_partition(self, tmp_path):
         weights = timm_file("mobile_former_294m", tmp_path)

@@ -353,5 +353,5 @@ class TestDropPath:
     lambda: ChannelShuffle(3)(FEATURES),
 ])  # fmt: skip
 def test_heads_and_groups_divide_the_channels(make):
-    with pytest.raises(ValueError, match="do not divide"):
+    with pytest.raises(ValueError, match="must divide"):
         make()

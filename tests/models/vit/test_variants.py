@@ -6,7 +6,6 @@ import pytest
 
 import keras_vit
 from keras_vit import edge
-from tests.models.vit.forms import FORMS, form, images
 from tests.test_backends import outputs_on_jax
 
 VARIANTS = keras_vit.list_models("vit_*") + keras_vit.list_models("deit*")
@@ -38,28 +37,6 @@ def test_one_block_of_every_variant_saves_and_loads(name, tmp_path):
     outputs = np.asarray(model(image))
     assert outputs.shape == (1, 7) and np.isclose(outputs.sum(), 1, atol=1e-5)
     np.testing.assert_array_equal(saved_and_loaded(model, tmp_path)(image), outputs)
-
-
-@pytest.mark.parametrize("name", FORMS)
-class TestEveryForm:
-    def test_saves_and_loads(self, name, tmp_path):
-        model = form(name)
-        np.testing.assert_array_equal(saved_and_loaded(model, tmp_path)(images()), model(images()))
-
-    def test_fuses(self, name):
-        model = form(name)
-        np.testing.assert_allclose(keras_vit.fuse(model)(images()), model(images()), atol=1e-5)
-
-    def test_is_one_piece_on_the_device(self, name, tmp_path):
-        model = form(name)
-        file = edge.export(model, tmp_path / "model.tflite")
-        audit = edge.audit(file)
-        assert audit.partitions == 1 and not audit.findings
-        assert edge.verify(model, file, images()).max_abs_error < 1e-5
-
-    def test_mixed_precision(self, name):
-        mixed = form(name, dtype="mixed_float16")
-        np.testing.assert_allclose(mixed(images()), form(name)(images()), atol=2e-2)
 
 
 @pytest.mark.slow
