@@ -51,6 +51,7 @@ METHODS = {
 ATTRIBUTES = {
     "_keras_history",
     "_inbound_nodes",
+    "_outbound_nodes",
     "_nodes_by_depth",
     "_learning_rate",
     "_trainable_variables",
@@ -83,6 +84,10 @@ def test_the_nodes_of_a_graph():
     dense = model.get_layer("dense")
     assert model.output._keras_history.operation is dense
     (node,) = dense._inbound_nodes
+    assert model.layers[0]._outbound_nodes == [node]
+    assert all(type(record) is list for record in (dense._inbound_nodes, dense._outbound_nodes))
+    history, index, _ = model.output._keras_history
+    assert history is dense and dense._inbound_nodes[index] is node
     assert [tensor._keras_history.operation.name for tensor in node.input_tensors] == [model.layers[0].name]
     nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
     assert {node.operation for node in nodes} == set(model.layers)
