@@ -85,7 +85,7 @@ def test_the_nodes_of_a_graph():
     assert model.output._keras_history.operation is dense
     (node,) = dense._inbound_nodes
     assert model.layers[0]._outbound_nodes == [node]
-    assert all(type(record) is list for record in (dense._inbound_nodes, dense._outbound_nodes))
+    assert all(isinstance(record, list) for record in (dense._inbound_nodes, dense._outbound_nodes))
     history, index, _ = model.output._keras_history
     assert history is dense and dense._inbound_nodes[index] is node
     assert [tensor._keras_history.operation.name for tensor in node.input_tensors] == [model.layers[0].name]
