@@ -1,49 +1,152 @@
-"""Training: data, optimizers, losses, distillation, and a `fit` that can be interrupted and continued exactly."""
+"""Train models: data, optimizers, losses, distillation, and a `fit` that can be interrupted and continued exactly.
 
-from keras_vit.training.augment import (
-    Augmentation,
-    AutoAugment,
-    CentreCrop,
-    ColorJitter,
-    RandAugment,
-    RandomResizedCrop,
-    SimpleRandomCrop,
-    ThreeAugment,
-    multi_crop,
-)
-from keras_vit.training.data import (
-    ImageData,
-    MultiScale,
-    Pipeline,
-    arrays,
-    csv_images,
-    digits,
-    image_folder,
-    open_data,
-    tfds_images,
-    tfrecords,
-    write_tfrecords,
-)
-from keras_vit.training.distribution.strategy import precision, strategy, synchronize
-from keras_vit.training.evaluation.averaging import EvaluateAverage, averaged_weights
-from keras_vit.training.evaluation.evaluation import ClassAccuracy, Evaluation, evaluate
-from keras_vit.training.objectives.distillation import distill
-from keras_vit.training.objectives.losses import DistillationLoss, SigmoidCrossentropy
-from keras_vit.training.objectives.scores import gives_logits
-from keras_vit.training.optimizers.adam import LAMB, AdamW
-from keras_vit.training.optimizers.factory import SGD, Adafactor, Lion, adamw, layer_depths, optimizer
-from keras_vit.training.optimizers.lars import LARS
-from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
-from keras_vit.training.optimizers.soap import SOAP
-from keras_vit.training.recipes import Recipe, list_recipes, recipe, train
-from keras_vit.training.running.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
-from keras_vit.training.running.checkpoint import TrainingCheckpoint
-from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
-from keras_vit.training.running.trainer import TrainingResult, fit
-from keras_vit.training.steps.recomputation import recompute
-from keras_vit.training.steps.sam import use_sam
-from keras_vit.training.steps.sizes import train_at_sizes
+Names are imported when they are first used, so importing this package imports neither Keras nor TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from keras_vit._registration import when_keras_is_imported
+
+if TYPE_CHECKING:  # For editors and type checkers; a test holds this against the table below.
+    from keras_vit.training.augment import (
+        Augmentation,
+        AutoAugment,
+        CentreCrop,
+        ColorJitter,
+        RandAugment,
+        RandomResizedCrop,
+        SimpleRandomCrop,
+        ThreeAugment,
+        multi_crop,
+    )
+    from keras_vit.training.data import (
+        ImageData,
+        MultiScale,
+        Pipeline,
+        arrays,
+        csv_images,
+        digits,
+        image_folder,
+        open_data,
+        tfds_images,
+        tfrecords,
+        write_tfrecords,
+    )
+    from keras_vit.training.distribution.strategy import precision, strategy, synchronize
+    from keras_vit.training.evaluation.averaging import EvaluateAverage, averaged_weights
+    from keras_vit.training.evaluation.evaluation import ClassAccuracy, Evaluation, evaluate
+    from keras_vit.training.objectives.losses import DistillationLoss, SigmoidCrossentropy
+    from keras_vit.training.objectives.scores import gives_logits
+    from keras_vit.training.optimizers.adam import LAMB, AdamW
+    from keras_vit.training.optimizers.factory import SGD, Adafactor, Lion, layer_depths, optimizer
+    from keras_vit.training.optimizers.lars import LARS
+    from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
+    from keras_vit.training.optimizers.soap import SOAP
+    from keras_vit.training.recipes import Recipe, list_recipes, recipe
+    from keras_vit.training.recipes.training import train
+    from keras_vit.training.running.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
+    from keras_vit.training.running.checkpoint import TrainingCheckpoint
+    from keras_vit.training.running.hyperparameters import Hyperparameters
+    from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
+    from keras_vit.training.running.trainer import TrainingResult, fit
+    from keras_vit.training.steps.distillation import distill
+    from keras_vit.training.steps.recomputation import recompute
+    from keras_vit.training.steps.sam import use_sam
+    from keras_vit.training.steps.sizes import train_at_sizes
+    from keras_vit.training.steps.step import restore_step
+
+# The public names, by the module that defines them.
+_NAMES = {
+    "augment": (
+        "Augmentation",
+        "AutoAugment",
+        "CentreCrop",
+        "ColorJitter",
+        "RandAugment",
+        "RandomResizedCrop",
+        "SimpleRandomCrop",
+        "ThreeAugment",
+        "multi_crop",
+    ),
+    "data": (
+        "ImageData",
+        "MultiScale",
+        "Pipeline",
+        "arrays",
+        "csv_images",
+        "digits",
+        "image_folder",
+        "open_data",
+        "tfds_images",
+        "tfrecords",
+        "write_tfrecords",
+    ),
+    "distribution.strategy": (
+        "precision",
+        "strategy",
+        "synchronize",
+    ),
+    "evaluation.averaging": (
+        "EvaluateAverage",
+        "averaged_weights",
+    ),
+    "evaluation.evaluation": (
+        "ClassAccuracy",
+        "Evaluation",
+        "evaluate",
+    ),
+    "objectives.losses": (
+        "DistillationLoss",
+        "SigmoidCrossentropy",
+    ),
+    "objectives.scores": ("gives_logits",),
+    "optimizers.adam": (
+        "AdamW",
+        "LAMB",
+    ),
+    "optimizers.factory": (
+        "Adafactor",
+        "Lion",
+        "SGD",
+        "layer_depths",
+        "optimizer",
+    ),
+    "optimizers.lars": ("LARS",),
+    "optimizers.schedules": (
+        "Cosine",
+        "InverseSquareRoot",
+        "Linear",
+    ),
+    "optimizers.soap": ("SOAP",),
+    "recipes": (
+        "Recipe",
+        "list_recipes",
+        "recipe",
+    ),
+    "recipes.training": ("train",),
+    "running.callbacks": (
+        "BestModel",
+        "EpochLog",
+        "StopAtNonFiniteLoss",
+    ),
+    "running.checkpoint": ("TrainingCheckpoint",),
+    "running.hyperparameters": ("Hyperparameters",),
+    "running.learning_rate_finder": (
+        "RangeTest",
+        "find_learning_rate",
+    ),
+    "running.trainer": (
+        "TrainingResult",
+        "fit",
+    ),
+    "steps.distillation": ("distill",),
+    "steps.recomputation": ("recompute",),
+    "steps.sam": ("use_sam",),
+    "steps.sizes": ("train_at_sizes",),
+    "steps.step": ("restore_step",),
+}
+_MODULES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "LAMB",
@@ -80,7 +183,6 @@ __all__ = [
     "ThreeAugment",
     "TrainingCheckpoint",
     "TrainingResult",
-    "adamw",
     "arrays",
     "averaged_weights",
     "csv_images",
@@ -99,6 +201,7 @@ __all__ = [
     "precision",
     "recipe",
     "recompute",
+    "restore_step",
     "strategy",
     "synchronize",
     "tfds_images",
@@ -108,3 +211,19 @@ __all__ = [
     "use_sam",
     "write_tfrecords",
 ]
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# Saved models name optimizers, losses and schedules of ours, which Keras must know to load them.
+when_keras_is_imported(lambda: importlib.import_module("keras_vit.training.registered"))

@@ -61,6 +61,8 @@ class Interpreter:
         )
         assert self._process.stdin is not None and self._process.stdout is not None  # They are pipes.
         self._commands, self._answers = self._process.stdin, self._process.stdout
+        assert self._process.stdin is not None and self._process.stdout is not None  # They are pipes.
+        self._commands, self._answers = self._process.stdin, self._process.stdout
         try:
             opened = self.request("open", file=self.file, threads=threads)
         except BaseException:

@@ -54,7 +54,7 @@ def test_a_compiled_model_is_fused_without_its_optimizer():
 
     original = model()
     # The optimizer has numbers for each variable of this model, and fusing removes some variables.
-    original.compile(training.adamw(original, 1e-3, total_steps=10), "mse")
+    original.compile(training.optimizer("adamw", original, 1e-3), "mse")
     original.fit(IMAGES, np.ones((3, 5)), verbose=0)
     assert error(keras_vit.fuse(original), original) < 1e-5
     assert error(keras_vit.flatten(original), original) == 0

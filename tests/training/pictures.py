@@ -5,7 +5,7 @@ from PIL import Image
 
 
 def picture(seed, width=40, height=30):
-    """Smooth colours, (height, width, 3), uint8."""
+    """Smooth colors, (height, width, 3), uint8."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 

@@ -1,8 +1,8 @@
-"""All that happens to a training image, in one description."""
+"""Describe everything that happens to a training image."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import tensorflow as tf
 
 from keras_vit.training.augment import pixels
 from keras_vit.training.augment.crops import CentreCrop, RandomResizedCrop, SimpleRandomCrop
@@ -10,6 +10,7 @@ from keras_vit.training.augment.draws import Draws, on_some
 from keras_vit.training.augment.erasing import erase
 from keras_vit.training.augment.mixing import mix
 from keras_vit.training.augment.policies import AutoAugment, ColorJitter, RandAugment, ThreeAugment
+from keras_vit.training.lazy_modules import tf
 
 _PROBABILITIES = ("flip", "gray", "blur", "solarize", "erase", "mix_probability", "switch_probability")
 
@@ -19,7 +20,7 @@ class Augmentation:
     """What happens to a training image, in the order of the attributes.
 
     The default is the crop and flip that nearly every recipe begins with. DeiT's recipe is
-    `Augmentation(policy=RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0, repeats=3)`; the colour jitter that its
+    `Augmentation(policy=RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0, repeats=3)`; the color jitter that its
     settings name is not used beside RandAugment.
 
     Attributes:
@@ -31,13 +32,13 @@ class Augmentation:
         blur: Probability of being blurred, with a deviation of 0.1 to 2 pixels.
         solarize: Probability that values of at least 128 are inverted.
         erase: Probability that a box becomes noise.
-        mixup: Alpha of MixUp's Beta distribution; 0 is none.
-        cutmix: Alpha of CutMix's; 0 is none.
-        mix_probability: That a batch is mixed by one of the two.
-        switch_probability: That it is CutMix then, where both are on.
-        repeats: How often an image comes in an epoch, each time with other draws (Hoffer et al., arXiv 1901.09335).
-            An epoch has as many images in total as without, so fewer different ones.
-        image_size: Of this view, where it is not that of the data.
+        mixup: Alpha of MixUp's Beta distribution; 0 turns it off.
+        cutmix: Alpha of CutMix's; 0 turns it off.
+        mix_probability: Probability that a batch is mixed by one of the two.
+        switch_probability: Probability that it is mixed by CutMix, if both are on.
+        repeats: How often an image is used in an epoch, each time with other draws (Hoffer et al., arXiv 1901.09335).
+            The number of images in an epoch stays the same, so fewer of them are different.
+        image_size: Image size of this view, if it differs from that of the data.
     """
 
     crop: RandomResizedCrop | SimpleRandomCrop | CentreCrop = field(default_factory=RandomResizedCrop)
@@ -63,20 +64,20 @@ class Augmentation:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is an alpha of at least 0; received {getattr(self, name)}.")
         if self.repeats < 1:
-            raise ValueError(f"An image comes at least once in an epoch; received repeats={self.repeats}.")
+            raise ValueError(f"repeats must be at least 1; received repeats={self.repeats}.")
 
     @property
     def needs_colors(self) -> bool:
-        """Whether it works only on images of three channels."""
+        """Whether the augmentation works on images of three channels only."""
         return bool(self.policy or self.jitter or self.gray or self.blur or self.solarize)
 
     @property
     def mixes(self) -> bool:
-        """Whether it makes one image of two."""
+        """Whether the augmentation combines two images into one."""
         return bool(self.mixup or self.cutmix)
 
     def of_images(self, images: tf.Tensor, numbers: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """All between the crop and the mixing.
+        """Apply everything between the crop and the mixing.
 
         Args:
             images: (batch, height, width, channels), uint8.
@@ -84,7 +85,7 @@ class Augmentation:
             seeds: (batch, 2), int64.
 
         Returns:
-            Images, float32, in [0, 255] but for erased parts.
+            Images, float32, in [0, 255] except in erased boxes.
         """
         draws = Draws(numbers)
         if self.flip:
@@ -103,7 +104,7 @@ class Augmentation:
         return on_some(images, draws.chance(self.erase), erase, seeds) if self.erase else images
 
     def of_batch(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The mixing of a batch.
+        """Mix the images of a batch.
 
         Args:
             images: (batch, height, width, channels), float32.
@@ -128,7 +129,7 @@ def multi_crop(
     global_scale: tuple[float, float] = (0.4, 1.0),
     local_scale: tuple[float, float] = (0.05, 0.4),
 ) -> tuple[Augmentation, ...]:
-    """Two large views and several small ones of each image, as DINO is trained on (arXiv 2104.14294, appendix).
+    """Return the augmentations of DINO: two large and several small views of each image (arXiv 2104.14294, appendix).
 
     `local_crops=1` gives three views in all. The numbers are those of the authors' code.
     """

@@ -24,7 +24,7 @@ def _check_interpolation(interpolation):
 
 
 def _shorter_side(image, size, interpolation):
-    """The whole image, resized so that its shorter side has `size` pixels."""
+    """Resize the whole image so that its shorter side has `size` pixels."""
     shorter = min(image.size)
     width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
     return image.resize((width, height), _filter(interpolation))
@@ -52,7 +52,7 @@ class RandomResizedCrop:
             raise ValueError(f"ratio is a range of widths over heights; received {self.ratio}.")
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the box, in pixels."""
+        """Return left, top, right and bottom of the box, in pixels."""
         for _ in range(10):
             area = width * height * rng.uniform(*self.scale)
             ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))

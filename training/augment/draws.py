@@ -1,14 +1,16 @@
 """Random numbers as functions of a seed, and operations on those images of a batch that drew them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
+from keras_vit.training.lazy_modules import tf
 
 _COLUMNS = 64
 
 
 def numbers_of(seed: tf.Tensor) -> tf.Tensor:
-    """As many numbers between 0 and 1 as one image can need, for `Draws`.
+    """Draw all numbers in [0, 1) that one image can need, for `Draws`.
 
     Args:
         seed: (2,), int64.
@@ -29,7 +31,7 @@ class Draws:
         self._columns = iter(tf.unstack(tf.ensure_shape(numbers, (None, _COLUMNS)), axis=1))
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-        """Numbers spread evenly over [low, high)."""
+        """Return numbers distributed uniformly over [low, high)."""
         number = next(self._columns, None)
         if number is None:
             raise ValueError(
@@ -38,25 +40,25 @@ class Draws:
         return low + (high - low) * number
 
     def normal(self) -> tf.Tensor:
-        """Numbers of the standard normal distribution."""
+        """Return numbers of the standard normal distribution."""
         # 0 would be minus infinity; the smallest number above it that is drawn is 2 ** -23.
         return tf.math.ndtri(tf.maximum(self.uniform(), 2.0**-24))
 
     def chance(self, probability: float | tf.Tensor) -> tf.Tensor:
-        """True with a probability."""
+        """Return True with a probability."""
         return self.uniform() < probability
 
     def choice(self, count: int) -> tf.Tensor:
-        """One of 0 ... count - 1."""
+        """Return one of 0 ... count - 1."""
         return tf.minimum(tf.cast(self.uniform() * count, tf.int32), count - 1)
 
     def sign(self) -> tf.Tensor:
-        """1 or -1."""
+        """Return 1 or -1."""
         return tf.where(self.chance(0.5), 1.0, -1.0)
 
 
 def by_choice(images: tf.Tensor, choice: tf.Tensor, operations: Sequence[Callable], *arguments: tf.Tensor) -> tf.Tensor:
-    """Each image of a batch by the operation it drew; an operation computes on its own images alone.
+    """Apply to each image of a batch the operation that it drew; no operation computes on other images.
 
     Args:
         images: (batch, ...).
@@ -76,5 +78,5 @@ def by_choice(images: tf.Tensor, choice: tf.Tensor, operations: Sequence[Callabl
 
 
 def on_some(images: tf.Tensor, chosen: tf.Tensor, operation: Callable, *arguments: tf.Tensor) -> tf.Tensor:
-    """The operation on the images where `chosen` is true, and the others as they are."""
+    """Apply an operation to the images where `chosen` is true, and leave the others unchanged."""
     return by_choice(images, tf.where(chosen, 0, 1), [operation], *arguments)

@@ -1,10 +1,11 @@
 """Random erasing (Zhong et al., arXiv 1708.04896): a box of an image becomes noise."""
 
+from __future__ import annotations
+
 import math
 
-import tensorflow as tf
-
 from keras_vit.models.image_facts import IMAGENET
+from keras_vit.training.lazy_modules import tf
 
 _AREAS = (0.02, 1 / 3)  # of the image's
 _RATIO = 10 / 3  # of height to width, and of width to height
@@ -12,7 +13,7 @@ _ATTEMPTS = 10
 
 
 def erase(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Puts noise into a box of random place, area and shape in each image.
+    """Fill a box of random position, area and shape in each image with noise.
 
     The noise is normal, each value on its own, with the mean and the deviation of ImageNet's channels: after
     normalization by them it is standard normal, as in the recipes' code.

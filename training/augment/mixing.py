@@ -1,14 +1,16 @@
 """MixUp (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899) of a batch with itself.
 
-Each image meets the one at the same distance from the batch's other end, and the whole batch has one share, as in
-the recipes' own code.
+Each image is mixed with the one at the same distance from the batch's other end, and the whole batch has one share, as
+in the recipes' own code.
 """
 
-import tensorflow as tf
+from __future__ import annotations
+
+from keras_vit.training.lazy_modules import tf
 
 
 def _share(seed: tf.Tensor, alpha: float) -> tf.Tensor:
-    """A share between 0 and 1 from the distribution Beta(alpha, alpha)."""
+    """Draw a share between 0 and 1 from the distribution Beta(alpha, alpha)."""
     # In float64, since gamma variates of a small alpha can be 0 in float32, both of them.
     gammas = tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64)
     return tf.cast(gammas[0] / tf.reduce_sum(gammas), tf.float32)
@@ -19,7 +21,7 @@ def _mixed_labels(labels, share):
 
 
 def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images and labels as weighted means of two.
+    """Replace images and labels by weighted means of two.
 
     Args:
         images: (batch, height, width, channels), float32.
@@ -32,9 +34,9 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -
 
 
 def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """A box of another image in each image, and the labels weighted by the areas.
+    """Paste a box of another image into each image, and weight the labels by the areas.
 
-    The box has the shape of the image and its centre anywhere in it; what would lie outside is cut off.
+    The box has the shape of the image and its center anywhere in it; what would lie outside is cut off.
 
     Args:
         images: (batch, height, width, channels), float32.
@@ -46,8 +48,8 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) 
     sides = tf.shape(images)[1:3]
     part = tf.sqrt(1 - _share(of_share, alpha))
     box = tf.cast(part * tf.cast(sides, tf.float32), tf.int32)
-    centre = tf.cast(tf.random.stateless_uniform([2], of_place) * tf.cast(sides, tf.float32), tf.int32)
-    start, end = tf.maximum(centre - box // 2, 0), tf.minimum(centre + box // 2, sides)
+    center = tf.cast(tf.random.stateless_uniform([2], of_place) * tf.cast(sides, tf.float32), tf.int32)
+    start, end = tf.maximum(center - box // 2, 0), tf.minimum(center + box // 2, sides)
     (top, left), (bottom, right) = tf.unstack(start), tf.unstack(end)
     # Put together from whole pieces: choosing pixel by pixel takes several times as long.
     other = tf.reverse(images[:, top:bottom, left:right], [0])
@@ -67,7 +69,7 @@ def mix(
     probability: float = 1.0,
     switch_probability: float = 0.5,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """MixUp or CutMix of a batch, or neither.
+    """Apply MixUp, CutMix or neither to a batch.
 
     Args:
         images: (batch, height, width, channels), float32.

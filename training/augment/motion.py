@@ -1,13 +1,14 @@
 """Small motions of image batches, as functions of the batch and of one seed for each image."""
 
+from __future__ import annotations
+
 import math
 
-import keras
-import tensorflow as tf
+from keras_vit.training.lazy_modules import keras, tf
 
 
 def affine(images: tf.Tensor, seeds: tf.Tensor, *, shift: float, rotation: float, zoom: float) -> tf.Tensor:
-    """Shifts, turns and scales each image by amounts drawn from its seed; what comes into view is zero.
+    """Shift, rotate and scale each image by amounts drawn from its seed, and fill the new borders with zeros.
 
     The three motions are one matrix and one bilinear resampling. Done one after the other, as augmentation
     layers do, each would blur an image of few pixels once more, and large images would take two to three
@@ -31,7 +32,7 @@ def affine(images: tf.Tensor, seeds: tf.Tensor, *, shift: float, rotation: float
     angle, scale = turn * math.radians(rotation), 1.0 + scale * zoom
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
     # The operation wants the matrix that takes a point of the result, counted from the top left pixel, to a
-    # point of the image. Ours turns and scales about the centre, so the offsets carry the centre there and
+    # point of the image. Ours turns and scales about the center, so the offsets carry the center there and
     # back.
     x, y = (width - 1) / 2, (height - 1) / 2
     to_x, to_y = x + right * shift * width, y + down * shift * height

@@ -9,26 +9,27 @@ their random part, with strengths drawn elsewhere. Where it has no such operatio
 Equalization) or is much slower (its RandomSharpness), the operation is written here.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import math
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_vit.training.lazy_modules import keras, tf
 from keras_vit.utils.missing import needs
 
-FILL = np.array([124.0, 116.0, 104.0], "float32")  # ImageNet's mean colour: what comes into view when an image moves.
+FILL = np.array([124.0, 116.0, 104.0], "float32")  # ImageNet's mean color: what comes into view when an image moves.
 _BLUR_RADIUS = 6  # Three times the largest sigma of the recipes, 2.
 _RANGE = (0, 255)
 
 
 @contextlib.contextmanager
 def _global_generator() -> Iterator[None]:
-    """While open, there is TensorFlow's global generator, which keras-cv's layers ask for and are never to draw from.
+    """Provide TensorFlow's global generator, which keras-cv's layers request but must never draw from.
 
     Where determinism is on, as `fit` has it, there is none unless somebody sets one; afterwards it is as before.
     """
@@ -46,7 +47,7 @@ def _global_generator() -> Iterator[None]:
 
 @functools.cache
 def _keras_cv() -> SimpleNamespace:
-    """The layers of keras-cv in use, in float32 whatever the policy of the model is."""
+    """Return the layers of keras-cv that are used, in float32 whatever the policy of the model is."""
     before = set(vars(keras.backend))
     with needs("keras-cv", "augmentation", "train"):
         from keras_cv import layers
@@ -72,12 +73,12 @@ def _for_pixels(strengths: tf.Tensor) -> tf.Tensor:
 
 
 def autocontrast(images: tf.Tensor) -> tf.Tensor:
-    """Stretches each channel so that its darkest value is 0 and its brightest 255."""
+    """Stretch each channel so that its darkest value is 0 and its brightest 255."""
     return _to_uint8(_keras_cv().autocontrast.augment_images(tf.cast(images, tf.float32)))
 
 
 def equalize(images: tf.Tensor) -> tf.Tensor:
-    """Maps each channel's values so that they are spread evenly over 0 to 255."""
+    """Map the values of each channel so that they are distributed evenly over 0 to 255."""
     batch, height, width, channels = tf.unstack(tf.shape(images))
     # Each channel of each image counts in 256 places of its own.
     tables = batch * channels
@@ -94,24 +95,24 @@ def equalize(images: tf.Tensor) -> tf.Tensor:
 
 
 def invert(images: tf.Tensor) -> tf.Tensor:
-    """Each value taken from 255."""
+    """Subtract each value from 255."""
     return 255 - images
 
 
 def posterize(images: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """Keeps the highest `bits` bits of each value."""
+    """Keep the highest `bits` bits of each value."""
     unused = tf.bitwise.left_shift(1, 8 - tf.cast(bits, tf.int32))
     return tf.bitwise.bitwise_and(images, _for_pixels(tf.cast(256 - unused, tf.uint8)))
 
 
 def solarize(images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-    """Inverts the values that are at least `threshold`."""
+    """Invert the values that are at least `threshold`."""
     strengths = {"thresholds": _for_pixels(threshold), "additions": 0.0}
     return _to_uint8(_keras_cv().solarize.augment_images(tf.cast(images, tf.float32), strengths))
 
 
 def solarize_add(images: tf.Tensor, addition: tf.Tensor) -> tf.Tensor:
-    """Adds to the values below 128."""
+    """Add to the values below 128."""
     raised = tf.minimum(tf.cast(images, tf.int32) + _for_pixels(tf.cast(addition, tf.int32)), 255)
     return tf.where(images < 128, tf.cast(raised, tf.uint8), images)
 
@@ -121,28 +122,28 @@ def _blend(degenerate: tf.Tensor, images: tf.Tensor, factor: tf.Tensor) -> tf.Te
 
 
 def color(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Between the gray image (factor 0) and the image (1), and beyond."""
+    """Interpolate between the gray image (factor 0) and the image (factor 1), or extrapolate."""
     return _to_uint8(_keras_cv().fade.augment_images(tf.cast(images, tf.float32), _for_pixels(1.0 - factor)))
 
 
 def gray(images: tf.Tensor) -> tf.Tensor:
-    """The gray image, in three equal channels."""
+    """Return the gray image in three equal channels."""
     return _to_uint8(_keras_cv().fade.augment_images(tf.cast(images, tf.float32), 1.0) + 0.5)
 
 
 def contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Between the image's mean gray (factor 0) and the image (1), and beyond."""
+    """Interpolate between the image's mean gray (factor 0) and the image (factor 1), or extrapolate."""
     mean = tf.reduce_mean(tf.cast(gray(images), tf.float32), axis=(1, 2, 3))
     return _blend(_for_pixels(tf.floor(mean + 0.5)), images, factor)
 
 
 def brightness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Between black (factor 0) and the image (1), and beyond."""
+    """Interpolate between black (factor 0) and the image (factor 1), or extrapolate."""
     return _blend(0.0, images, factor)
 
 
 def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Between the image smoothed by a 3 x 3 filter (factor 0) and the image (1), and beyond; the rim stays."""
+    """Interpolate between the image smoothed by a 3 x 3 filter (factor 0) and the image (factor 1); borders stay."""
     values = tf.cast(images, tf.float32)
     rows = values[:, :-2] + values[:, 1:-1] + values[:, 2:]
     middle = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] + 4 * values[:, 1:-1, 1:-1]
@@ -152,12 +153,12 @@ def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def hue(images: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Turns the hue by `shift` of the whole circle, between -0.5 and 0.5."""
+    """Rotate the hue by `shift` of the whole circle, between -0.5 and 0.5."""
     return _to_uint8(_keras_cv().hue.augment_images(tf.cast(images, tf.float32), shift) + 0.5)
 
 
 def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    """Gaussian blur with a standard deviation of `sigma` pixels, at most 2; beyond its rim an image is mirrored."""
+    """Blur by a Gaussian with a standard deviation of `sigma` pixels, at most 2; borders are mirrored."""
     layer, radius = _keras_cv().blur, _BLUR_RADIUS
 
     def blurred(image_and_sigma):
@@ -171,12 +172,12 @@ def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
 
 
 def affine(images: tf.Tensor, matrix: list[tf.Tensor | float]) -> tf.Tensor:
-    """Each pixel (x, y) of the result from (a x + b y + c, d x + e y + f) of the image, bilinearly.
+    """Take each pixel (x, y) from (a x + b y + c, d x + e y + f) of the image, by bilinear interpolation.
 
     Args:
         images: The images.
         matrix: a, b, c, d, e, f, each (batch,) or one number for all, for points counted from the top left corner
-            of an image whose pixels are squares of size 1. What lies outside of it has the colour `FILL`.
+            of an image whose pixels are squares of size 1. What lies outside of it has the color `FILL`.
     """
     batch = tf.shape(images)[:1]
     a, b, c, d, e, f = (tf.broadcast_to(tf.cast(value, tf.float32), batch) for value in matrix)
@@ -199,7 +200,7 @@ def _size(images, axis):
 
 
 def rotate(images: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
-    """Turns each image about its centre, counterclockwise."""
+    """Rotate each image around its center, counterclockwise."""
     angle = degrees * (math.pi / 180)
     cos, sin = tf.cos(angle), tf.sin(angle)
     y, x = _size(images, 1) / 2, _size(images, 2) / 2
@@ -207,20 +208,20 @@ def rotate(images: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
 
 
 def shear_x(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Moves each row to the left by `factor` times its distance from the top."""
+    """Move each row to the left by `factor` times its distance from the top."""
     return affine(images, [1.0, factor, 0.0, 0.0, 1.0, 0.0])
 
 
 def shear_y(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Moves each column up by `factor` times its distance from the left."""
+    """Move each column up by `factor` times its distance from the left."""
     return affine(images, [1.0, 0.0, 0.0, factor, 1.0, 0.0])
 
 
 def translate_x(images: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
-    """Moves each image to the left by a part of its width."""
+    """Move each image to the left by a fraction of its width."""
     return affine(images, [1.0, 0.0, part * _size(images, 2), 0.0, 1.0, 0.0])
 
 
 def translate_y(images: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
-    """Moves each image up by a part of its height."""
+    """Move each image up by a fraction of its height."""
     return affine(images, [1.0, 0.0, 0.0, 0.0, 1.0, part * _size(images, 1)])

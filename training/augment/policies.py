@@ -1,25 +1,26 @@
-"""Which operations an image meets, in which order and how strongly: RandAugment, AutoAugment, 3-Augment, jitter.
+"""Choose the operations on an image, their order and their strength: RandAugment, AutoAugment, 3-Augment, jitter.
 
 A policy is called with images (batch, height, width, 3), uint8, and their draws, and gives images of the same shape.
 It holds no random state.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import tensorflow as tf
-
 from keras_vit.training.augment import pixels
 from keras_vit.training.augment.draws import Draws, by_choice
+from keras_vit.training.lazy_modules import tf
 
 
 def _part(most: float) -> Callable:
-    """A strength that grows with the level (0 to 1) up to `most`, either way."""
+    """Return a strength that grows with the level (0 to 1) up to `most`, in either direction."""
     return lambda level, sign: most * level * sign
 
 
 def _whole(start: float, change: float) -> Callable:
-    """A whole number that begins at `start` and changes by up to `change`."""
+    """Return an integer strength that begins at `start` and changes by up to `change`."""
     return lambda level, sign: start + (-1 if change < 0 else 1) * tf.floor(abs(change) * level)
 
 
@@ -70,7 +71,7 @@ _AUTO = {**_ORIGINAL, "Posterize": (pixels.posterize, _whole(4, 4))}
 
 
 def _apply(table, index, images, level, sign):
-    """The operation at a place of the table, or none where the place is beyond its end."""
+    """Apply the operation at an index of the table, or none where the index is beyond its end."""
 
     def operation(function, strength):
         if strength is None:
@@ -88,7 +89,7 @@ class RandAugment:
     probability, and its magnitude varies. Motions are bilinear.
 
     Attributes:
-        num_ops: Operations an image meets; one may come twice.
+        num_ops: Number of operations on an image; one may occur twice.
         magnitude: Mean of the magnitude, which is normal. 10 is the strength that the paper writes as 10.
         magnitude_std: Its standard deviation.
         max_magnitude: The magnitude is cut off here and at 0.

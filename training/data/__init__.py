@@ -1,10 +1,10 @@
 """Image data for training, from folders, lists, records, arrays and TensorFlow Datasets. One source a file."""
 
-from keras_vit.training.data.arrays import arrays
-from keras_vit.training.data.digits import digits
 from keras_vit.training.data.folder import image_folder
+from keras_vit.training.data.handwritten_digits import digits
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.manifest import csv_images
+from keras_vit.training.data.numpy_arrays import arrays
 from keras_vit.training.data.open import open_data
 from keras_vit.training.data.pipeline import MultiScale, Pipeline
 from keras_vit.training.data.tfds import tfds_images

@@ -1,4 +1,6 @@
-"""From an image file to the crops a model is trained on, with an account of those that can't be decoded."""
+"""Read image files, decode and crop them, and record those that can't be decoded."""
+
+from __future__ import annotations
 
 import io
 import logging
@@ -6,8 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
+from keras_vit.training.lazy_modules import tf
 from keras_vit.utils.missing import needs
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
@@ -19,7 +21,7 @@ Content = str | bytes | np.ndarray
 
 
 def read_file(path: str) -> bytes:
-    """A file's content; the path may be one of Google Cloud Storage.
+    """Return the content of a file, which may be on Google Cloud Storage.
 
     Raises:
         OSError: It can't be read.
@@ -32,7 +34,7 @@ def read_file(path: str) -> bytes:
 
 
 def open_image(content: Content, channels: int):
-    """A Pillow image of 1 or 3 channels, completely decoded.
+    """Return a Pillow image of 1 or 3 channels, completely decoded.
 
     Files are of the formats JPEG, PNG, BMP, GIF (its first picture) and WebP.
 
@@ -54,10 +56,10 @@ def open_image(content: Content, channels: int):
 
 
 class CorruptImages:
-    """The images that can't be decoded: each is logged once, and too many of them are an error.
+    """Record images that can't be decoded: each is logged once, and too many of them are an error.
 
     Args:
-        limit: As many may be skipped.
+        limit: How many may be skipped.
 
     Attributes:
         found: Name and reason of each.
@@ -71,7 +73,7 @@ class CorruptImages:
         self._lock = threading.Lock()
 
     def add(self, name: str, error: OSError) -> None:
-        """Notes an image.
+        """Record an image.
 
         Raises:
             ValueError: There are more than the limit.
@@ -84,12 +86,12 @@ class CorruptImages:
                 listed = "; ".join(f"{name} ({reason})" for name, reason in self.found.items())
                 raise ValueError(
                     f"{len(self.found)} images can't be decoded, more than max_corrupt={self.limit}: {listed}. "
-                    "Mend or remove them, or raise max_corrupt."
+                    "Repair or remove them, or raise max_corrupt."
                 )
 
 
 def crops_of(read: Callable, crops: Sequence[Callable], corrupt: CorruptImages, channels: int) -> Callable:
-    """Reads, decodes and crops one image, as a step of a tf.data pipeline.
+    """Return a step of a tf.data pipeline that reads, decodes and crops one image.
 
     Args:
         read: See `Source.read`.

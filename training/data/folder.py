@@ -12,7 +12,7 @@ _PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "valida
 
 
 def image_folder(folder: str | os.PathLike, *, validation_fraction: float = 0.1, **pipeline) -> ImageData:
-    """Image data of a folder that has a folder for each class.
+    """Load images from a folder that has a folder for each class.
 
     The class folders stand in the folder itself or in its folders `train`, `val` (or `validation`) and `test`, of
     which only the first is needed. Classes are sorted by name, and within them images of any depth.
@@ -46,7 +46,7 @@ def image_folder(folder: str | os.PathLike, *, validation_fraction: float = 0.1,
 
 
 def folder_source(folder: Path, class_names: tuple[str, ...] | None = None) -> ListSource:
-    """The images of a folder of class folders; `class_names` are those that it may have.
+    """Return the images of a folder of class folders; `class_names` are the classes that it may have.
 
     Raises:
         ValueError: See `image_folder`.

@@ -1,36 +1,38 @@
-"""What `keras_vit.training.fit` asks of a source of images."""
+"""Define what `keras_vit.training.fit` needs of a source of images."""
+
+from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
+
+from keras_vit.training.lazy_modules import tf
 
 
 @dataclass(frozen=True)
 class ImageData:
     """Labelled images in three parts, ready to train on.
 
-    Every dataset gives batches (images, labels): images (batch, height, width, channels), float32; labels
-    (batch, classes), one-hot or a mean of such, float32. Images in several views are a tuple of such arrays.
+    Every dataset yields batches (images, labels): images (batch, height, width, channels), float32; labels
+    (batch, classes), one-hot or mixed, float32. Images in several views are a tuple of such arrays.
 
     Attributes:
-        class_names: One name a class, in the order of the labels' columns.
+        class_names: The name of each class, in the order of the labels' columns.
         input_shape: (height, width, channels) of an image.
-        batch_size: Images in a batch. Every batch of `train` has as many, but for data of several sizes.
+        batch_size: Images in a batch. Every batch of `train` has this size, except in data of several sizes.
         steps_per_epoch: Batches in an epoch of `train`.
-        train: Called as `train(epoch, skip_steps)`: the batches of an epoch (counted from 0) but for the
-            first `skip_steps`. The batches are a function of the epoch and of `settings` alone, so that a run
-            that was interrupted sees those it would have seen. The sources of `keras_vit.training` also take a
-            `tf.distribute.InputContext` as `input_context`, and then give one worker's part of each batch.
+        train: A function `train(epoch, skip_steps)` that returns the batches of an epoch (counted from 0) without the
+            first `skip_steps`. The batches depend on the epoch and on `settings` alone, so that a resumed run sees
+            the batches that it would have seen. The sources of `keras_vit.training` also take a
+            `tf.distribute.InputContext` as `input_context`, and then return one worker's part of each batch.
         validation: Each validation image once.
-        settings: Whatever decides the batches, in JSON's types. A run is continued only with equal settings.
-        test: Each test image once; None where there are none.
-        test_images: The test images as one array (images, height, width, channels), float32, where they are held
-            in memory.
+        settings: All settings that decide the batches, in JSON's types. A run can be resumed only with equal settings.
+        test: Each test image once, or None without test images.
+        test_images: The test images as one array (images, height, width, channels), float32, if they are in memory.
         test_labels: Their classes (images,), int64.
-        corrupt: Images that could not be decoded up to now, and why.
+        corrupt: Images that could not be decoded so far, with the reasons.
     """
 
     class_names: tuple[str, ...]
@@ -51,12 +53,12 @@ class ImageData:
         return len(self.class_names)
 
     def epochs(self, first: int = 0) -> tf.data.Dataset:
-        """The batches of one epoch after the other without end, for Keras' own `fit`.
+        """Return the batches of one epoch after the other without end, for Keras' own `fit`.
 
         `model.fit(data.epochs(), steps_per_epoch=data.steps_per_epoch, epochs=..., validation_data=data.validation)`.
 
         Args:
-            first: The epoch to begin with.
+            first: The epoch to start with.
         """
 
         def batches():

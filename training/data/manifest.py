@@ -20,7 +20,7 @@ def csv_images(
     validation_fraction: float = 0.1,
     **pipeline,
 ) -> ImageData:
-    """Image data of CSV files with two columns: the path of an image and its label.
+    """Load images from CSV files with two columns: the path of an image and its label.
 
     Paths are relative to the CSV file. A first row "path,label" is a header. Labels are names of classes, or numbers
     from 0.
@@ -48,7 +48,7 @@ def csv_images(
 
 
 def _rows(file):
-    """Line number, path and label of each row."""
+    """Yield line number, path and label of each row."""
     rows = []
     with open(file, newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)

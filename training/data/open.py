@@ -1,9 +1,9 @@
-"""Image data by one string, as a command line names it."""
+"""Load image data named by one string, as on a command line."""
 
 import os
 
-from keras_vit.training.data.digits import digits
 from keras_vit.training.data.folder import image_folder
+from keras_vit.training.data.handwritten_digits import digits
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.manifest import csv_images
 from keras_vit.training.data.pipeline import Pipeline
@@ -14,17 +14,17 @@ SOURCES = "digits, FOLDER (of class folders), FILE.csv, tfds:NAME or tfrecords:F
 
 
 def open_data(source: str, **pipeline) -> ImageData:
-    """Image data of a source that a string names.
+    """Load images from a source that a string names.
 
     Args:
         source: "digits"; a folder of class folders, see `image_folder`; a file that ends in ".csv", see `csv_images`;
             "tfds:NAME", see `tfds_images`; or "tfrecords:FOLDER", whose files are called train-* and validation-*, as
             `write_tfrecords` names them, and which may be one of Google Cloud Storage.
-        pipeline: Arguments of `Pipeline`. The digits take of it the size, the batch size and the seed, and of the
-            augmentation whether there is one.
+        pipeline: Arguments of `Pipeline`. The digits use its size, batch size and seed, and whether there is an
+            augmentation.
 
     Raises:
-        ValueError: The source is none of these, or it is one and its data are not as they should be.
+        ValueError: The source is none of these, or its data are invalid.
         OSError: It can't be read.
     """
     kind, colon, name = source.partition(":")
@@ -39,4 +39,4 @@ def open_data(source: str, **pipeline) -> ImageData:
         return csv_images(source, **pipeline)
     if os.path.isdir(source):
         return image_folder(source, **pipeline)
-    raise ValueError(f"Data are {SOURCES}; there is no folder {source!r}.")
+    raise ValueError(f"Data must be {SOURCES}; there is no folder {source!r}.")

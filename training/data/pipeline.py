@@ -1,11 +1,12 @@
-"""From sources of images to batches: order, decoding, augmentation, workers, and continuing in mid-epoch."""
+"""Turn sources of images into batches: order, decoding, augmentation, workers, and resuming within an epoch."""
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vit.models.image_facts import IMAGENET, Statistics
 from keras_vit.training.augment.augmentation import Augmentation
@@ -14,18 +15,19 @@ from keras_vit.training.augment.draws import numbers_of
 from keras_vit.training.data.decode import CorruptImages, crops_of
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.source import Source, in_memory
+from keras_vit.training.lazy_modules import tf
 
 
 @dataclass(frozen=True)
 class MultiScale:
     """Batches of several image sizes, as MobileViT is trained on (arXiv 2110.02178, section 3.2).
 
-    Each size comes equally often, in an order drawn for each epoch.
+    Each size is used equally often, in an order drawn for each epoch.
 
     Attributes:
         sizes: Image sizes in pixels.
-        constant_batch: Whether every size has the data's batch size. Without it a batch of another size has as many
-            images as give it about the same number of pixels.
+        constant_batch: Use the data's batch size at every size. Otherwise batches of all sizes have about the same
+            number of pixels.
         multiple_of: Sizes of batches are rounded down to a multiple of this.
     """
 
@@ -34,7 +36,7 @@ class MultiScale:
     multiple_of: int = 8
 
     def batch_sizes(self, image_size: int, batch_size: int) -> tuple[int, ...]:
-        """Images in a batch of each size, for a batch size at an image size."""
+        """Return the batch size of each image size, given that of one image size."""
         if self.constant_batch:
             return (batch_size,) * len(self.sizes)
         fitting = (batch_size * (image_size / size) ** 2 for size in self.sizes)
@@ -43,22 +45,22 @@ class MultiScale:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What every source of image files is asked to give.
+    """How the images of a source are turned into batches.
 
     Attributes:
         image_size: Height and width in pixels.
-        batch_size: Images in a batch, of all workers together. Training leaves out the images that don't fill one,
-            others in each epoch.
-        seed: Decides the order and the augmentation of the training images.
-        augmentation: Of the training images. A sequence makes as many views of each image, and a batch's images a
-            tuple. None takes them as they are evaluated.
+        batch_size: Images in a batch, of all workers together. Each epoch of training leaves out the images that don't
+            fill a batch, others every time.
+        seed: Seed of the order and the augmentation of the training images.
+        augmentation: Augmentation of the training images. A sequence makes one view of each image per entry, and the
+            images of a batch are then a tuple. None prepares them as for evaluation.
         evaluation: The crop that images are evaluated on.
-        multi_scale: Sizes of the training images, where there is more than one.
-        statistics: Images are normalized by these, as the model to be trained expects; None leaves them in [0, 255],
-            for a model with preprocessing of its own.
+        multi_scale: Sizes of the training images, if there is more than one.
+        statistics: Statistics to normalize images by, as the model expects. None leaves them in [0, 255], for a model
+            with preprocessing of its own.
         channels: 3, or 1 for gray images.
-        max_corrupt: As many images that can't be decoded are skipped; each is logged. In a training batch the next
-            sound image takes the place.
+        max_corrupt: How many images that can't be decoded may be skipped; each is logged. In a training batch the next
+            image replaces them.
         cache: Read all files into memory at the beginning.
     """
 
@@ -88,19 +90,19 @@ class Pipeline:
                 "pass statistics=Statistics(0.5, 0.5)."
             )
         if self.channels == 1 and any(view.needs_colors for view in self.views):
-            raise ValueError("Gray images take crops, flips, erasing and mixing only; the augmentation needs colours.")
+            raise ValueError("Gray images take crops, flips, erasing and mixing only; the augmentation needs colors.")
         if len(self.views) > 1 and (self.multi_scale or any(view.mixes for view in self.views)):
             raise ValueError("Images in several views can be neither mixed nor of several sizes.")
 
     @property
     def views(self) -> tuple[Augmentation, ...]:
-        """One augmentation a view."""
+        """The augmentation of each view."""
         if self.augmentation is None:
             return (Augmentation(self.evaluation, flip=0.0),)
         return (self.augmentation,) if isinstance(self.augmentation, Augmentation) else tuple(self.augmentation)
 
     def normalized(self, images: tf.Tensor) -> tf.Tensor:
-        """Images in [0, 255] as the model expects them."""
+        """Normalize images in [0, 255] as the model expects them."""
         if self.statistics is None:
             return images
         scale, offset = self.statistics.scale_and_offset(self.channels)
@@ -108,7 +110,7 @@ class Pipeline:
 
 
 def image_data(train: Source, validation: Source, test: Source | None = None, **pipeline) -> ImageData:
-    """Image data of sources.
+    """Make image data of sources.
 
     Args:
         train: The training images.
@@ -139,7 +141,7 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
 
 
 def as_json(value):
-    """A description of the data in JSON's types."""
+    """Describe the data in JSON's types."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields}
@@ -220,7 +222,7 @@ class _TrainingBatches:
         )
 
     def _crop(self, reference, size, seed):
-        """An image's crops, one a view; each view's random seed and numbers; its class; whether it is sound."""
+        """Return an image's crops by view, each view's seed and numbers, its class, and whether it was decoded."""
         sizes = [size if view.image_size is None else view.image_size for view in self.views]
         crops, label, sound = self.load(reference, tf.stack(sizes), seed)
         fixed = self.pipeline.image_size if len(self.sizes) == 1 else None
@@ -231,7 +233,7 @@ class _TrainingBatches:
         return tuple(views), label, sound
 
     def _augment(self, views, labels, sound, seed):
-        """A batch of what `_crop` gives, as it is trained on."""
+        """Augment and normalize a batch of what `_crop` returns."""
         views, labels = _with_sound_images(views, labels, sound)
         labels = tf.one_hot(labels, len(self.source.class_names))
         images = [view.of_images(*arrays) for view, arrays in zip(self.views, views, strict=True)]
@@ -242,14 +244,14 @@ class _TrainingBatches:
 
 
 def _sound_places(sound):
-    """Places of a batch's sound images."""
+    """Return the indices of the images of a batch that could be decoded."""
     places = tf.where(sound)[:, 0]
     with tf.control_dependencies([tf.debugging.Assert(tf.size(places) > 0, ["No image of a batch can be decoded."])]):
         return tf.identity(places)
 
 
 def _with_sound_images(views, labels, sound):
-    """The next sound image of the batch in the place of each that is not."""
+    """Replace each image that could not be decoded by the next one that could."""
 
     def replaced():
         places = _sound_places(sound)
@@ -264,7 +266,7 @@ def _with_sound_images(views, labels, sound):
 
 
 def _once(source: Source, pipeline: Pipeline, corrupt: CorruptImages) -> tf.data.Dataset:
-    """Each image once, always in the same order, but for those that can't be decoded."""
+    """Return each image once, always in the same order, without those that can't be decoded."""
     crops = crops_of(source.read, [pipeline.evaluation], corrupt, pipeline.channels)
     shape = (pipeline.image_size, pipeline.image_size, pipeline.channels)
 

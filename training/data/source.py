@@ -1,13 +1,15 @@
 """Where images come from: what a pipeline asks of a source, and the source that has them in a list."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vit.training.data.decode import Content, read_file
+from keras_vit.training.lazy_modules import tf
 
 
 class Source(Protocol):
@@ -26,12 +28,12 @@ class Source(Protocol):
     def settings(self) -> dict: ...
 
     def references(self, seed: int | None, repeats: int, workers: int, worker: int) -> tf.data.Dataset:
-        """What `read` takes, once for each image of one worker, cheap to skip.
+        """Return what `read` takes, once for each image of one worker; skipping is cheap.
 
         Args:
             seed: Decides the order; None is always the same order, for evaluation.
             repeats: Times an image comes in a row.
-            workers: The images are shared by as many.
+            workers: Number of workers that share the images.
             worker: Which of them, from 0. Each image is of one worker alone.
 
         Returns:
@@ -39,7 +41,7 @@ class Source(Protocol):
         """
 
     def read(self, *reference) -> tuple[Content, int, str]:
-        """An image before decoding, its class and its name, for a reference as NumPy values."""
+        """Return an image before decoding, its class and its name, for a reference as NumPy values."""
 
 
 class ListSource:
@@ -85,8 +87,8 @@ class ListSource:
     def read(self, index: int) -> tuple[Content, int, str]:
         return self.contents[index], int(self.labels[index]), self.names[index]
 
-    def with_every_class(self) -> "ListSource":
-        """The source itself.
+    def with_every_class(self) -> ListSource:
+        """Return the source itself.
 
         Raises:
             ValueError: A class has no image.
@@ -98,8 +100,8 @@ class ListSource:
             )
         return self
 
-    def split(self, fraction: float) -> tuple["ListSource", "ListSource"]:
-        """Two sources, the second with a part of each class, at least one image. Always the same split.
+    def split(self, fraction: float) -> tuple[ListSource, ListSource]:
+        """Split into two sources, the second with a part of each class, at least one image; always the same split.
 
         Raises:
             ValueError: The fraction is not between 0 and 1, or a class has only one image.
@@ -122,7 +124,7 @@ class ListSource:
 
 
 def in_memory(source: Source) -> ListSource:
-    """A source whose files are all in memory."""
+    """Return the source with all its files in memory."""
     references = source.references(None, repeats=1, workers=1, worker=0)
     found, labels, names = zip(*(source.read(*reference) for reference in references.as_numpy_iterator()), strict=True)
     contents = [read_file(content) if isinstance(content, str) else content for content in found]
@@ -132,7 +134,7 @@ def in_memory(source: Source) -> ListSource:
 def drawn_from_a_stream(
     records: tf.data.Dataset, buffer: int, seed: int | None, repeats: int, workers: int, worker: int
 ) -> tf.data.Dataset:
-    """References of a source that can only be read from its beginning.
+    """Return the references of a source that can only be read from its beginning.
 
     Args:
         records: Tuples of tensors.

@@ -1,13 +1,14 @@
 """Images of TensorFlow Datasets."""
 
-import difflib
+from __future__ import annotations
 
-import tensorflow as tf
+import difflib
 
 from keras_vit.training.data.decode import Content
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.pipeline import image_data
-from keras_vit.training.data.source import Source, drawn_from_a_stream
+from keras_vit.training.data.source import drawn_from_a_stream
+from keras_vit.training.lazy_modules import tf
 from keras_vit.utils.missing import needs
 
 
@@ -66,7 +67,7 @@ def tfds_images(
     shuffle_buffer: int = 4096,
     **pipeline,
 ) -> ImageData:
-    """Image data of a data set of TensorFlow Datasets that has the features `image` and `label`.
+    """Load a data set of TensorFlow Datasets that has the features `image` and `label`.
 
     Args:
         name: Such as "oxford_flowers102" or "imagenette/320px-v2".
@@ -98,7 +99,7 @@ def tfds_images(
         builder.download_and_prepare()
     elif not builder.is_prepared():
         raise FileNotFoundError(f"{name!r} is not in {builder.data_dir}; pass download=True to fetch it.")
-    sources: list[Source] = []
+    sources = []
     for split in (train, validation, test):
         if split is None:
             continue

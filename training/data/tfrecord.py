@@ -1,5 +1,7 @@
 """Images in TFRecord files: reading them, and writing them from a folder."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import struct
@@ -8,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vit.training.data.decode import Content, CorruptImages, open_image
 from keras_vit.training.data.folder import folder_source
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.pipeline import image_data
 from keras_vit.training.data.source import drawn_from_a_stream
+from keras_vit.training.lazy_modules import keras, tf
 from keras_vit.utils.files import replacing
 
 _FILES_AT_ONCE = 16
@@ -100,7 +102,7 @@ def tfrecords(
     shuffle_buffer: int = 4096,
     **pipeline,
 ) -> ImageData:
-    """Image data of TFRecord files with the features `image/encoded` and `image/class/label`.
+    """Load images from TFRecord files with the features `image/encoded` and `image/class/label`.
 
     Args:
         train: A pattern of the files of the training images, such as "records/train-*", local or "gs://...".
@@ -131,7 +133,7 @@ def tfrecords(
 
 
 def _index_of(file):
-    """records/train.json of records/train-00003-of-00016."""
+    """Return records/train.json for records/train-00003-of-00016."""
     return f"{file.rsplit('-', 3)[0]}.json"
 
 
@@ -144,7 +146,7 @@ def _index(file):
 
 
 def _count(file):
-    """Number of records, from their lengths alone."""
+    """Count the records of a file from their lengths alone."""
     count, place = 0, 0
     with tf.io.gfile.GFile(file, "rb") as records:
         end = records.size()
@@ -169,7 +171,7 @@ def write_tfrecords(
     max_corrupt: int = 10,
     verbose: bool = True,
 ) -> list[Path]:
-    """Writes the images of a folder of class folders to TFRecord files.
+    """Write the images of a folder of class folders to TFRecord files.
 
     Files are called train-00000-of-00016 and so on, and are written beside their place and then moved: one that is
     there is whole. Called again after an interruption, it goes on with the next file. Images are copied, not
@@ -192,11 +194,10 @@ def write_tfrecords(
         ValueError: The folder's images are not as `image_folder` wants them, or too many are corrupt.
         FileExistsError: The output has files of other images.
     """
-    import keras
 
     source = folder_source(Path(folder))
     if not 1 <= shards <= source.size:
-        raise ValueError(f"There are 1 to {source.size} files for as many images; received shards={shards}.")
+        raise ValueError(f"shards must be between 1 and {source.size}, the number of images; received {shards}.")
     output = Path(output)
     order = np.random.default_rng(seed).permutation(source.size)
     files = [output / f"{name}-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
@@ -226,7 +227,7 @@ def write_tfrecords(
 
 
 def _write_shard(source, chosen, file, corrupt) -> int:
-    """Writes one file; gives the number of records."""
+    """Write one file, and return the number of records."""
     written = 0
     with replacing(file) as partial, tf.io.TFRecordWriter(str(partial)) as records:
         for index in chosen:

@@ -1,4 +1,4 @@
-"""Who the workers of a job on several machines are, and whether all of them are there."""
+"""Find the workers of a job on several machines, and wait for them."""
 
 import json
 import os
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Worker:
-    """A process of a job: the "host:port" addresses of all of them, the chief's first, and its own place there."""
+    """A process of a job: the addresses "host:port" of all workers, the chief's first, and its own index."""
 
     workers: tuple[str, ...]
     index: int
 
 
 def given_worker(workers: Sequence[str], index: int | None) -> Worker:
-    """The worker that a user described.
+    """Return the worker that a user described.
 
     Raises:
-        ValueError: An address is no "host:port" or stands there twice, or the index is not that of an address.
+        ValueError: An address is not "host:port" or occurs twice, or the index is not that of an address.
     """
     for address in workers:
         if not re.fullmatch(r".+:\d+", address):
@@ -37,7 +37,7 @@ def given_worker(workers: Sequence[str], index: int | None) -> Worker:
 
 
 def worker_of_environment(environment: Mapping[str, str] = os.environ, port: int = 12345) -> Worker | None:
-    """The worker that TF_CONFIG or else the variables of a Slurm job step describe; None if neither does.
+    """Return the worker that TF_CONFIG or the variables of a Slurm job step describe, or None if neither does.
 
     Args:
         environment: The variables. TF_CONFIG is TensorFlow's: {"cluster": {"worker": [addresses]}, "task": {"type":
@@ -46,7 +46,7 @@ def worker_of_environment(environment: Mapping[str, str] = os.environ, port: int
         port: Under Slurm, the port of the first process on each node; the next process there has the next port.
 
     Raises:
-        ValueError: The variables are there and can't be read, or this process is not of the training.
+        ValueError: The variables can't be read, or this process doesn't belong to the training.
     """
     if environment.get("TF_CONFIG"):
         return _of_tf_config(environment["TF_CONFIG"])
@@ -89,7 +89,7 @@ def _of_slurm(environment, port):
 
 
 def expand_hosts(names: str) -> list[str]:
-    """Slurm's short form of a list of hosts, such as "gpu[01-03,7],login", as the list."""
+    """Expand Slurm's short form of a list of hosts, such as "gpu[01-03,7],login"."""
     hosts = []
     for name in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", names):
         head, bracket, rest = name.partition("[")
@@ -104,14 +104,14 @@ def expand_hosts(names: str) -> list[str]:
     return hosts
 
 
-def meet(worker: Worker, timeout: float) -> None:
-    """Returns once every other worker of the job can be reached, each of which is in this function or beyond it.
+def wait_for_workers(worker: Worker, timeout: float) -> None:
+    """Wait until every other worker of the job can be reached, so that each has called this function.
 
-    TensorFlow waits for absent workers for an hour or for ever, and does not say which one it is.
+    TensorFlow waits for absent workers for an hour or forever, and does not say which one is missing.
 
     Args:
         worker: This process. It listens at its port meanwhile, as TensorFlow will afterwards.
-        timeout: Seconds for all of it.
+        timeout: Seconds for all workers together.
 
     Raises:
         TimeoutError: A worker did not answer; the message has its address.
@@ -133,19 +133,19 @@ def meet(worker: Worker, timeout: float) -> None:
     with server:
         for index, address in enumerate(worker.workers):
             if index != worker.index:
-                _reach(address, f"Worker {index}", deadline, timeout)
+                _wait_for(address, f"Worker {index}", deadline, timeout)
 
 
-def reach_grpc(address: str, what: str, timeout: float) -> None:
-    """Returns once a gRPC server answers at "host:port".
+def wait_for_grpc(address: str, what: str, timeout: float) -> None:
+    """Wait until a gRPC server answers at "host:port".
 
     Raises:
-        TimeoutError: None did within so many seconds; the message begins with `what` and has the address.
+        TimeoutError: None answered within `timeout` seconds; the message starts with `what` and has the address.
     """
-    _reach(address, what, time.monotonic() + timeout, timeout, _greet)
+    _wait_for(address, what, time.monotonic() + timeout, timeout, _check_grpc)
 
 
-def _greet(connection):
+def _check_grpc(connection):
     # gRPC is HTTP/2: both sides begin with a frame of settings, the client after 24 fixed bytes (RFC 9113, 3.4).
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
     head = b""
@@ -158,7 +158,7 @@ def _greet(connection):
         raise OSError("it does not speak gRPC")
 
 
-def _reach(address, what, deadline, timeout, then=lambda connection: None):
+def _wait_for(address, what, deadline, timeout, then=lambda connection: None):
     host, _, port = address.rpartition(":")
     while True:
         try:

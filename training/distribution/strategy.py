@@ -9,7 +9,13 @@ import keras
 import tensorflow as tf
 
 from keras_vit.training.data import ImageData
-from keras_vit.training.distribution.cluster import Worker, given_worker, meet, reach_grpc, worker_of_environment
+from keras_vit.training.distribution.cluster import (
+    Worker,
+    given_worker,
+    wait_for_grpc,
+    wait_for_workers,
+    worker_of_environment,
+)
 from keras_vit.training.distribution.mirrored import MirroredStrategy, MultiWorkerMirroredStrategy
 
 _KINDS = ("auto", "cpu", "gpu", "mirrored", "multi_worker", "tpu")
@@ -26,7 +32,7 @@ def strategy(
     project: str | None = None,
     timeout: float = 120.0,
 ) -> tf.distribute.Strategy:
-    """The `tf.distribute.Strategy` to build, compile and fit a model under.
+    """Return the `tf.distribute.Strategy` to build, compile and fit a model under.
 
     ```python
     strategy = training.strategy()
@@ -38,35 +44,37 @@ def strategy(
     ```
 
     `training.fit` compiles and synchronizes by itself. A batch is the global one: each replica gets its part of it.
-    With Keras' own `fit`, let the replicas share every batch equally and the dataset's cardinality be known: otherwise
-    Keras 3.15 ends an epoch with a step without images. With several workers that holds for `predict` too, after which
-    they may wait for each other for ever.
-    Call this first in a program, before TensorFlow runs anything: devices and workers can't be joined later.
+
+    With Keras' own `fit`, every batch must divide equally among the replicas, and the dataset must know its
+    cardinality: otherwise Keras 3.15 ends an epoch with a step without images. With several workers this holds for
+    `predict` too, after which they may wait for each other forever. Without `synchronize`, each replica normalizes by
+    its own part of the batch, and the moving statistics of batch normalization are the mean over all replicas.
+
+    Call this first in a program, before TensorFlow runs anything: devices and workers can't be added later.
 
     Args:
         kind: What to train on:
 
             - "cpu": this machine's CPU.
             - "gpu": one GPU, the first that TensorFlow sees.
-            - "mirrored": all of this machine's GPUs, or `devices`. Each has a copy of the model and a part of the
-              batch.
-            - "multi_worker": all GPUs, or else the CPU, of several processes, mostly on several machines. Each runs
+            - "mirrored": all GPUs of this machine, or `devices`. Each has a copy of the model and a part of the batch.
+            - "multi_worker": all GPUs, or else the CPU, of several processes, usually on several machines. Each runs
               the same program, and the chief, worker 0, writes the files.
             - "tpu": a TPU.
-            - "auto": the first of these that is there: several workers (of TF_CONFIG or of a Slurm job step), a TPU
+            - "auto": the first of these that is available: several workers (of TF_CONFIG or of a Slurm job step), a TPU
               (TPU_NAME is set), several GPUs, one GPU, the CPU.
-        devices: Of "mirrored", such as ["GPU:0", "GPU:1"].
-        workers: Of "multi_worker", "host:port" of each process in the same order everywhere. None takes them from
-            TF_CONFIG or from Slurm's variables.
-        index: This process' place in `workers`.
-        tpu: The TPU's name, "grpc://host:port", or "local" on a TPU VM; None takes TPU_NAME, or else "local".
-        zone: Google Cloud's zone of the TPU of that name.
-        project: Its project.
-        timeout: Seconds in which workers and TPU must answer.
+        devices: Devices of "mirrored", such as ["GPU:0", "GPU:1"].
+        workers: Addresses "host:port" of all processes of "multi_worker", in the same order everywhere. By default they
+            are read from TF_CONFIG or from Slurm's variables.
+        index: The index of this process in `workers`.
+        tpu: The TPU's name, "grpc://host:port", or "local" on a TPU VM. The default is TPU_NAME, or else "local".
+        zone: Google Cloud zone of the TPU of that name.
+        project: Google Cloud project of the TPU.
+        timeout: Seconds within which workers or the TPU must answer.
 
     Raises:
-        ValueError: The kind is unknown, an argument does not belong to it, or a worker's address is none.
-        RuntimeError: There is no such device here, or nothing says who the workers are.
+        ValueError: The kind is unknown, an argument does not belong to it, or a worker's address is invalid.
+        RuntimeError: There is no such device, or nothing describes the workers.
         TimeoutError: A worker or the TPU did not answer; the message has its address.
         OSError: This worker can't listen at its address.
     """
@@ -94,14 +102,14 @@ def strategy(
 
 
 def precision(strategy: tf.distribute.Strategy | None = None) -> str:
-    """The dtype policy that suits a strategy's devices, to build a model with: `ViT_B16(dtype=precision(strategy))`.
+    """Return the dtype policy that suits a strategy's devices, as in `ViT_B16(dtype=precision(strategy))`.
 
     "mixed_bfloat16" on TPUs and on GPUs of compute capability 8 (Ampere) and higher, "mixed_float16" on older ones
-    with tensor cores (7: `training.fit` scales the loss), and "float32" elsewhere. Keras' global policy stays as it
-    is, and so do weights and the optimizer's state: they are float32 with each of these.
+    with tensor cores (capability 7, where `training.fit` scales the loss), and "float32" elsewhere. Keras' global
+    policy doesn't change. Weights and the optimizer's state are float32 with each of these.
 
     Args:
-        strategy: Of `training.strategy`; None takes the one of the scope that this is called in.
+        strategy: A strategy of `training.strategy`. The default is the strategy of the current scope.
     """
     strategy = strategy or tf.distribute.get_strategy()
     if isinstance(strategy, tf.distribute.TPUStrategy):
@@ -117,12 +125,18 @@ def precision(strategy: tf.distribute.Strategy | None = None) -> str:
 
 
 def synchronize(model: keras.Model) -> None:
-    """Makes every BatchNormalization of a model take its statistics in training from the global batch.
+    """Normalize by the statistics of the global batch in every BatchNormalization of a model.
 
-    Otherwise each replica normalizes by its own part of the batch, and has its own moving statistics, of which those
-    of the first replica are saved. Call it before the model is compiled. On one device it changes nothing but
-    rounding. `keras.layers.BatchNormalization(synchronized=True)` is the same; a layer that is not part of a composite
-    is saved with it, and Keras refuses such a file on the JAX backend.
+    Otherwise each replica normalizes by its own part of the batch. Under a strategy of `training.strategy` for several
+    devices or workers, the moving statistics are then the mean over the replicas, which leaves the differences between
+    the replicas' means out of the variance. (TensorFlow's own strategies keep one per replica and save the first.)
+
+    Call this before the model is compiled. On one device it changes nothing but rounding. It does the same as
+    `keras.layers.BatchNormalization(synchronized=True)`. A layer that is not part of a composite is saved with this
+    setting, and Keras refuses such a file on the JAX backend.
+
+    Args:
+        model: Any model.
     """
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -132,7 +146,7 @@ def synchronize(model: keras.Model) -> None:
 def training_batches(
     data: ImageData, epoch: int, first: int, last: int, strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """The steps `first` to `last` of an epoch of `data.train`, for `model.fit` under a strategy.
+    """Return the steps `first` to `last` of an epoch of `data.train`, for `model.fit` under a strategy.
 
     Of several workers with a device each, each one reads and augments its own part of every batch alone. (Otherwise
     TensorFlow lets every worker make all batches, and gives it a part of each.)
@@ -153,7 +167,7 @@ def _workers(strategy):
 
 
 def by_image(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """The same batches, of which each worker gets a part. By default, TensorFlow gives it its own files if it can."""
+    """Let each worker get a part of every batch. By default, TensorFlow gives each its own files if it can."""
     options = tf.data.Options()
     if batches.options().experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.AUTO:
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
@@ -161,11 +175,11 @@ def by_image(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def shareable(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
-    """The same images in as many batches, of which each replica gets an image, for a last batch that is too small.
+    """Merge a last batch that is too small for the replicas, so that each replica gets an image of every batch.
 
-    A batch with fewer images than there are replicas shares those of the one before it. TensorFlow gives some replicas
-    nothing of such a batch, and its convolutions on CPUs (2.21, oneDNN) then give a tensor of a wrong shape. It takes
-    batches of at least two images for each replica.
+    A batch with fewer images than there are replicas is merged with the one before it, and both are divided again.
+    Otherwise TensorFlow gives some replicas no image, and its convolutions on CPUs (2.21, oneDNN) then return a wrong
+    shape. The other batches must have at least two images for each replica.
 
     Args:
         batches: Tuples (images, labels) of tensors or of structures of them.
@@ -196,7 +210,7 @@ def _balanced(batches, least):
 
 
 def is_chief(model: keras.Model) -> bool:
-    """Whether this process writes the files of a model's training: of several workers, the first one does."""
+    """Return whether this process writes the files of a model's training; of several workers, the first one does."""
     return model.distribute_strategy.extended.should_checkpoint
 
 
@@ -221,7 +235,7 @@ def _multi_worker(worker: Worker | None, timeout):
             "Nothing says who the workers are: set TF_CONFIG, start the program by Slurm's srun, or pass "
             "workers=['host:port', ...] and index."
         )
-    meet(worker, timeout)
+    wait_for_workers(worker, timeout)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(worker.workers)}),
         task_type="worker",
@@ -251,7 +265,7 @@ def _tpu(name, zone, project, timeout):
             raise found["error"]
         address = str(found["address"])
         if address.startswith("grpc://"):
-            reach_grpc(address.removeprefix("grpc://"), "The TPU", timeout)
+            wait_for_grpc(address.removeprefix("grpc://"), "The TPU", timeout)
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(name, zone, project)
     except TimeoutError:
         raise

@@ -1,1 +1,1 @@
-"""Measuring a model on labelled images."""
+"""Measuring a model on labeled images."""

@@ -1,4 +1,4 @@
-"""Putting the moving average of the weights, which the optimizer keeps, into the model for a while."""
+"""Use the moving average of the weights, which the optimizer keeps, in the model for a while."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,11 +8,13 @@ import keras
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """While open, the trainable weights of a compiled model are their moving average; then they are again what they
-    were, bit by bit.
+    """Replace the trainable weights of a compiled model by their moving average while this context is open.
 
-    Without an average (see `ema_decay` of `optimizer`), or before the first update, nothing changes. Statistics of
-    BatchNormalization, which are moving averages themselves, stay as they are.
+    Afterwards they are restored bit by bit. Without an average (see `ema_decay` of `optimizer`), or before the first
+    update, nothing changes. The statistics of batch normalization, which are moving averages themselves, don't change.
+
+    Args:
+        model: A compiled model.
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     averages = getattr(optimizer, "averages", None)
@@ -33,7 +35,7 @@ def _assign(variables, values):
 
 
 class EvaluateAverage(keras.callbacks.Callback):
-    """Lets `model.fit` and `model.evaluate` measure validation with the moving average of the weights.
+    """Validate with the moving average of the weights in `model.fit` and `model.evaluate`.
 
     (Keras' SwapEMAWeights swaps by adding and subtracting, which changes the weights by rounding errors.)
     """

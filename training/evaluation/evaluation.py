@@ -1,4 +1,4 @@
-"""How well a classifier does on labelled images: in all, by class, and which classes it takes for which."""
+"""Evaluate a classifier on labeled images: overall, by class, and which classes it confuses."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ _SHOWN = 10  # Classes that are printed.
 
 
 class ClassAccuracy(NamedTuple):
-    """Of one class: its name, how many images there were, and the part of them that was recognized, or None."""
+    """The name of a class, its number of images, and the fraction of them that was recognized, or None."""
 
     name: str
     images: int
@@ -28,7 +28,7 @@ class ClassAccuracy(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier made of labelled images.
+    """The result of evaluating a classifier on labeled images.
 
     Attributes:
         class_names: One name a class.
@@ -47,12 +47,12 @@ class Evaluation:
 
     @property
     def top1(self) -> float:
-        """Part of the images whose class had the highest score."""
+        """Fraction of the images whose class had the highest score."""
         return float(np.trace(self.confusion) / self.images)
 
     @property
     def top5(self) -> float:
-        """Part of the images whose class was among the five highest scores."""
+        """Fraction of the images whose class was among the five highest scores."""
         return self.top5_images / self.images
 
     @property
@@ -66,7 +66,7 @@ class Evaluation:
         ]
 
     def to_dict(self) -> dict:
-        """The figures, ready for JSON; of the confusions those cells that aren't 0, as [true, predicted, images]."""
+        """Return the figures in JSON's types; the confusion matrix as its nonzero cells [true, predicted, images]."""
         return {
             "images": self.images,
             "top1": self.top1,
@@ -76,7 +76,7 @@ class Evaluation:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Writes evaluation.json, per_class.csv and confusion.png to a folder, and returns it.
+        """Write evaluation.json, per_class.csv and confusion.png to a folder, and return it.
 
         Raises:
             ImportError: matplotlib is missing.
@@ -113,7 +113,7 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence[str]) -> Evaluation:
-    """Runs a classifier, compiled or not, over labelled images on one device.
+    """Evaluate a classifier, compiled or not, on labeled images on one device.
 
     Args:
         model: Its outputs are class scores, logits or probabilities (batch, classes). Of several outputs, such as the
@@ -142,7 +142,7 @@ def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence
     for images, labels, *_ in dataset:
         scores = scores_of(images).numpy()
         if not np.isfinite(scores).all():
-            raise ValueError(f"{model.name} gives scores that are NaN or infinite, so no class of theirs can be told.")
+            raise ValueError(f"{model.name} gives scores that are NaN or infinite.")
         true = _true_classes(labels.numpy(), len(scores), classes)
         # Of equal scores the first one counts as the higher, as argmax has it.
         ranking = np.argsort(-scores, axis=1, kind="stable")

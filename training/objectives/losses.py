@@ -1,4 +1,4 @@
-"""Losses of the published recipes that Keras lacks. Softmax cross-entropy with label smoothing it has."""
+"""Losses of the published recipes that Keras doesn't have."""
 
 import keras
 from keras import ops
@@ -6,20 +6,20 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SigmoidCrossentropy(keras.losses.Loss):
-    """Binary cross-entropy of each class by itself, for one-hot, multi-hot or mixed targets (batch, classes).
+    """Binary cross-entropy of each class, for one-hot, multi-hot or mixed targets (batch, classes).
 
     - DeiT III (arXiv 2204.07118): `SigmoidCrossentropy(threshold=0.0)`, so that both classes of a mixed
       image count in full, and the mean over classes.
     - EfficientViT (arXiv 2205.14756): `SigmoidCrossentropy(label_smoothing=0.1)`.
     - ImageNet-21k and JFT (arXiv 2010.11929, 2106.10270): `SigmoidCrossentropy(sum_over_classes=True)`, with the
-      bias of the classifier starting near to minus the logarithm of the number of classes.
+      initial bias of the classifier close to minus the logarithm of the number of classes.
 
     Args:
-        from_logits: Whether the scores are logits rather than the sigmoid's results.
+        from_logits: Whether the scores are logits rather than sigmoid outputs.
         threshold: Targets above it become 1 and the others 0, before smoothing; None leaves them as they are.
-        label_smoothing: Part of each image's targets that is spread over all classes, in [0, 1).
-        sum_over_classes: Add up the classes rather than take their mean.
-        reduction: Over the images, as in Keras.
+        label_smoothing: Fraction of each image's targets that is distributed over all classes, in [0, 1).
+        sum_over_classes: Take the sum over the classes rather than their mean.
+        reduction: Reduction over the images, as in Keras.
         name: Name of the loss.
     """
 
@@ -62,18 +62,18 @@ class SigmoidCrossentropy(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DistillationLoss(keras.losses.Loss):
-    """How far a student's logits (batch, classes) are from its teacher's, which take the place of the targets.
+    """Distance between a student's logits (batch, classes) and its teacher's, which are passed as the targets.
 
     DeiT (Touvron et al., arXiv 2012.12877), equations 2 and 3:
 
     - "hard": cross-entropy of the student and the teacher's most likely class.
     - "soft": temperature ** 2 * KL(softmax(teacher / temperature), softmax(student / temperature)), as in the paper.
-      DeiT's code divides by the number of classes besides.
+      DeiT's code also divides by the number of classes.
 
     Args:
         kind: "hard" or "soft".
-        temperature: Of "soft".
-        reduction: Over the images, as in Keras.
+        temperature: Temperature of "soft".
+        reduction: Reduction over the images, as in Keras.
         name: Name of the loss.
     """
 

@@ -1,10 +1,10 @@
-"""What kind of scores a model gives."""
+"""Find out whether a model gives logits or probabilities."""
 
 import keras
 
 
 def gives_logits(model: keras.Model) -> bool:
-    """Whether a model's scores are logits (True) or probabilities (False), by its last operation.
+    """Return whether a model's scores are logits (True) or probabilities (False), by its last operation.
 
     Raises:
         ValueError: The last operation is neither a softmax nor a layer with weights and no activation, or the

@@ -13,7 +13,7 @@ class Adam(Optimizer):
         learning_rate: A number or a schedule.
         beta_1: Decay of the mean of the gradients.
         beta_2: Decay of the mean of their squares.
-        epsilon: Is added to the root of the corrected mean square. (Keras' Adam and AdamW add it before the
+        epsilon: Added to the root of the corrected mean square. (Keras' Adam and AdamW add it before the
             correction, which in the first step of beta_2 = 0.999 is an epsilon 32 times as large.)
         kwargs: See `Optimizer`.
     """
@@ -33,7 +33,7 @@ class Adam(Optimizer):
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def direction(self, index: int, gradient):
-        """Takes a gradient into the moments, and returns the corrected mean over the corrected root mean square."""
+        """Update the moments by a gradient, and return the corrected mean over the corrected root mean square."""
         updates = ops.cast(self.iterations + 1, gradient.dtype)
         momentum, velocity = self._momentums[index], self._velocities[index]
         self.assign_add(momentum, (gradient - momentum) * (1.0 - self.beta_1))
@@ -71,8 +71,8 @@ class LAMB(Adam):
     update = direction + weight_decay * w
     w <- w - learning_rate * |w| / |update| * update
 
-    Where one of the norms is 0, their ratio is 1. It is also 1 for a variable that is left out of weight decay, as in
-    the authors' code for BERT. (Keras' Lamb takes the decay out of the norm and of the scaling.)
+    If one of the norms is 0, their ratio is 1. It is also 1 for a variable without weight decay, as in the authors'
+    code for BERT. (Keras' Lamb excludes the decay from the norm and from the scaling.)
 
     The arguments are those of `Adam`; epsilon is 1e-6.
     """

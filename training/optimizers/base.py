@@ -1,4 +1,4 @@
-"""What every optimizer here adds to Keras': factors of single variables, right sums over replicas, averages."""
+"""Add to Keras' optimizers: factors of single variables, correct sums over replicas, moving averages."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -13,22 +13,21 @@ _LEAST_UNIT_NORM = 1e-3  # Lets weights that begin at zero move (the paper, sect
 
 
 class Optimizer(keras.optimizers.Optimizer):
-    """The base of the optimizers, and a mixin before one of Keras'.
+    """The base class of the optimizers, and a mixin in front of one of Keras' optimizers.
 
-    A subclass writes `descend`. With an optimizer of Keras as the next base class, decoupled weight decay and the
-    update of that optimizer are its `descend`.
+    A subclass implements `descend`. With an optimizer of Keras as the next base class, `descend` applies decoupled
+    weight decay and the update of that optimizer.
 
-    It works under every strategy as on one device with the whole batch: gradients are summed over the replicas first,
-    then accumulated, then clipped. (Keras 3.15 clips each replica's gradient by itself, and its accumulation raises
-    an error under MirroredStrategy.)
+    Under every strategy the result is that of one device with the whole batch: gradients are first summed over the
+    replicas, then accumulated, then clipped. (Keras 3.15 clips the gradient of each replica by itself, and its
+    accumulation raises an error under MirroredStrategy.)
 
     Args:
         learning_rate: A number or a schedule. Schedules count updates of the weights, not batches.
         weight_decay: Decay rate of the weights; see the subclass.
-        learning_rate_factors: The learning rate is multiplied by these, one for each variable that is trained, in
-            their order.
-        weight_decay_factors: The weight decay is multiplied by these. A variable with the factor 0 is left out of
-            everything that is meant for kernels only.
+        learning_rate_factors: Factors of the learning rate, one for each trainable variable, in their order.
+        weight_decay_factors: Factors of the weight decay, in the same way. A variable with the factor 0 is excluded
+            from everything that is meant for kernels only.
         adaptive_clip: Adaptive gradient clipping (Brock et al., arXiv 2102.06171, equation 3): where the norm of a
             unit's gradient is more than this times the unit's own norm, the gradient is scaled down to that. Norms
             of units below 0.001 count as 0.001. It comes after all other clipping.
@@ -61,9 +60,11 @@ class Optimizer(keras.optimizers.Optimizer):
             if kwargs.get(theirs):
                 raise ValueError(f"Use {ours} in place of {theirs}; received {theirs}={kwargs[theirs]}.")
         if accumulation_steps < 1:
-            raise ValueError(f"An update takes at least 1 batch; received accumulation_steps={accumulation_steps}.")
+            raise ValueError(
+                f"accumulation_steps must be at least 1; received accumulation_steps={accumulation_steps}."
+            )
         if adaptive_clip is not None and adaptive_clip <= 0:
-            raise ValueError(f"adaptive_clip is above 0; received {adaptive_clip}.")
+            raise ValueError(f"adaptive_clip must be above 0; received {adaptive_clip}.")
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay is at least 0 and below 1; received {ema_decay}.")
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
@@ -84,7 +85,7 @@ class Optimizer(keras.optimizers.Optimizer):
             if given is not None and len(given) != len(variables):
                 raise ValueError(
                     f"{name} has {len(given)} entries and the model {len(variables)} trainable variables. Make the "
-                    "optimizer anew when layers were frozen or added."
+                    "optimizer again after freezing or adding layers."
                 )
         if self.ema_decay is not None:
             self.averages = self.add_optimizer_variables(variables, "average")
@@ -101,7 +102,7 @@ class Optimizer(keras.optimizers.Optimizer):
         return 1.0 if self.weight_decay_factors is None else self.weight_decay_factors[index]
 
     def descend(self, index: int, variable, gradient, learning_rate) -> None:
-        """Updates the variable of that index; the learning rate has its factor already."""
+        """Update the variable of an index; the learning rate includes its factor."""
         decay = self.weight_decay * self.weight_decay_factor(index)
         if decay:
             self.assign_sub(variable, variable * (learning_rate * decay))
@@ -199,7 +200,7 @@ def _clear(variable):
 
 
 def summed_over_replicas(grads: list) -> list:
-    """Each replica's gradients, of which some may be None, as their sum over all replicas."""
+    """Return the sum of the gradients over all replicas; some gradients may be None."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return grads
@@ -208,11 +209,11 @@ def summed_over_replicas(grads: list) -> list:
 
 
 def norm(tensor, axes: tuple[int, ...] | None = None):
-    """The Euclidean norm over all axes, however many there are; or over some, which are kept with size 1."""
+    """Return the Euclidean norm over all axes, or over some axes, which are kept with size 1."""
     return ops.sqrt(ops.sum(ops.square(tensor), axis=axes, keepdims=axes is not None))
 
 
 def norm_ratio(numerator, denominator):
-    """The ratio of two norms, or 1 where one of them is 0."""
+    """Return the ratio of two norms, or 1 where one of them is 0."""
     both = ops.logical_and(numerator > 0, denominator > 0)
     return ops.where(both, numerator / ops.where(both, denominator, 1.0), 1.0)

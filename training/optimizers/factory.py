@@ -10,7 +10,6 @@ from keras_vit.graph.flattening import leaves
 from keras_vit.training.optimizers.adam import LAMB, AdamW
 from keras_vit.training.optimizers.base import Optimizer
 from keras_vit.training.optimizers.lars import LARS
-from keras_vit.training.optimizers.schedules import Cosine
 from keras_vit.training.optimizers.soap import SOAP
 
 # Tables of embeddings are of rank 2 and more, so their rank doesn't tell them from kernels.
@@ -62,29 +61,29 @@ def optimizer(
     ema_warmup: bool = False,
     **settings,
 ) -> Optimizer:
-    """An optimizer for one model, as the published recipes set it up.
+    """Return an optimizer for one model, set up as in the published recipes.
 
-    Weight decay is left out for every variable of rank 0 or 1 (biases, the factors of normalization and LayerScale)
-    and for class tokens and position embeddings, as in the recipes of ViT's and DeiT's authors. It is decoupled from
-    the gradient, but in "lars", whose paper adds it there.
+    Variables of rank 0 or 1 (biases, the factors of normalization and LayerScale), class tokens and position embeddings
+    don't decay, as in the recipes of ViT's and DeiT's authors. The decay is decoupled from the gradient, except in
+    "lars", whose paper adds it to the gradient.
 
-    All of it is saved with the model; `import keras_vit.training` before loading.
+    All settings are saved with the model; `import keras_vit.training` before loading it.
 
     Args:
         name: "adafactor", "adamw", "lamb", "lars", "lion", "sgd" or "soap"; see the class of that name.
         model: The built model that will be trained.
-        learning_rate: A number or a schedule such as `Cosine`, counted in updates of the weights.
-        weight_decay: Part of a weight that is taken away in an update, times the learning rate.
+        learning_rate: A number, or a schedule such as `Cosine`, which counts updates of the weights.
+        weight_decay: Fraction of a weight that an update subtracts, times the learning rate.
         layer_decay: The learning rate is multiplied by layer_decay ** distance from the head; see `layer_depths`.
-        clip_norm: Gradients are scaled down where their norm, over all variables, is higher.
-        clip_value: Every number of the gradients is clipped to [-clip_value, clip_value].
-        adaptive_clip: The gradient of each unit is scaled down where its norm is more than this times the unit's own
-            (Brock et al., arXiv 2102.06171, section 4.1). A unit is one output's part of a kernel, or a whole bias,
-            factor or table of embeddings. The classifier's variables are left out. The EfficientViT of Microsoft
+        clip_norm: Largest norm of the gradients over all variables; larger gradients are scaled down to it.
+        clip_value: Largest absolute value of each element of the gradients.
+        adaptive_clip: Largest ratio of the norm of a unit's gradient to that of the unit itself; larger gradients are
+            scaled down to it (Brock et al., arXiv 2102.06171, section 4.1). A unit is one output's part of a kernel, or
+            a whole bias, factor or table of embeddings. The classifier is not clipped. The EfficientViT of Microsoft
             Research is trained with 0.02.
         accumulation_steps: Batches whose gradients are averaged for one update.
-        ema_decay: Keep a moving average of the weights with that decay; see `averaged_weights`.
-        ema_warmup: Let that decay begin at 0.
+        ema_decay: Decay of a moving average of the weights, see `averaged_weights`. By default there is none.
+        ema_warmup: Start with a decay of 0 and increase it to `ema_decay`.
         settings: Further arguments of the class, such as beta_2, epsilon or momentum (0.9 by default in "sgd").
 
     Raises:
@@ -114,34 +113,16 @@ def optimizer(
     )
 
 
-def adamw(
-    model: keras.Model,
-    learning_rate: float,
-    total_steps: int,
-    warmup_steps: int = 0,
-    *,
-    weight_decay: float = 0.05,
-    clip_norm: float = 1.0,
-) -> AdamW:
-    """AdamW with linear warm-up and cosine decay to zero, as `optimizer` and `Cosine` give it.
-
-    Raises:
-        ValueError: The model has no variables yet, or the warm-up does not end before the training does.
-    """
-    schedule = Cosine(learning_rate, total_steps, warmup_steps)
-    return optimizer("adamw", model, schedule, weight_decay=weight_decay, clip_norm=clip_norm)
-
-
 def weight_decay_factors(variables: Sequence[keras.Variable]) -> list[float]:
-    """1 for each variable that weight decay is for, 0 for those that it is left out of."""
+    """Return 1 for each variable that decays, and 0 for the others."""
     return [0.0 if len(v.shape) <= 1 or _EMBEDDINGS.search(v.path) else 1.0 for v in variables]
 
 
 def unit_axes(model: keras.Model) -> list[tuple[int, ...] | None]:
-    """The axes of each trainable variable over which the norm of a unit is taken; None in the classifier.
+    """Return the axes over which a unit's norm is taken for each trainable variable; None in the classifier.
 
-    Units are those outputs of a kernel (Brock et al., arXiv 2102.06171, section 4.1): the norm is over all axes but the
-    last one, or but the last two in a depthwise convolution. Every other variable is a single unit.
+    The units of a kernel are its outputs (Brock et al., arXiv 2102.06171, section 4.1): the norm is taken over all axes
+    except the last one, or the last two in a depthwise convolution. Every other variable is a single unit.
     """
     heads = classifiers(model)
     axes = {}
@@ -155,7 +136,7 @@ def unit_axes(model: keras.Model) -> list[tuple[int, ...] | None]:
 
 
 def layer_decay_factors(model: keras.Model, layer_decay: float) -> list[float]:
-    """layer_decay ** distance from the head, for each trainable variable in its order.
+    """Return layer_decay ** (distance from the head) for each trainable variable, in their order.
 
     With N blocks that is layer_decay ** (N + 1 - i) for block i, counted from 1 (BEiT, arXiv 2106.08254,
     appendix; ELECTRA before it).
@@ -165,11 +146,11 @@ def layer_decay_factors(model: keras.Model, layer_decay: float) -> list[float]:
 
 
 def layer_depths(model: keras.Model) -> list[int]:
-    """Depth of each trainable variable, in their order: 0 in the embedding, i in block i, N + 1 in the head.
+    """Return the depth of each trainable variable: 0 in the embedding, i in block i, N + 1 in the head.
 
-    A block is a layer of the model that has composite layers as parts. What stands between two blocks has the depth
-    of the first one. In a model without such layers each layer with
-    weights is a block.
+    The list is in the order of the trainable variables. A block is a layer of the model that has composite layers as
+    parts. Layers between two blocks have the depth of the first one. In a model without blocks, each layer with weights
+    counts as one.
 
     Raises:
         ValueError: A variable is in none of the model's layers.

@@ -13,12 +13,12 @@ class LARS(Optimizer):
     velocity <- momentum * velocity + learning_rate * local_rate * (gradient + weight_decay * w)
     w <- w - velocity
 
-    Where one of the norms is 0, their ratio is 1. A variable that is left out of weight decay has the local rate 1.
+    If one of the norms is 0, their ratio is 1. A variable without weight decay has the local rate 1.
 
     Args:
         learning_rate: A number or a schedule.
-        momentum: Part of the velocity that stays.
-        trust: How far a weight may go in a step, as a part of its norm.
+        momentum: Fraction of the velocity that is kept.
+        trust: Length of a step relative to the norm of the weight.
         kwargs: See `Optimizer`.
     """
 

@@ -1,4 +1,4 @@
-"""Learning rates of the published recipes, as functions of the step alone, so that a training can be continued."""
+"""Learning rate schedules of the published recipes. They depend on the step alone, so a training can be resumed."""
 
 import math
 
@@ -7,15 +7,15 @@ from keras import ops
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `learning_rate`, then the decay of a subclass, which begins when the warm-up ends.
+    """Linear warm-up to `learning_rate`, followed by the decay of a subclass.
 
-    Steps are updates of the weights, counted from 0. After `total_steps` the rate stays where it ended.
+    Steps are updates of the weights, counted from 0. After `total_steps` the rate stays constant.
 
     Args:
-        learning_rate: The highest one, reached at the end of the warm-up.
+        learning_rate: Highest learning rate, reached at the end of the warm-up.
         total_steps: Steps of the warm-up and the decay together.
         warmup_steps: Steps of the warm-up.
-        warmup_learning_rate: Rate of the first step, where there is a warm-up.
+        warmup_learning_rate: Learning rate of the first step of the warm-up.
 
     Raises:
         ValueError: The warm-up does not end before the training does, or a rate is negative.
@@ -27,12 +27,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
-                "The warm-up is at least 0 steps and shorter than the training; "
+                "The warm-up must have at least 0 steps and be shorter than the training; "
                 f"received {warmup_steps} of {total_steps} steps."
             )
         if min(learning_rate, warmup_learning_rate) < 0:
             raise ValueError(
-                "Learning rates are at least 0; "
+                "Learning rates must be at least 0; "
                 f"received learning_rate={learning_rate}, warmup_learning_rate={warmup_learning_rate}."
             )
         self.learning_rate = learning_rate
@@ -45,12 +45,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         decayed = self.decayed(ops.maximum(step - self.warmup_steps, 0.0))
         if not self.warmup_steps:
             return decayed
-        # From the low end, so that rounding makes no rate negative.
+        # Starting from the low end, so that rounding can't make a rate negative.
         rise = (self.learning_rate - self.warmup_learning_rate) / self.warmup_steps
         return ops.where(step < self.warmup_steps, self.warmup_learning_rate + rise * step, decayed)
 
     def decayed(self, steps):
-        """The rate after a number of steps (float32) since the warm-up ended, at most those that remain."""
+        """Return the rate after a number of steps (float32) since the end of the warm-up."""
         raise NotImplementedError
 
     def get_config(self):
@@ -62,8 +62,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class _Falling(Schedule):
-    """Falls from the highest rate to `final_learning_rate`, which is its only further argument."""
+class _Decay(Schedule):
+    """Decay from the highest rate to `final_learning_rate`, the only further argument."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class _Falling(Schedule):
         super().__init__(learning_rate, total_steps, warmup_steps, warmup_learning_rate=warmup_learning_rate)
         if not 0 <= final_learning_rate <= learning_rate:
             raise ValueError(
-                "The final learning rate is at least 0 and at most the highest one; "
+                "The final learning rate must be at least 0 and at most the highest one; "
                 f"received final_learning_rate={final_learning_rate}, learning_rate={learning_rate}."
             )
         self.final_learning_rate = final_learning_rate
@@ -87,7 +87,7 @@ class _Falling(Schedule):
         return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * part
 
     def remaining(self, progress):
-        """From progress in [0, 1] to the part of the fall that is still to come, 1 to 0."""
+        """Return the fraction of the decay that remains, from 1 to 0, for a progress in [0, 1]."""
         raise NotImplementedError
 
     def get_config(self):
@@ -95,16 +95,16 @@ class _Falling(Schedule):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class Cosine(_Falling):
-    """Half a cosine from the highest rate to `final_learning_rate` (SGDR, arXiv 1608.03983, without restarts)."""
+class Cosine(_Decay):
+    """Cosine decay from the highest rate to `final_learning_rate` (SGDR, arXiv 1608.03983, without restarts)."""
 
     def remaining(self, progress):
         return 0.5 * (1.0 + ops.cos(math.pi * progress))
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class Linear(_Falling):
-    """A straight line from the highest rate to `final_learning_rate`."""
+class Linear(_Decay):
+    """Linear decay from the highest rate to `final_learning_rate`."""
 
     def remaining(self, progress):
         return 1.0 - progress
@@ -112,16 +112,16 @@ class Linear(_Falling):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class InverseSquareRoot(Schedule):
-    """learning_rate / sqrt(1 + steps / timescale), with a linear cool-down to zero at the end.
+    """Decay as learning_rate / sqrt(1 + steps / timescale), with a linear cool-down to zero at the end.
 
-    "Scaling Vision Transformers" (arXiv 2106.04560, section 3.5): until the cool-down begins, the rate does not
-    depend on how long the training will be, so that one training gives models of several lengths.
+    From "Scaling Vision Transformers" (arXiv 2106.04560, section 3.5). Until the cool-down begins, the rate does not
+    depend on the length of the training, so that one training gives models of several lengths.
 
     Args:
-        timescale: Steps after the warm-up in which the rate falls to 1 / sqrt(2).
-        cooldown_steps: Steps at the end in which the rate falls to 0 besides.
+        timescale: Steps after the warm-up in which the rate decays to 1 / sqrt(2).
+        cooldown_steps: Steps at the end in which the rate is also multiplied by a line that falls to 0.
 
-    The other arguments are those of every schedule here.
+    The other arguments are those of `Schedule`.
     """
 
     def __init__(

@@ -12,22 +12,23 @@ from keras_vit.training.optimizers.base import LearningRate, Optimizer
 class SOAP(Optimizer):
     """SOAP (Vyas et al., arXiv 2409.11321, algorithms 3 and 4), the successor of Shampoo.
 
-    A variable is a matrix: axes of size 1 are left out, and all but the last are one. For each of the two sides the
-    mean of the gradients' products is kept, and an orthogonal basis near to its eigenvectors; Adam with decoupled
-    weight decay runs in that basis. Variables with one axis have no basis and get plain Adam.
+    A variable is treated as a matrix: axes of size 1 are dropped, and all axes but the last are merged. For each side
+    of the matrix, SOAP keeps the mean of the gradients' products and an orthogonal basis close to its eigenvectors, and
+    runs Adam with decoupled weight decay in that basis. Variables with one axis have no basis and use plain Adam.
 
-    What the paper leaves open is as in the authors' code: the first step makes the basis by an eigendecomposition and
-    leaves the weights alone; biases of the moments are corrected. The basis is not sorted again later.
+    Details that the paper leaves open follow the authors' code: the first step computes the basis by an
+    eigendecomposition and does not change the weights, and the biases of the moments are corrected. The basis is not
+    sorted again later.
 
-    It keeps 2 * (rows ** 2 + columns ** 2) numbers besides Adam's moments.
+    The optimizer keeps 2 * (rows ** 2 + columns ** 2) numbers besides Adam's moments.
 
     Args:
         learning_rate: A number or a schedule.
         beta_1: Decay of the mean of the gradients.
         beta_2: Decay of the mean of their squares in the basis, and of their products.
-        epsilon: Is added to the root of the corrected mean square.
+        epsilon: Added to the root of the corrected mean square.
         frequency: Steps from one refinement of the basis to the next, by a power iteration and a QR decomposition.
-        max_size: A side longer than that has no basis.
+        max_size: Longest side of a matrix that has a basis.
         kwargs: See `Optimizer`.
     """
 

@@ -1,10 +1,11 @@
-"""Published trainings, each a module: its docstring says what is special, its table has the numbers.
+"""Published trainings, one module each: the docstring explains it, the table has its numbers.
 
 `recipe("deit_s16")` gives one, `train` trains by it, and `keras-vit train --recipe deit_s16` does both.
 """
 
 import difflib
 import fnmatch
+import importlib
 
 from keras_vit.training.recipes import (
     augreg,
@@ -23,10 +24,16 @@ from keras_vit.training.recipes import (
     transfer,
     vit,
 )
-from keras_vit.training.recipes.recipe import Recipe, changed, fields_of, images, parsed
-from keras_vit.training.recipes.train import train
+from keras_vit.training.recipes.base import Recipe, changed, fields_of, images, parsed
 
 __all__ = ["Recipe", "changed", "fields_of", "images", "list_recipes", "parsed", "recipe", "train"]
+
+
+def __getattr__(name: str):
+    if name == "train":  # Imported when it is used, since it imports Keras and TensorFlow.
+        return importlib.import_module("keras_vit.training.recipes.training").train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _MODULES = (
     vit,
@@ -49,19 +56,19 @@ _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES
 
 
 def list_recipes(pattern: str = "*") -> list[str]:
-    """Names of the recipes that match a pattern such as "deit*", sorted."""
+    """Return the sorted names of the recipes that match a pattern such as "deit*"."""
     return sorted(fnmatch.filter(_RECIPES, pattern))
 
 
 def recipe(name: str, model: str | None = None) -> Recipe:
-    """A recipe by its name, or by that of its module and of a model.
+    """Return a recipe by its name, or by the name of its module and a model.
 
     Args:
         name: One of `list_recipes()`, or a module's, such as "deit".
         model: With a module's name: the model whose recipe it is, such as "deit_s16".
 
     Raises:
-        ValueError: There is none, or a module has several for the model; the message names those that may be meant.
+        ValueError: There is no such recipe, or a module has several for the model; the message names likely ones.
     """
     if name in _RECIPES:
         return _RECIPES[name]

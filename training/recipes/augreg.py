@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from keras_vit.training.augment import RandAugment
 from keras_vit.training.recipes.augmentations import INCEPTION
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 WIDTHS = {"vit_ti16": 192, "vit_s32": 384, "vit_s16": 384, "vit_b32": 768, "vit_b16": 768, "vit_l16": 1024}
@@ -28,7 +28,7 @@ LEVELS = {  # RandAugment's operations and magnitude, MixUp's alpha.
 
 
 def augmentation(level: str):
-    """One of the paper's levels. RandAugment is its authors': no operation is left out, no magnitude varies."""
+    """Return one of the paper's levels. In the authors' RandAugment no operation is skipped and no magnitude varies."""
     operations, magnitude, mixup = LEVELS[level]
     policy = RandAugment(operations, magnitude, 0.0, 30.0, increasing=False, probability=1.0) if operations else None
     return replace(INCEPTION, policy=policy, mixup=mixup)

@@ -7,7 +7,7 @@
 """
 
 from keras_vit.training.recipes.augreg import augmentation
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {

@@ -3,12 +3,12 @@
     keras-vit train --recipe deit_s16 --data DATA --run-dir runs/deit
     keras-vit train --recipe deit_s16_distilled --teacher TEACHER.keras --data DATA --run-dir runs/deit_distilled
 
-The authors' teacher is a RegNetY-16GF with 82.9 % top-1. The colour jitter among their settings is not used beside
+The authors' teacher is a RegNetY-16GF with 82.9 % top-1. The color jitter among their settings is not used beside
 RandAugment.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Touvron et al., arXiv 2012.12877"

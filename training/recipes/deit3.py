@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from keras_vit.training.augment import RandAugment, SimpleRandomCrop
 from keras_vit.training.recipes.augmentations import DEIT, DEIT3
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SCHEDULE = {"warmup_epochs": 5, "warmup_learning_rate": 1e-6, "final_learning_rate": 1e-5, "clip_norm": None}

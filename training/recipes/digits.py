@@ -7,7 +7,7 @@ The accuracies that these reach are in the README.
 """
 
 from keras_vit.training.data import Pipeline
-from keras_vit.training.recipes.recipe import Recipe
+from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}

@@ -9,7 +9,7 @@ that leaves out the first stages of L1 to L3.
 
 from keras_vit.training.augment import Augmentation, RandAugment
 from keras_vit.training.data import MultiScale
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {  # Learning rate of a GPU, alpha of MixUp and CutMix, RandAugment, erasing, stochastic depth, top-1.

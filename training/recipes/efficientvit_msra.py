@@ -6,7 +6,7 @@ The paper's learning rate of 1e-3 is for 512 images; the authors' batches have f
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOP1 = {"m0": 63.2, "m1": 68.4, "m2": 70.8, "m3": 73.4, "m4": 74.3, "m5": 77.1}

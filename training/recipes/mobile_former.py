@@ -6,7 +6,7 @@ The larger the model, the stronger its regularization. The paper gives no warm-u
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {  # Learning rate, weight decay, dropout, MixUp, whether there is RandAugment, erasing, top-1.

@@ -7,7 +7,7 @@ Basic augmentation and several image sizes, with batches that are the larger, th
 
 from keras_vit.training.augment import Augmentation, RandomResizedCrop
 from keras_vit.training.data import MultiScale
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {

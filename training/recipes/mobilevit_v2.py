@@ -6,7 +6,7 @@ The wider the model, the lower the learning rate and the higher the weight decay
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _WIDTHS = {  # Learning rate, weight decay, top-1.

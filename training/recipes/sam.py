@@ -2,11 +2,11 @@
 
     keras-vit train --recipe vit_b16_sam --data DATA --run-dir runs/sam
 
-Neither strong augmentation nor pre-training: crops, flips, and a smooth neighbourhood of the weights.
+Neither strong augmentation nor pre-training: crops, flips, and a smooth neighborhood of the weights.
 """
 
 from keras_vit.training.recipes.augmentations import INCEPTION
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {

@@ -16,7 +16,7 @@ too. Where the learning rate begins and ends could not be found; here it is 0.
 from keras_vit.models.image_facts import Statistics
 from keras_vit.training.augment import Augmentation, AutoAugment, CentreCrop, SimpleRandomCrop
 from keras_vit.training.data import Pipeline
-from keras_vit.training.recipes.recipe import Recipe
+from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SETTINGS = {  # Image size: the data set that the statistics are of, the patch, the statistics.

@@ -10,7 +10,7 @@ with convolutions by AdamW, whose batch statistics need the images to look as in
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment, RandomResizedCrop
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _GENTLE = RandomResizedCrop(scale=(0.25, 1.0))

@@ -10,7 +10,7 @@ that on ImageNet-1k after both (table 5), so for the pre-training too.
 from typing import Any
 
 from keras_vit.training.recipes.augmentations import INCEPTION
-from keras_vit.training.recipes.recipe import Recipe, images
+from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Dosovitskiy et al., arXiv 2010.11929"

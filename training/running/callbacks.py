@@ -1,8 +1,8 @@
-"""Keras callbacks: stop at a spoilt loss, keep the best model, log the epochs.
+"""Keras callbacks: stop at an invalid loss, keep the best model, log the epochs.
 
-They are what `keras_vit.training.fit` uses, and work in any `model.fit`. Those with a state have `get_state`,
-which gives it in JSON's types, and `set_state`, which takes it back; `TrainingCheckpoint` keeps it. Of several
-workers only the chief writes files; the callbacks' states are the same in all.
+`keras_vit.training.fit` uses them, and they work in any `model.fit`. Those with a state have `get_state`, which returns
+it in JSON's types, and `set_state`, which restores it; `TrainingCheckpoint` saves it. With several workers only the
+chief writes files, and the states of the callbacks are the same in all.
 """
 
 import csv
@@ -20,12 +20,12 @@ from keras_vit.utils.missing import needs
 
 
 def learning_rate_of(model: keras.Model) -> float:
-    """The learning rate of the next step, whether it is a number or a schedule."""
+    """Return the learning rate of the next step, whether it is a number or a schedule."""
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
 def first_not_finite(variables: list[keras.Variable]) -> str | None:
-    """Path of the first variable that holds a NaN or an infinity, or None."""
+    """Return the path of the first variable that holds a NaN or an infinity, or None."""
     for variable in variables:
         if keras.backend.is_float_dtype(variable.dtype):
             values = keras.ops.convert_to_numpy(variable)
@@ -35,10 +35,9 @@ def first_not_finite(variables: list[keras.Variable]) -> str | None:
 
 
 class StopAtNonFiniteLoss(keras.callbacks.Callback):
-    """Raises FloatingPointError as soon as the loss is NaN or infinite, in training or in validation.
+    """Raise FloatingPointError as soon as the loss is NaN or infinite, in training or in validation.
 
-    Keras' own TerminateOnNaN ends `fit` as if the training were done, so that what follows goes on with NaN
-    weights.
+    Keras' own TerminateOnNaN ends `fit` as if the training were complete, so a program continues with NaN weights.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -62,14 +61,14 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
 
 
 class BestModel(keras.callbacks.Callback):
-    """Saves the model whenever its validation accuracy is the highest so far.
+    """Save the model whenever its validation accuracy is the highest so far.
 
-    At equal accuracy the lower loss wins. The file is replaced in one step. A model whose weights are not all
-    finite is never saved. Where the optimizer keeps a moving average of the weights, that is what is saved; let
-    `EvaluateAverage` measure it.
+    At equal accuracy the lower loss wins. The file is replaced in one step. A model with a NaN or an infinity in its
+    weights is never saved. If the optimizer keeps a moving average of the weights, the average is saved; use
+    `EvaluateAverage` to measure it.
 
     Args:
-        path: Where to save, ending in ".keras". The optimizer is saved with the model.
+        path: Path of the file, ending in ".keras". The optimizer is saved with the model.
     """
 
     def __init__(self, path: str | Path):
@@ -105,10 +104,10 @@ class BestModel(keras.callbacks.Callback):
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Writes one line an epoch to a CSV file, and the same numbers as TensorBoard scalars.
+    """Write one line per epoch to a CSV file, and the same numbers as TensorBoard scalars.
 
-    The CSV file is written anew from `rows` at each epoch, which are part of a checkpoint: a run that is
-    continued neither repeats a line nor loses one, wherever it was interrupted.
+    At each epoch the CSV file is rewritten from `rows`, which are part of a checkpoint: a resumed run neither repeats
+    nor loses a line, wherever it was interrupted.
 
     Args:
         csv_path: The CSV file.

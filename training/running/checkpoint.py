@@ -1,4 +1,4 @@
-"""The whole state of a training in one file, to continue it as if it had never stopped."""
+"""Save the whole state of a training in one file, to continue it as if it had never stopped."""
 
 import json
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ _HEADER = "keras_vit.training"
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
-    """Writes the state of the training every so many steps and at each epoch's end, and restores it.
+    """Write the state of the training every few steps and at the end of each epoch, and restore it.
 
-    Keras' BackupAndRestore does not suffice for that: its file leaves out the state of SeedGenerators, so
-    Dropout goes on with other random numbers; it stores the step but restarts at the epoch's beginning, with
-    the weights of its middle and with metrics from zero; it overwrites its files in place, where a kill
-    leaves half of one; and it stores weights that have become NaN.
+    Keras' BackupAndRestore does not suffice: its file omits the state of SeedGenerators, so dropout continues with
+    other random numbers; it stores the step but restarts at the beginning of the epoch, with the weights of its middle
+    and with metrics from zero; it overwrites its files in place, so a killed process leaves half of one; and it stores
+    weights that have become NaN.
 
     The file is a safetensors file: a tensor for each variable of the model (weights, statistics, random
     states), of the optimizer (of the loss scale too) and of the metrics; its header holds the epoch, the
     step, the settings and the states of other callbacks as JSON. It is replaced in one step, and only if
     every number in it is finite.
 
-    Of several workers the chief writes the file, with metrics that are those of all, and every worker restores it: the
-    folder is one that all of them see. Under another number of replicas the training continues as well.
+    With several workers the chief writes the file, with the metrics of all, and every worker restores it, so all
+    of them must see the folder. The training can continue under another number of replicas.
 
     Args:
         path: The file, ending in ".safetensors".
         every_steps: Steps between two checkpoints within an epoch.
-        settings: Whatever must be equal to continue, in JSON's types.
+        settings: Settings that must be equal to continue, in JSON's types.
         states_of: Callbacks with `get_state` and `set_state` whose states belong to the training. They must
             come before this one in the list of callbacks.
     """
@@ -48,7 +48,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     ):
         super().__init__()
         if every_steps < 1:
-            raise ValueError(f"There is at least 1 step between two checkpoints; received every_steps={every_steps}.")
+            raise ValueError(f"every_steps must be at least 1; received every_steps={every_steps}.")
         self.path = Path(path)
         self.every_steps = every_steps
         self.settings = _as_json(settings or {})
@@ -72,7 +72,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.write(self.model, epoch + 1, 0)
 
     def write(self, model: keras.Model, epoch: int, step: int) -> None:
-        """Writes the state of a compiled model that has done `epoch` epochs and `step` steps of the next.
+        """Write the state of a compiled model after `epoch` epochs and `step` steps of the next one.
 
         All workers call it at the same step.
 
@@ -105,7 +105,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             safetensors.numpy.save_file(tensors, partial, metadata={_HEADER: json.dumps(header)})
 
     def restore(self, model: keras.Model) -> tuple[int, int]:
-        """Puts the file's state into a compiled model and into the callbacks of `states_of`.
+        """Restore the state of a compiled model and of the callbacks of `states_of` from the file.
 
         Metrics get theirs when the epoch begins. To continue within an epoch they must exist by then:
         evaluate the model on a batch before, since Keras makes them on the first one.

@@ -1,54 +1,57 @@
-"""How a model is trained, in one description: for how long, by which optimizer and schedule, towards which loss."""
+"""Describe a training: its length, its optimizer and schedule, and its loss."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import keras
+from keras_vit.training.lazy_modules import keras
 
-from keras_vit.training.objectives.losses import SigmoidCrossentropy
-from keras_vit.training.optimizers.base import Optimizer
-from keras_vit.training.optimizers.factory import optimizer
-from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear, Schedule
+if TYPE_CHECKING:
+    from keras_vit.training.optimizers.base import Optimizer
+    from keras_vit.training.optimizers.schedules import Schedule
 
-_SCHEDULES = {"cosine": Cosine, "linear": Linear, "inverse_square_root": InverseSquareRoot, "constant": Linear}
+_SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
 _LOSSES = ("softmax", "sigmoid")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """What `keras_vit.training.fit` asks for besides a model and data.
+    """The settings of a training besides the model and the data.
 
     Attributes:
-        epochs: Length of the training. One of `epochs` and `steps` is given.
-        steps: The same in batches.
-        learning_rate: The highest one, reached after the warm-up.
-        learning_rate_batch: `learning_rate` is for as many images in an update, and is scaled in proportion to those
-            of this training. None takes it as it is.
-        optimizer: A name that `keras_vit.training.optimizer` takes.
+        epochs: Length of the training. Give either `epochs` or `steps`.
+        steps: Length of the training in batches.
+        learning_rate: Highest learning rate, reached after the warm-up.
+        learning_rate_batch: Images in an update that `learning_rate` is meant for; it is scaled in proportion to the
+            images in an update of this training. By default it is not scaled.
+        optimizer: Name of an optimizer, see `keras_vit.training.optimizer`.
         optimizer_settings: Further arguments of the optimizer, such as momentum.
-        weight_decay: See `optimizer`, as those down to `accumulation_steps`.
-        layer_decay: 1 is none.
-        clip_norm: None is none.
-        adaptive_clip: None is none.
-        ema_decay: Keep a moving average of the weights, which is what is validated and saved as the best model.
-        ema_warmup: Let its decay begin at 0.
-        accumulation_steps: Batches to an update of the weights.
-        sam: Radius of sharpness-aware minimization, see `use_sam`; None is none.
-        sam_adaptive: Whether that is ASAM.
+        weight_decay: See `optimizer`, also for the settings down to `accumulation_steps`.
+        layer_decay: 1 means no decay.
+        clip_norm: None means no clipping.
+        adaptive_clip: None means no clipping.
+        ema_decay: Decay of a moving average of the weights, which is then validated and saved as the best model.
+        ema_warmup: Start with a decay of 0.
+        accumulation_steps: Batches in an update of the weights.
+        sam: Radius of sharpness-aware minimization, see `use_sam`. None trains without it.
+        sam_adaptive: Use ASAM.
         schedule: "cosine", "linear", "inverse_square_root" or "constant", after a linear warm-up.
-        schedule_settings: Further arguments of the schedule, such as timescale; counts are of updates.
-        warmup_epochs: Epochs in which the learning rate grows from `warmup_learning_rate`.
+        schedule_settings: Further arguments of the schedule, such as timescale. They count updates.
+        warmup_epochs: Epochs in which the learning rate rises from `warmup_learning_rate`.
         warmup_steps: The same in batches, in place of `warmup_epochs`.
-        warmup_learning_rate: Rate of the first step; scaled as `learning_rate` is not.
-        final_learning_rate: Where the schedule ends, for "cosine" and "linear".
-        cooldown_epochs: Epochs at the final rate, after all the others.
+        warmup_learning_rate: Learning rate of the first step; it is never scaled.
+        final_learning_rate: Learning rate at the end of "cosine" and "linear".
+        cooldown_epochs: Epochs at the final rate after all others.
         loss: "softmax" is cross-entropy, "sigmoid" is `SigmoidCrossentropy`.
         loss_settings: Further arguments of the loss, such as threshold.
-        label_smoothing: Part of each label that is spread over all classes, in [0, 1). The validation loss has it too.
-        distillation: "hard" or "soft", where `fit` is given a teacher; see `distill`, as the two below.
-        distillation_weight: Of the teacher's term.
-        distillation_temperature: Of soft distillation.
+        label_smoothing: Fraction of each label that is distributed over all classes, in [0, 1). It applies to the
+            validation loss too.
+        distillation: "hard" or "soft" if `fit` gets a teacher; see `distill`, also for the two settings below.
+        distillation_weight: Weight of the teacher's term.
+        distillation_temperature: Temperature of soft distillation.
     """
 
     epochs: int | None = None
@@ -82,9 +85,7 @@ class Hyperparameters:
 
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError(
-                f"A training has a number of epochs or of steps; received epochs={self.epochs}, steps={self.steps}."
-            )
+            raise ValueError(f"Give either epochs or steps; received epochs={self.epochs}, steps={self.steps}.")
         if (self.epochs if self.steps is None else self.steps) < 1:
             raise ValueError(
                 f"Training takes at least 1 epoch or step; received epochs={self.epochs}, steps={self.steps}."
@@ -96,38 +97,43 @@ class Hyperparameters:
                 raise ValueError(f"{name} is one of {', '.join(known)}; received {getattr(self, name)!r}.")
 
     def scheduled_steps(self, steps_per_epoch: int) -> int:
-        """Batches of the training but for the cool-down."""
+        """Return the batches of the training without the cool-down."""
         return (self.epochs or 0) * steps_per_epoch if self.steps is None else self.steps
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Batches of the whole training."""
+        """Return the batches of the whole training."""
         return self.scheduled_steps(steps_per_epoch) + self.cooldown_epochs * steps_per_epoch
 
     def peak_learning_rate(self, batch_size: int) -> float:
-        """The highest learning rate, for batches of that many images."""
+        """Return the highest learning rate for a batch size."""
         if self.learning_rate_batch is None:
             return self.learning_rate
         return self.learning_rate * batch_size * self.accumulation_steps / self.learning_rate_batch
 
     def make_schedule(self, batch_size: int, steps_per_epoch: int) -> Schedule:
-        """The learning rate as a function of the updates.
+        """Return the learning rate as a function of the number of updates.
 
         Raises:
             ValueError: The warm-up does not end before the training does, or the arguments are not the schedule's.
         """
+        from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
+
         rate = self.peak_learning_rate(batch_size)
         updates = math.ceil(self.scheduled_steps(steps_per_epoch) / self.accumulation_steps)
         warmup = self.warmup_epochs * steps_per_epoch if self.warmup_steps is None else self.warmup_steps
         warmup = round(warmup / self.accumulation_steps)
         settings = {"warmup_learning_rate": self.warmup_learning_rate, **self.schedule_settings}
-        if self.schedule == "constant":
-            settings["final_learning_rate"] = rate
-        elif self.schedule != "inverse_square_root":
-            settings["final_learning_rate"] = self.final_learning_rate
-        return _SCHEDULES[self.schedule](rate, updates, warmup, **settings)
+        if self.schedule == "inverse_square_root":
+            return InverseSquareRoot(rate, updates, warmup, **settings)
+        # A decay from a rate to the same rate is none.
+        final = rate if self.schedule == "constant" else self.final_learning_rate
+        decay = Cosine if self.schedule == "cosine" else Linear
+        return decay(rate, updates, warmup, final_learning_rate=final, **settings)
 
     def make_optimizer(self, model: keras.Model, batch_size: int, steps_per_epoch: int) -> Optimizer:
-        """The optimizer of a model, for batches of that many images."""
+        """Return the optimizer of a model for a batch size."""
+        from keras_vit.training.optimizers.factory import optimizer
+
         return optimizer(
             self.optimizer,
             model,
@@ -143,6 +149,8 @@ class Hyperparameters:
         )
 
     def make_loss(self, from_logits: bool) -> keras.losses.Loss:
-        """The loss of scores that are logits or probabilities."""
+        """Return the loss for logits or probabilities."""
+        from keras_vit.training.objectives.losses import SigmoidCrossentropy
+
         make = SigmoidCrossentropy if self.loss == "sigmoid" else keras.losses.CategoricalCrossentropy
         return make(from_logits=from_logits, label_smoothing=self.label_smoothing, **self.loss_settings)

@@ -1,4 +1,4 @@
-"""The learning rate range test: train a few steps at ever higher rates and see where the loss falls and diverges."""
+"""The learning rate range test: train a few steps at rising rates, and find where the loss falls and diverges."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from keras_vit.utils.files import replacing
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What the loss did at rising learning rates.
+    """The losses at rising learning rates.
 
     Attributes:
         rates: The learning rate of each update, rising.
@@ -34,7 +34,7 @@ class RangeTest:
 
     @property
     def smoothed(self) -> tuple[float, ...]:
-        """The exponential moving average of the losses, of which each one is the mean of those up to it."""
+        """The exponential moving average of the losses, corrected for its start at zero."""
         return tuple(_smoothed(self.losses, self.smoothing))
 
     @property
@@ -47,7 +47,7 @@ class RangeTest:
         return self.rates[lowest] / 10 if self.smoothed[lowest] < self.losses[0] else None
 
     def to_dict(self) -> dict:
-        """The figures, ready for JSON."""
+        """Return the figures in JSON's types."""
         return {
             "suggestion": self.suggestion,
             "diverged": self.diverged,
@@ -58,7 +58,7 @@ class RangeTest:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Writes learning_rate.json and learning_rate.png to a folder, and returns it.
+        """Write learning_rate.json and learning_rate.png to a folder, and return it.
 
         Raises:
             ImportError: matplotlib is missing.
@@ -90,10 +90,10 @@ def find_learning_rate(
     smoothing: float = 0.9,
     divergence: float = 4.0,
 ) -> RangeTest:
-    """Trains a compiled model at exponentially rising learning rates (Smith, arXiv 1506.01186, section 3.3).
+    """Train a compiled model at exponentially rising learning rates (Smith, arXiv 1506.01186, section 3.3).
 
     The test ends when the smoothed loss is `divergence` times its lowest value, or the loss is NaN or infinite. Then
-    the model is as it was, bit by bit: weights, statistics, the optimizer's state, metrics and random states (also
+    everything is restored bit by bit: weights, statistics, the optimizer's state, metrics and random states (also
     those of Python and NumPy).
 
     It trains by `model.fit`, so under the model's strategy and with `use_sam`, `distill` and loss scaling. A
@@ -128,7 +128,7 @@ def find_learning_rate(
         raise ValueError("There are no batches in the data.")
     per_update = _batches_per_update(model.optimizer)
     rates = np.geomspace(lowest, highest, steps)
-    with _put_back(model), _settable_rate(model) as rate:
+    with _restored_at_the_end(model), _settable_rate(model) as rate:
         test = _Sweep(rates, per_update, rate, smoothing, divergence)
         model.fit(batches, steps_per_epoch=steps * per_update, epochs=1, shuffle=False, verbose=0, callbacks=[test])
     if not test.losses:
@@ -178,7 +178,7 @@ def _batches_per_update(optimizer):
     return getattr(optimizer, "accumulation_steps", None) or optimizer.gradient_accumulation_steps or 1
 
 
-class _Held(keras.optimizers.schedules.LearningRateSchedule):
+class _VariableRate(keras.optimizers.schedules.LearningRateSchedule):
     """The value of a variable, whatever the step."""
 
     def __init__(self, rate):
@@ -190,7 +190,7 @@ class _Held(keras.optimizers.schedules.LearningRateSchedule):
 
 @contextlib.contextmanager
 def _settable_rate(model):
-    """While open, the learning rate is the variable that this gives, also where there is a schedule."""
+    """Yield a variable that is the learning rate while this is open, even in place of a schedule."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     before = optimizer._learning_rate
     execution = model.steps_per_execution
@@ -201,7 +201,7 @@ def _settable_rate(model):
         else:
             with model.distribute_strategy.scope():
                 rate = keras.Variable(0.0, trainable=False, name="learning_rate")
-            optimizer.learning_rate = _Held(rate)
+            optimizer.learning_rate = _VariableRate(rate)
             yield rate
     finally:
         if not isinstance(before, keras.Variable):
@@ -210,8 +210,8 @@ def _settable_rate(model):
 
 
 @contextlib.contextmanager
-def _put_back(model):
-    """Gives all state the values that it had before."""
+def _restored_at_the_end(model):
+    """Restore all state at the end."""
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]

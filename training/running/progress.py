@@ -1,4 +1,4 @@
-"""A line on the terminal that says how a training is going, how fast it is and how long it will take."""
+"""Show on the terminal how a training is going, how fast it is and how long it will take."""
 
 import sys
 import time
@@ -9,15 +9,15 @@ _SECONDS_BETWEEN = 0.5  # Two changes of the line.
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows epoch, step, images per second, the time left for the whole training, and Keras' logs.
+    """Show epoch, step, images per second, the time left for the whole training, and Keras' logs.
 
     Args:
         batch_size: Images in a batch.
         epochs: Epochs of the training.
         steps: Steps of an epoch.
         total_steps: Steps of the training.
-        verbose: 1 renews the line as it goes, 2 prints a line at the end of each epoch, "auto" is 1 on a terminal
-            and else 2, 0 is silent.
+        verbose: 1 updates the line during training, 2 prints a line at the end of each epoch, "auto" means 1 on a
+            terminal and 2 elsewhere, 0 is silent.
     """
 
     def __init__(self, batch_size: int, epochs: int, steps: int, total_steps: int, verbose: int | str = "auto"):
@@ -46,7 +46,7 @@ class Progress(keras.callbacks.Callback):
             print(f"{start}{self.line(logs)}{end}", flush=True)
 
     def line(self, logs: dict | None) -> str:
-        """The line at this moment."""
+        """Return the current line."""
         parts = [f"Epoch {self._epoch + 1}/{self.epochs}", f"step {self._step}/{self.steps}"]
         if self._seconds:
             seconds = self._seconds / self._steps_timed
@@ -57,7 +57,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def duration(seconds: float) -> str:
-    """Such as "2 d 5 h", "5 h 10 min", "3 min 20 s" or "12 s"."""
+    """Format a duration as in "2 d 5 h", "5 h 10 min", "3 min 20 s" or "12 s"."""
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     whole = round(seconds)
     place = next((place for place, (_, size) in enumerate(units) if whole >= size), len(units) - 1)

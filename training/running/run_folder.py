@@ -1,4 +1,4 @@
-"""The folder of a run: that one training alone writes to it, and what it says of the training."""
+"""The folder of a run: only one training writes to it, and a file describes the training."""
 
 import contextlib
 import importlib.metadata
@@ -16,20 +16,20 @@ _LOCK = "run.lock"
 
 @contextlib.contextmanager
 def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
-    """Holds a run's folder for this process.
+    """Hold a run's folder for this process.
 
-    The lock is the operating system's, so it ends with the process, however that ends.
+    The lock belongs to the operating system, so it is released when the process ends, however that happens.
 
     Args:
-        folder: Made if it is not there.
-        checkpoint: What a run must have to be continued.
-        resume: Whether a run is continued, or a new one begun.
+        folder: The folder; it is created if it does not exist.
+        checkpoint: The file that a run needs to be resumed.
+        resume: Whether a run is resumed or a new one started.
 
     Raises:
         FileNotFoundError: There is nothing to resume.
-        FileExistsError: The folder holds something and `resume` is off.
+        FileExistsError: The folder is not empty and `resume` is off.
         RuntimeError: Another process is training in the folder.
-        OSError: It can't be written.
+        OSError: The folder can't be written.
     """
     with needs("filelock", "the lock of a run's folder", "train"):
         import filelock
@@ -54,7 +54,7 @@ def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
 
 
 def write_description(path: Path, settings: dict, notes: dict) -> None:
-    """Writes run.json: what decides the training, with which versions it began, and whatever else is to be known."""
+    """Write run.json: the settings that decide the training, the versions it began with, and further notes."""
     content = {"settings": settings, "versions": _versions(), "git_commit": _git_commit(), **notes}
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
@@ -66,7 +66,7 @@ def _versions():
 
 
 def _git_commit():
-    """That of the repository that the program was started in, with "+" where files were changed; None without one."""
+    """Return the commit of the current repository, with "+" if files were changed, or None without one."""
     try:
         commit, changes = (
             subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()

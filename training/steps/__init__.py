@@ -1,1 +1,1 @@
-"""What changes a training step: SAM, recomputation, several image sizes."""
+"""What changes a training step: several image sizes, recomputation, distillation and SAM."""

@@ -1,50 +1,54 @@
-"""Gradient checkpointing: training a model that is larger than its activations would allow."""
+"""Gradient checkpointing: train a model whose activations would not fit into memory."""
 
+import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from keras_vit.layers.composite import Composite
-from keras_vit.training.steps.stateless import AsLayer, computed_with
+from keras_vit.training.steps.stateless import FunctionLayer, call_with_values
+from keras_vit.training.steps.step import Override, StepOptions, change_step
 
 
 def recompute(model: keras.Model) -> None:
-    """Makes each block of a model forget its inner activations in training and compute them again for its gradient.
+    """Discard the inner activations of each block in training, and compute them again for its gradient.
 
-    That is Chen et al., "Training Deep Nets with Sublinear Memory Cost" (arXiv 1604.06174, section 4), with the blocks
-    as segments: what is kept of a block until the backward pass is its input, and while its gradient is computed, the
-    activations of this block alone. A step takes one more forward pass, about a third of its time.
+    This is gradient checkpointing (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174,
+    section 4) with the blocks as segments: only the input of a block is kept until the backward pass, and while its
+    gradient is computed, the activations of this block alone. A step runs one more forward pass, which takes about a
+    third of its time.
 
-    Gradients are what they were. Both passes have the same random numbers, and random states and statistics of
-    BatchNormalization move on once: the block is computed as a function of its weights' and states' values, whose new
-    values are assigned after the first pass.
+    The gradients stay the same: both passes use the same random numbers, and random states and the statistics of batch
+    normalization are updated once.
 
-    The model stays what it was: compile, fit and save it as always; a loaded or cloned one trains without. Inference
-    doesn't change.
+    Compile, fit and save the model as usual. A loaded or cloned model trains without recomputation, and inference
+    doesn't change. `restore_step` undoes it.
 
     Args:
-        model: A model of keras_vit. A block is a layer with composite layers as parts, as in `layer_depths`.
+        model: A model of keras_vit. Its blocks are the layers that have composite layers as parts, as in
+            `layer_depths`.
 
     Raises:
         ValueError: The model has no such blocks.
     """
-    blocks = list(_blocks(model))
-    if not blocks:
+    if not list(_blocks(model)):
         raise ValueError(
-            f"{model.name} has no blocks, which are layers made of composite layers of keras_vit, so there is nothing "
-            "to compute again."
+            f"{model.name} has no blocks to recompute: layers made of composite layers, as models of keras_vit have."
         )
-    if not recomputes(model):
-        for block in blocks:
-            block.call = _recomputed(block)
-    # Steps that were compiled before are forgotten.
-    model.train_function = None
+    change_step(model, recomputation=Recomputation())
 
 
-def recomputes(model: keras.Model) -> bool:
-    """Whether `recompute` was called on a model."""
-    return any("call" in vars(block) for block in _blocks(model))
+@dataclass(frozen=True)
+class Recomputation:
+    """The option of a training step that `recompute` sets."""
+
+    def overrides(self, model: keras.Model, options: StepOptions) -> Iterator[Override]:
+        others = () if options.sizes is None else options.sizes.other_models
+        for each in (model, *others):
+            for block in _blocks(each):
+                yield Override(block, "call", _recomputing_call(block))
 
 
 def _blocks(model: keras.Model) -> Iterator[Composite]:
@@ -55,41 +59,43 @@ def _blocks(model: keras.Model) -> Iterator[Composite]:
             yield layer
 
 
-def _recomputed(block: Composite) -> Callable:
-    """What takes the place of the block's `call`."""
-    call = block.call
-    inner = AsLayer(lambda inputs, training: call(*inputs), block.name)
+def _recomputing_call(block: Composite) -> Callable:
+    """Return what replaces the block's `call`."""
+    call = functools.partial(type(block).call, block)
+    inner = FunctionLayer(lambda inputs, training: call(*inputs), block.name)
 
     def run(inputs, training):
         if not training or any(isinstance(tensor, keras.KerasTensor) for tensor in keras.tree.flatten(inputs)):
             return call(*inputs)
-        return _forgetting(inner, inputs, block.trainable_variables, block.non_trainable_variables)
+        return _call_without_activations(inner, inputs, block.trainable_variables, block.non_trainable_variables)
 
-    outer = AsLayer(run, block.name)
-    # A function, since Keras would take a layer for a part of the block.
+    outer = FunctionLayer(run, block.name)
+    # A function, since Keras would track a layer as a part of the block.
     return lambda *inputs: outer(*inputs)
 
 
-def _forgetting(run: AsLayer, inputs: tuple, weights: list, states: list):
-    """`run(*inputs, training=True)`, of which only inputs and variables' values are kept for the backward pass."""
+def _call_without_activations(run: FunctionLayer, inputs: tuple, weights: list, states: list):
+    """Return `run(*inputs, training=True)`, and keep only inputs and variables' values for the backward pass."""
     sizes = len(keras.tree.flatten(inputs)), len(weights), len(states)
-    structure, moved = [], []  # Of the outputs; the states that get a new value. Both are known after the first pass.
+    structure, updated = [], []  # Of the outputs; the states that get new values. The first pass fills both.
 
     def function(tensors, weight_values, state_values):
         arguments = keras.tree.pack_sequence_as(inputs, tensors)
-        return computed_with(run, arguments, [*states, *weights], [*state_values, *weight_values], training=True)
+        return call_with_values(run, arguments, [*states, *weights], [*state_values, *weight_values], training=True)
 
     @tf.custom_gradient
     def forward(*arguments):
         tensors, weight_values, state_values = _split(arguments, sizes)
         outputs, new = function(tensors, weight_values, state_values)
         structure.append(outputs)
-        moved.extend(states[place] for place in new)
+        updated.extend(states[index] for index in new)
         flat = keras.tree.flatten(outputs)
 
         def backward(*gradients):
             gradients = gradients[: len(flat)]
-            again, state_again = _split(_after(gradients, [*tensors, *state_values]), (len(tensors), len(state_values)))
+            again, state_again = _split(
+                _depending_on(gradients, [*tensors, *state_values]), (len(tensors), len(state_values))
+            )
             sources = [*again, *weight_values]
             with tf.GradientTape() as tape:
                 tape.watch(sources)
@@ -100,8 +106,8 @@ def _forgetting(run: AsLayer, inputs: tuple, weights: list, states: list):
 
     values = [tf.convert_to_tensor(variable.value) for variable in [*weights, *states]]
     results = forward(*keras.tree.flatten(inputs), *values)
-    outputs, new = _split(results, (len(results) - len(moved), len(moved)))
-    for state, value in zip(moved, new, strict=True):
+    outputs, new = _split(results, (len(results) - len(updated), len(updated)))
+    for state, value in zip(updated, new, strict=True):
         state.assign(value)
     return keras.tree.pack_sequence_as(structure[0], outputs)
 
@@ -114,12 +120,12 @@ def _split(values, sizes):
     return parts
 
 
-def _after(gradients, tensors):
-    """The tensors as they are, in a way that needs the gradients.
+def _depending_on(gradients, tensors):
+    """Return the same tensors, computed in a way that needs the gradients.
 
-    Otherwise the second pass would not wait for the backward pass to get to the block, and a compiler would see that it
-    is the first one again and keep that one's activations.
+    Otherwise the second pass would not wait until the backward pass reaches the block, and a compiler would see that it
+    repeats the first pass and keep the activations of that one.
     """
     first = tf.reshape(gradients[0], [-1])[:1]
-    spoilt = tf.reduce_any(tf.math.is_nan(first))  # Then so is the step, whatever is added here.
-    return [tensor + tf.cast(spoilt, tensor.dtype) for tensor in tensors]
+    invalid = tf.reduce_any(tf.math.is_nan(first))  # Then the step is invalid too, whatever is added here.
+    return [tensor + tf.cast(invalid, tensor.dtype) for tensor in tensors]

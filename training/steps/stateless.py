@@ -1,20 +1,21 @@
-"""Layers of Keras as functions of their variables' values."""
+"""Call Keras layers as functions of the values of their variables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 
-class AsLayer(keras.layers.Layer):
-    """A function of tensors, called as Keras calls a layer: it and all layers within are told if this is training.
+class FunctionLayer(keras.layers.Layer):
+    """A layer that calls a function of tensors, so that Keras passes `training` on to all layers within.
 
     Args:
-        function: Called with the inputs as a tuple and `training`. Variables that it reads have their own precision.
-        name: Of the layer.
+        function: Called with the inputs as a tuple and with `training`. Variables that it reads keep their own
+            precision.
+        name: Name of the layer.
     """
 
-    def __init__(self, function, name: str):
+    def __init__(self, function: Callable, name: str):
         super().__init__(autocast=False, name=name)
         self.function = function
 
@@ -22,13 +23,20 @@ class AsLayer(keras.layers.Layer):
         return self.function(inputs, training)
 
 
-def computed_with(
+def call_with_values(
     layer: keras.layers.Layer, inputs: Sequence, variables: Sequence[keras.Variable], values: Sequence, training: bool
 ) -> tuple[Any, dict[int, Any]]:
-    """What a layer gives where its variables have other values. The variables stay as they are.
+    """Call a layer with other values of its variables, and leave the variables as they are.
+
+    Args:
+        layer: The layer.
+        inputs: Its arguments.
+        variables: Variables that the layer uses.
+        values: A tensor for each of them.
+        training: Whether the layer runs in training mode.
 
     Returns:
-        The outputs, and the values of those variables that the layer assigned to, by their places in `variables`.
+        The outputs, and the new values of those variables that the layer assigned to, by their index in `variables`.
 
     Raises:
         ValueError: The layer adds losses of its own, which would be lost.
@@ -39,4 +47,4 @@ def computed_with(
     if scope.losses:
         raise ValueError(f"{layer.name} adds losses of its own, such as an activity regularizer's; they would be lost.")
     after = [scope.get_current_value(variable) for variable in variables]
-    return outputs, {place: new for place, new in enumerate(after) if new is not before[place]}
+    return outputs, {index: new for index, new in enumerate(after) if new is not before[index]}

@@ -16,7 +16,7 @@ def spot(x, y):
 
 
 def measure(images):
-    """Mass and the position of its centre, from the image's centre."""
+    """Mass and the position of its center, from the image's center."""
     images = images.numpy()[..., 0].astype("float64")
     mass = images.sum(axis=(1, 2))
     at = np.arange(SIZE) - CENTRE

@@ -129,8 +129,8 @@ def test_jitter_changes_all_in_random_order(applied):
     assert all(sorted(order) == ["brightness", "color", "contrast", "hue"] for order in orders)
     counts = [orders.count(order) for order in set(orders)]
     assert len(counts) == 24 and min(counts) > 0.6 * np.mean(counts)
-    for name, centre, reach in (("brightness", 1, 0.4), ("contrast", 1, 0.3), ("color", 1, 0.2), ("hue", 0, 0.1)):
-        found = strengths_of(met, name) - centre
+    for name, center, reach in (("brightness", 1, 0.4), ("contrast", 1, 0.3), ("color", 1, 0.2), ("hue", 0, 0.1)):
+        found = strengths_of(met, name) - center
         assert np.abs(found).max() <= reach + 1e-6 and np.abs(found).max() > 0.95 * reach
         assert found.mean() == pytest.approx(0, abs=0.05 * reach)
 

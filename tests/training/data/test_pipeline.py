@@ -158,7 +158,7 @@ def test_gray_images(root):
     assert data.input_shape == (16, 16, 1)
     assert batches(data.train(0, 0))[0][0].shape == (6, 16, 16, 1)
     assert batches(data.validation)[0][0].shape[1:] == (16, 16, 1)
-    with pytest.raises(ValueError, match="needs colours"):
+    with pytest.raises(ValueError, match="needs colors"):
         from_folder(root, **{**settings, "augmentation": DEIT})
     with pytest.raises(ValueError, match="statistics are of 3 channels"):
         from_folder(root, channels=1)

@@ -289,7 +289,7 @@ IMAGES = np.zeros((6, 8, 8, 3), "uint8")
         (IMAGES, [0, 2] * 3, {}, "no image of 1 classes in arrays: 1"),
         (IMAGES, [0, 1] * 3, {"validation_fraction": 1.5}, "validation_fraction"),
         (IMAGES, [0, 1] * 3, {"batch_size": 50}, "fewer than a batch"),
-        (IMAGES[..., :1], [0, 1] * 3, {"augmentation": training.Augmentation(gray=1.0)}, "statistics|colours"),
+        (IMAGES[..., :1], [0, 1] * 3, {"augmentation": training.Augmentation(gray=1.0)}, "statistics|colors"),
         (IMAGES, [0, 1] * 3, {"max_corrupt": -1}, "max_corrupt"),
     ],
 )

@@ -1,10 +1,11 @@
-"""Trains tiny models on one device and on two replicas, some with XLA, and prints how far the results are apart.
+"""Train tiny models on one device and on two replicas, some with XLA, and print how far the results are apart.
 
-A program of its own, since a process has one or two devices from its first operation on.
+A program of its own, whose arguments are names of cases: a process can't change its devices once TensorFlow runs.
 """
 
 import json
 import os
+import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -80,8 +81,10 @@ CASES = {
 }
 
 
-# The optimizers' own updates meet XLA in test_updates.py.
+# test_updates.py runs the updates of the optimizers themselves with XLA.
 WITH_XLA = ("SAM", "ASAM", "hard distillation", "accumulation, average and layer decay")
+# These take the same ways through our code as one of the others.
+SLOW = ("adafactor", "lamb", "lars", "lion", "soap", "ASAM", "soft distillation")
 
 
 def trained(make, strategy, part=slice(None), **how):
@@ -100,23 +103,63 @@ def trained(make, strategy, part=slice(None), **how):
     return np.concatenate([*state, history.history["loss"]])
 
 
-def main():
+def moving_statistics(strategy, synchronized):
+    """Train batch normalization by plain `model.fit`, and return how far each replica is from what is right.
+
+    The layer stands first, so its statistics depend on the images alone. In NumPy: the mean is that of the whole batch,
+    and so is the variance if the replicas are synchronized; otherwise it is the mean of their variances.
+    """
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        images = keras.Input((4, 1, 1))
+        layer = keras.layers.BatchNormalization(momentum=0.5)
+        model = keras.Model(images, keras.layers.Dense(4)(layer(keras.layers.Flatten()(images))))
+        if synchronized:
+            training.synchronize(model)
+        model.compile("sgd", "mse")
+    shifted = IMAGES + np.arange(len(IMAGES), dtype="float32")[:, None, None, None]
+    model.fit(tf.data.Dataset.from_tensor_slices((shifted, LABELS)).batch(8), verbose=0, shuffle=False)
+    mean, variance = np.zeros(4), np.ones(4)
+    for batch in shifted.reshape(-1, 8, 4):
+        parts = batch[None] if synchronized else batch.reshape(2, 4, 4)
+        mean = 0.5 * mean + 0.5 * batch.mean(0)
+        variance = 0.5 * variance + 0.5 * parts.var(1).mean(0)
+    return max(
+        float(np.abs(np.array(local) - right).max())
+        for variable, right in ((layer.moving_mean, mean), (layer.moving_variance, variance))
+        for local in strategy.experimental_local_results(variable.value)
+    )
+
+
+def main(names):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    one, two = tf.distribute.get_strategy(), training.strategy("mirrored", devices=["CPU:0", "CPU:1"])
     distances = {}
-    for name, make in CASES.items():
+    for name in names:
+        make = CASES[name]
         right = trained(make, one, run_eagerly=True)
         others = {"replicas": trained(make, two)}
         if name in WITH_XLA:
             others["xla"] = trained(make, one, jit_compile=True)
         distances[name] = {way: float(np.abs(other - right).max()) for way, other in others.items()}
+    if "SAM of each replica" in names:
+        distances |= of_whole_batches(one, two)
+    print(json.dumps(distances))
+
+
+def of_whole_batches(one, two):
+    """What is compared with something else than a training on one device."""
+    distances = {}
     # A step of gradient descent by which each half of the batch has its own perturbation is the mean of their steps.
     each = CASES["SAM of each replica"]
     halves = [trained(each, one, slice(start, start + 4)) for start in (0, 4)]
     distances["SAM of each half"] = {"replicas": float(np.abs(np.mean(halves, 0) - trained(each, two, slice(8))).max())}
-    print(json.dumps(distances))
+    for synchronized in (False, True):
+        name = f"moving statistics, {'synchronized' if synchronized else 'apart'}"
+        distances[name] = {"replicas": moving_statistics(two, synchronized)}
+    return distances
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

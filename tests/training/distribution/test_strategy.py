@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_vit import training
 from keras_vit.layers import ConvNorm
-from keras_vit.training.distribution.cluster import Worker, expand_hosts, meet, worker_of_environment
+from keras_vit.training.distribution.cluster import Worker, expand_hosts, wait_for_workers, worker_of_environment
 from keras_vit.training.distribution.strategy import shareable
 
 without_gpu = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU here")
@@ -85,12 +85,12 @@ def test_a_worker_that_does_not_answer_is_named_in_time():
 
 
 def test_workers_that_are_there_meet(silent):
-    meet(Worker((free_address(), silent), 0), timeout=5)
+    wait_for_workers(Worker((free_address(), silent), 0), timeout=5)
 
 
 def test_an_address_that_is_taken_is_named(silent):
     with pytest.raises(OSError, match=f"Worker 0 can't listen at {re.escape(silent)}"):
-        meet(Worker((silent, free_address()), 0), timeout=1)
+        wait_for_workers(Worker((silent, free_address()), 0), timeout=1)
 
 
 def test_a_tpu_that_does_not_answer_is_named_in_time(silent):

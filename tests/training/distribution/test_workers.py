@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from tests.training.distribution.workers import BATCH, pictures
+
 LIMIT = 400  # Seconds for a job; most take 20, on a machine that has nothing else to do.
 
 
@@ -76,26 +78,53 @@ def distance(ours, theirs):
 EQUAL = ("vit", "mobilevit", "sharp_average")
 
 
-def test_replicas_and_workers_train_as_one_device(tmp_path):
-    """In one test, so that tests that run side by side don't train the same again."""
-    one = run(tmp_path, *EQUAL, "conv_apart")
-    mirrored = run(tmp_path, *EQUAL, "conv_apart", "--replicas", "2")
-    workers = run_job(tmp_path, 2, "vit", "unseeded", "without_ours")
-    for name in EQUAL:
-        assert distance(mirrored[name], one[name]) < 1e-5, name
+def test_two_workers_train_as_one_device(tmp_path):
+    """In one test, so that the processes are shared; `test_replicas` trains other models on two replicas."""
+    one = run(tmp_path, "vit")
+    workers = run_job(tmp_path, 2, "vit", "unseeded_conv")
     for worker in workers:
         assert distance(worker["vit"], one["vit"]) < 1e-5
-    # Replicas with statistics of their own do not.
-    assert distance(mirrored["conv_apart"][:-2], one["conv_apart"][:-2]) > 1e-3
-    # Workers that draw their own numbers keep equal weights.
-    for name in ("unseeded_vit", "unseeded_conv"):
-        assert distance(*(worker[name] for worker in workers)) == 0
-        assert all(np.isfinite(array).all() for array in workers[0][name])
+    check_unseeded(workers, "unseeded_conv")
+
+
+@pytest.mark.slow
+def test_tensorflow_s_own_strategy_does_not_work_with_keras(tmp_path):
     # Where this fails, Keras' trainer has learned what keras_vit.training.distribution.mirrored is for: then it can go.
-    for worker in workers:
+    for worker in run_job(tmp_path, 2, "without_ours"):
         whole_batch, scalar = worker["without_ours"][0]
         assert "PerReplica" in whole_batch
         assert scalar
+
+
+def check_unseeded(workers, name):
+    """Workers that draw their own random numbers keep equal weights."""
+    assert distance(*(worker[name] for worker in workers)) == 0
+    assert all(np.isfinite(array).all() for array in workers[0][name])
+
+
+@pytest.mark.slow
+def test_replicas_train_as_one_device(tmp_path):
+    one = run(tmp_path, *EQUAL, "conv_apart")
+    mirrored = run(tmp_path, *EQUAL, "conv_apart", "--replicas", "2")
+    for name in EQUAL:
+        assert distance(mirrored[name], one[name]) < 1e-5, name
+    # Replicas that normalize by their own part of the batch do not.
+    assert distance(mirrored["conv_apart"][:-2], one["conv_apart"][:-2]) > 1e-3
+
+
+@pytest.mark.slow
+def test_plain_fit_gives_all_workers_the_mean_of_their_statistics(tmp_path):
+    workers = run_job(tmp_path, 2, "moving_statistics", "unseeded_vit")
+    check_unseeded(workers, "unseeded_vit")
+    images = 4 * pictures()[0] - 2
+    mean, variance = np.zeros(3), np.ones(3)
+    for batch in images.reshape(-1, BATCH, *images.shape[1:]):
+        halves = batch.reshape(2, -1, 3)
+        mean = 0.5 * mean + 0.5 * halves.mean(axis=(0, 1))
+        variance = 0.5 * variance + 0.5 * halves.var(axis=1).mean(axis=0)
+    for worker in workers:
+        assert distance(worker["moving_statistics"], [mean, variance]) < 1e-5
+    assert distance(workers[0]["evaluation"], workers[1]["evaluation"]) == 0
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def sharp_average(model):
 
 
 def adamw(model):
-    return training.adamw(model, 1e-2, total_steps=STEPS)
+    return training.optimizer("adamw", model, training.Cosine(1e-2, STEPS), clip_norm=1.0)
 
 
 def trained(strategy, build, optimizer, data, synchronized=True, rest=5, **settings):
@@ -147,11 +147,27 @@ def steps_of(name, strategy):
     return {name: trained(strategy, build, optimizer, batches(), **how)}
 
 
-def unseeded(strategy):
-    """No seed given, so each process draws its own numbers."""
+# No seed given, so each process draws its own numbers.
+def unseeded_vit(strategy):
+    return {"unseeded_vit": trained(strategy, vit, adamw, unseeded_batches(), dropout=0.2)}
+
+
+def unseeded_conv(strategy):
+    return {"unseeded_conv": trained(strategy, conv_net, adamw, own_batches(strategy), dropout=0.2)}
+
+
+def moving_statistics(strategy):
+    """The images' mean and variance that batch normalization has after plain `model.fit`, and an evaluation."""
+    with strategy.scope():
+        images = keras.Input((SIZE, SIZE, 3))
+        layer = keras.layers.BatchNormalization(momentum=0.5)
+        x = keras.layers.GlobalAveragePooling2D()(layer(images))
+        model = keras.Model(images, keras.layers.Dense(4, activation="softmax")(x))
+        model.compile("sgd", "categorical_crossentropy")
+    model.fit(batches(), shuffle=False, verbose=0)
     return {
-        "unseeded_vit": trained(strategy, vit, adamw, unseeded_batches(), dropout=0.2),
-        "unseeded_conv": trained(strategy, conv_net, adamw, own_batches(strategy), dropout=0.2),
+        "moving_statistics": [keras.ops.convert_to_numpy(v) for v in (layer.moving_mean, layer.moving_variance)],
+        "evaluation": [np.array(model.evaluate(batches(), verbose=0))],
     }
 
 
@@ -237,7 +253,8 @@ def main():
         elif case in STEPS_OF:
             results.update(steps_of(case, strategy))
         else:
-            results.update({"unseeded": unseeded, "without_ours": without_ours}[case](strategy))
+            cases = (unseeded_vit, unseeded_conv, without_ours, moving_statistics)
+            results.update({function.__name__: function for function in cases}[case](strategy))
     np.savez(
         args.output, **{f"{name}/{i:03}": value for name, values in results.items() for i, value in enumerate(values)}
     )

@@ -120,9 +120,9 @@ def test_it_is_saved_with_the_model(tmp_path):
     assert optimizer.clip_axes[:3] == ((0, 1, 2), (0,), (0, 1))
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_settings_are_refused():
     model = model_of()
-    with pytest.raises(ValueError, match="adaptive_clip is above 0; received 0"):
+    with pytest.raises(ValueError, match="adaptive_clip must be above 0; received 0"):
         training.optimizer("sgd", model, 0.1, adaptive_clip=0)
     with pytest.raises(ValueError, match="clip_axes has 1 entries and the model 8"):
         training.SGD(0.1, adaptive_clip=0.1, clip_axes=[(0,)]).build(model.trainable_variables)

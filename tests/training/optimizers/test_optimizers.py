@@ -31,7 +31,7 @@ def model():
 
 
 def test_weight_decay_takes_kernels_alone(model):
-    optimizer = training.adamw(model, 0.1, total_steps=10, weight_decay=0.5)
+    optimizer = training.optimizer("adamw", model, 0.1, weight_decay=0.5)
     optimizer.apply([keras.ops.zeros_like(v) for v in model.trainable_variables], model.trainable_variables)
     highest = {variable.path: float(keras.ops.max(variable)) for variable in model.trainable_variables}
     decayed = {path: value for path, value in highest.items() if value != 1}
@@ -41,7 +41,7 @@ def test_weight_decay_takes_kernels_alone(model):
 
 
 def test_warm_up_and_cosine_decay(model):
-    optimizer = training.adamw(model, 0.2, total_steps=100, warmup_steps=20)
+    optimizer = training.optimizer("adamw", model, training.Cosine(0.2, 100, 20))
     received = []
     for step in (0, 5, 20, 60, 99, 100):
         optimizer.iterations.assign(step)
@@ -51,11 +51,11 @@ def test_warm_up_and_cosine_decay(model):
 
 
 def test_without_warm_up_the_first_step_has_the_highest_rate(model):
-    assert float(training.adamw(model, 0.2, total_steps=100).learning_rate) == pytest.approx(0.2)
+    assert float(training.optimizer("adamw", model, training.Cosine(0.2, 100)).learning_rate) == pytest.approx(0.2)
 
 
 def test_gradients_are_clipped_by_their_norm_over_all_variables(model):
-    optimizer = training.adamw(model, 0.1, total_steps=10, clip_norm=0.5)
+    optimizer = training.optimizer("adamw", model, 0.1, clip_norm=0.5)
     gradients = [keras.ops.full(v.shape, 100.0) for v in model.trainable_variables]
     optimizer.apply(gradients, model.trainable_variables)
     first_moments = [v for v in optimizer.variables if "momentum" in v.path]
@@ -63,7 +63,7 @@ def test_gradients_are_clipped_by_their_norm_over_all_variables(model):
     assert norm == pytest.approx((1 - optimizer.beta_1) * 0.5, rel=1e-4)
 
 
-def test_what_cannot_be_is_refused(model):
+def test_invalid_settings_are_refused(model):
     for settings, message in [
         ({"name": "adam"}, "no optimizer 'adam'; there are 'adafactor', 'adamw', .*'soap'"),
         ({"layer_decay": 0.0}, "layer_decay is above 0 and at most 1; received 0.0"),

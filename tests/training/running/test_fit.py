@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import tensorflow as tf
+from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 
 from keras_vit import training
 from tests.training.tiny import SETTINGS, build_model
@@ -330,3 +331,27 @@ def test_a_user_s_callbacks_see_one_training(data, tmp_path):
     stop = keras.callbacks.EarlyStopping(monitor="loss", mode="max", patience=1)
     training.fit(build_model(), data, run_dir=tmp_path / "run", callbacks=[count, stop], **SETTINGS)
     assert count.seen == ["begin", 0, 1, "end"] and count.last == STEPS - 1
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_determinism_ends_with_the_training(data, tmp_path, before):
+    class Seen(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            assert is_op_determinism_enabled()
+            raise KeyboardInterrupt
+
+    assert not is_op_determinism_enabled()
+    if before:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            training.fit(build_model(), data, run_dir=tmp_path / "run", callbacks=[Seen()], **SETTINGS)
+        assert is_op_determinism_enabled() is before
+    finally:
+        disable_op_determinism()
+
+
+def test_operations_need_no_seed_after_a_training(whole):
+    # With determinism on and no seed, TensorFlow refuses them.
+    tf.random.set_seed(None)
+    assert np.isfinite(tf.random.normal(())) and not is_op_determinism_enabled()

@@ -146,7 +146,7 @@ def test_replicas_find_the_same():
     np.testing.assert_allclose(np.float64(one[:-1]), np.float64(two[:-1]), rtol=1e-5)
 
 
-def test_what_cannot_be_is_refused(data):
+def test_invalid_settings_are_refused(data):
     model = compiled(1e-3)
     for wrong in ({"lowest": 0}, {"lowest": 20.0}, {"steps": 1}, {"smoothing": 1.0}, {"divergence": 1.0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):

@@ -123,7 +123,7 @@ def test_a_run_with_sam_leaves_a_plain_model(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_settings_are_refused():
     class Own(keras.Sequential):
         def train_step(self, data):
             return {}

@@ -79,7 +79,8 @@ def stepped_by_rebuilding(model, shapes, **how):
 @pytest.mark.parametrize(
     "build, sizes, shapes, how",
     [
-        (net, SIZES, [*SHAPES, (48, 48)], {}),
+        (net, SIZES[:2], SHAPES[1::-1], {}),
+        pytest.param(net, SIZES, [*SHAPES, (48, 48)], {}, marks=pytest.mark.slow),
         (net, SIZES, SHAPES, {"run_eagerly": True}),
         pytest.param(net, SIZES, [*SHAPES, (48, 48)], {"jit_compile": True}, marks=pytest.mark.slow),
         pytest.param(mobilevit, (64, 96), [(96, 96), (64, 64)], {}, marks=pytest.mark.slow),
@@ -101,7 +102,7 @@ def test_a_step_at_each_size_is_that_of_a_model_of_this_size(build, sizes, shape
         # All of it moves but for what has no slope: a bias before a batch normalization.
         assert (ours != old).any() or np.abs(theirs - old).max() < 1e-6, path
     # The check sees another order of the sizes.
-    other, _ = stepped_by_rebuilding(build(), shapes[::-1])
+    other, _ = stepped_by_rebuilding(build(), shapes[::-1], run_eagerly=True)
     assert max(np.abs(ours - theirs).max() for ours, theirs in zip(received, other, strict=True)) > 1e-4
 
 
@@ -130,7 +131,7 @@ def test_sam_sees_the_moved_weights():
     for sized in (False, True):
         model = net()
         if sized:
-            training.train_at_sizes(model, SIZES)
+            training.train_at_sizes(model, SIZES[:2])
         training.use_sam(model, 0.5)
         compiled(model).fit(batches([(32, 32)] * 2, dynamic=sized) if sized else fixed(2), verbose=0, shuffle=False)
         steps[sized] = arrays_of(model)
@@ -158,12 +159,12 @@ def test_distillation_at_several_sizes():
 
 def test_recomputed_blocks_are_so_at_every_size():
     results = []
-    for forgets in (False, True):
+    for recomputes in (False, True):
         model = net()
-        if forgets:
+        if recomputes:
             training.recompute(model)
-        training.train_at_sizes(model, SIZES)
-        compiled(model).fit(batches(SHAPES), verbose=0, shuffle=False)
+        training.train_at_sizes(model, SIZES[:2])
+        compiled(model).fit(batches(SHAPES[:2]), verbose=0, shuffle=False)
         results.append(arrays_of(model))
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -226,7 +227,7 @@ def test_replicas():
     assert "synchronized" in refusal
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_settings_are_refused():
     vit = keras_vit.ViT(input_shape=(16, 16, 3), patch_size=8, width=24, depth=1, num_heads=3, classes=3)
     with pytest.raises(ValueError, match="vit can't be trained at several sizes: the weights of position_embedding"):
         training.train_at_sizes(vit, (16, 32))

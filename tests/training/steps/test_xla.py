@@ -51,7 +51,7 @@ FAMILIES = {
         ),
     ),
 }
-QUICK = ("ViT", "DeiT")
+QUICK = ("ViT",)
 
 
 def build(family):
@@ -91,12 +91,10 @@ def trained(family, batches=(8,) * STEPS, **how):
     "family", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 )
 def test_the_train_step_compiles_once_and_computes_the_same(family):
-    losses, counts = trained(family, jit_compile=True)
-    assert counts == [counts[0]] * STEPS
-    expected, _ = trained(family, run_eagerly=True)
+    # A batch of another shape is traced again.
+    batches = (8,) * STEPS + ((4,) if family in QUICK else ())
+    losses, counts = trained(family, batches, jit_compile=True)
+    assert counts[:STEPS] == [counts[0]] * STEPS
+    assert all(count > counts[0] for count in counts[STEPS:])
+    expected, _ = trained(family, batches, run_eagerly=True)
     np.testing.assert_allclose(losses, expected, atol=1e-4, rtol=0)
-
-
-def test_another_shape_is_traced_again():
-    _, counts = trained("ViT", batches=(8, 8, 4), jit_compile=True)
-    assert counts[0] == counts[1] < counts[2]

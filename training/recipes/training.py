@@ -1,4 +1,4 @@
-"""From a recipe to a trained model."""
+"""Train a model by a recipe."""
 
 import dataclasses
 from pathlib import Path
@@ -10,9 +10,8 @@ import keras_vit
 from keras_vit.models.registry import builders
 from keras_vit.training.data import ImageData, open_data
 from keras_vit.training.distribution.strategy import precision as precision_of
-from keras_vit.training.recipes.recipe import Recipe
+from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.trainer import TrainingResult, fit
-from keras_vit.training.steps.recomputation import recompute
 from keras_vit.training.steps.sizes import train_at_sizes
 from keras_vit.utils.files import saved_model
 
@@ -27,20 +26,20 @@ def train(
     seed: int = 0,
     **settings,
 ) -> TrainingResult:
-    """Builds a recipe's model and trains it.
+    """Build a recipe's model and train it.
 
     Args:
-        recipe: Such as `recipe("deit_s16")`, or a changed one.
+        recipe: A recipe such as `recipe("deit_s16")`, or a changed one.
         data: Image data, or the name of a source that `open_data` opens with the recipe's pipeline.
         run_dir: See `fit`.
-        strategy: Of `keras_vit.training.distribution.strategy`; None is the current one.
-        precision: A dtype policy; None is the one that suits the strategy's devices.
-        seed: Of the starting weights, of dropout, and of data that are opened here.
+        strategy: A strategy of `training.strategy`. The default is the current one.
+        precision: A dtype policy. The default suits the strategy's devices.
+        seed: Seed of the starting weights, of dropout, and of data that are opened here.
         settings: Further arguments of `fit`, such as resume.
 
     Raises:
         ValueError: Recipe, data and model don't fit together.
-        Further errors are those of `open_data` and `fit`.
+        Further errors: see `open_data` and `fit`.
     """
     strategy = strategy or tf.distribute.get_strategy()
     if isinstance(data, str):
@@ -50,10 +49,8 @@ def train(
     with strategy.scope():
         model = build_model(recipe, data, precision or precision_of(strategy))
         if recipe.pipeline.multi_scale is not None:
-            if settings.pop("recomputed", False):
-                recompute(model)
             train_at_sizes(model, recipe.pipeline.multi_scale.sizes)
-            settings["synchronized"] = False  # Which models of several sizes can't be.
+            settings["synchronized"] = False  # Models of several sizes can't be synchronized.
         teacher = None if recipe.teacher is None else saved_model(recipe.teacher)
     description = {name: str(value) for name, value in vars(recipe).items() if name not in _ELSEWHERE}
     return fit(
@@ -72,7 +69,7 @@ _ELSEWHERE = ("pipeline", "hyperparameters")  # Among the settings of run.json a
 
 
 def build_model(recipe: Recipe, data: ImageData, dtype: str) -> keras.Model:
-    """A recipe's model for some data, with its weights."""
+    """Build a recipe's model for some data, with its weights."""
     arguments = {
         "classes": data.classes,
         "input_shape": data.input_shape,
@@ -96,7 +93,7 @@ def build_model(recipe: Recipe, data: ImageData, dtype: str) -> keras.Model:
 
 
 def _take_weights(model, trained, classes):
-    """Those of a model of the same kind, which may be of another image size and of other classes."""
+    """Copy the weights of a model of the same kind, which may have another image size and other classes."""
     trained = keras_vit.resize_model(trained, model.input_shape[1:])
     if trained.output_shape[-1] != classes:
         trained = keras_vit.new_head(trained, classes)

@@ -35,15 +35,15 @@ def softmax(x):
     return x / x.sum(-1, keepdims=True)
 
 
-def expected(logits, targets, told, kind, weight, temperature):
+def expected(logits, targets, teacher_scores, kind, weight, temperature):
     """Loss, and gradient of the loss by each output's logits."""
     p = [softmax(x) for x in logits]
     labels = -(targets * np.log(p[0])).sum(-1).mean()
     if kind == "hard":
-        aim = np.eye(CLASSES)[told.argmax(-1)]
+        aim = np.eye(CLASSES)[teacher_scores.argmax(-1)]
         distance, slope = -(aim * np.log(p[-1])).sum(-1).mean(), p[-1] - aim
     else:
-        aim, q = softmax(told / temperature), softmax(logits[-1] / temperature)
+        aim, q = softmax(teacher_scores / temperature), softmax(logits[-1] / temperature)
         distance = temperature**2 * (aim * np.log(aim / q)).sum(-1).mean()
         slope = temperature * (q - aim)
     slopes = [(1 - weight) * (p[0] - targets) / len(targets), np.zeros_like(p[0])][: len(logits)]
@@ -64,8 +64,8 @@ def test_a_step_is_that_of_deit_s_loss(batch, outputs, kind, activation):
     pixels = images.reshape(8, -1)
     logits = [pixels @ before[2 * index] for index in range(outputs)]
     scores = knowing.predict(images, verbose=0)
-    told = np.log(scores) if activation else scores
-    right, slopes = expected(logits, targets, told, kind, 0.3, 2.0)
+    teacher_scores = np.log(scores) if activation else scores
+    right, slopes = expected(logits, targets, teacher_scores, kind, 0.3, 2.0)
     assert float(model.train_on_batch(images, targets)) == pytest.approx(right, rel=1e-5)
     for index, slope in enumerate(slopes):
         np.testing.assert_allclose(
@@ -73,8 +73,8 @@ def test_a_step_is_that_of_deit_s_loss(batch, outputs, kind, activation):
         )
     # The check sees another weight of the teacher, and another teacher.
     for wrong in (
-        expected(logits, targets, told, kind, 0.31, 2.0),
-        expected(logits, targets, told[::-1], kind, 0.3, 2.0),
+        expected(logits, targets, teacher_scores, kind, 0.31, 2.0),
+        expected(logits, targets, teacher_scores[::-1], kind, 0.3, 2.0),
     ):
         assert abs(wrong[0] - right) > 1e-4
     # No gradient and no statistic of the batch reached the teacher, and the student does not own it.
@@ -103,8 +103,8 @@ def test_the_teacher_sees_the_same_images_in_its_own_size(batch, size):
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     logits = model.predict(images, verbose=0)
     seen = keras.ops.image.resize(images, (size, size), antialias=size < SIZE)
-    told = knowing.predict(np.array(seen), verbose=0)
-    right, _ = expected([logits], targets, told, "soft", 1.0, 1.0)
+    teacher_scores = knowing.predict(np.array(seen), verbose=0)
+    right, _ = expected([logits], targets, teacher_scores, "soft", 1.0, 1.0)
     assert float(model.train_on_batch(images, targets)) == pytest.approx(right, rel=1e-5)
 
 

@@ -1,15 +1,17 @@
 """The handwritten digits that come with scikit-learn."""
 
+from __future__ import annotations
+
 import numpy as np
-import tensorflow as tf
 
 from keras_vit.training import augment as augmentations
 from keras_vit.training.data.image_data import ImageData
+from keras_vit.training.lazy_modules import tf
 from keras_vit.utils.missing import needs
 
 
 def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bool = True) -> ImageData:
-    """Handwritten digits: 1,797 scanned images of 8 x 8 pixels in 10 classes, which come with scikit-learn.
+    """Load handwritten digits: 1,797 scanned images of 8 x 8 pixels in 10 classes, which come with scikit-learn.
 
     They are the test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI
     Machine Learning Repository, 1998). The split is by class and always the same: 1,257 images to train on,

@@ -1,4 +1,4 @@
-"""What a recipe is: a model, its images, its hyperparameters, and what its authors say of it."""
+"""Define a recipe: a model, its images, its hyperparameters, and what its authors report."""
 
 import ast
 import dataclasses
@@ -23,7 +23,7 @@ from keras_vit.training.augment import (
 from keras_vit.training.data import MultiScale, Pipeline
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
-# What the text of a value may name besides Python's literals.
+# Classes that a value given as text may name.
 _KINDS = {
     kind.__name__: kind
     for kind in (
@@ -46,19 +46,19 @@ class Recipe:
     """A published way to train a model.
 
     Attributes:
-        paper: Where it is from, with the table or section.
-        hardware: What its authors trained on.
-        time: How long that took.
-        top1: Their top-1 accuracy on ImageNet-1k's validation images in percent; None where it is of another data set
+        paper: Source, with the table or section.
+        hardware: Hardware that the authors trained on.
+        time: How long their training took.
+        top1: Their top-1 accuracy on ImageNet-1k's validation images in percent, or None if it is of another data set
             or was not published.
-        data: What the data are, in a word or two.
-        model: A name of `keras_vit.list_models`, or of a family's builder such as "ViT".
-        model_settings: Arguments of it, such as drop_path_rate.
-        weights: What training starts from: a tag of `keras_vit.list_weights`, or a path; None is a new start.
-        teacher: Path of a saved model that the student learns from; None is none.
-        head_bias: Bias that a new classifier starts with; None is its own.
-        pipeline: The images.
-        hyperparameters: The training.
+        data: Name of the data.
+        model: A name of `keras_vit.list_models`, or a family's builder such as "ViT".
+        model_settings: Arguments of the model, such as drop_path_rate.
+        weights: Weights to start from: a tag of `keras_vit.list_weights`, or a path. None starts from random weights.
+        teacher: Path of a saved model that the student learns from. None trains without a teacher.
+        head_bias: Initial bias of a new classifier. None keeps the model's own.
+        pipeline: How images are prepared.
+        hyperparameters: How the model is trained.
     """
 
     paper: str
@@ -81,11 +81,11 @@ class Recipe:
 
 
 def images(model: str, weights: str | None = None, **changes) -> Pipeline:
-    """The pipeline of a model's images: their size, statistics and evaluation crop are those of the model.
+    """Return the pipeline with a model's image size, statistics and evaluation crop.
 
     Args:
         model: A name of `keras_vit.list_models`.
-        weights: One of its tags, which may have others.
+        weights: A tag of the model, whose weights may need other settings.
         changes: Fields of `Pipeline`.
     """
     known = variant(model)
@@ -100,7 +100,7 @@ def images(model: str, weights: str | None = None, **changes) -> Pipeline:
 
 
 def fields_of(recipe: Recipe) -> dict:
-    """Every field that can be changed, by its dotted name, such as "pipeline.augmentation.mixup"."""
+    """Return every field that can be changed, by its dotted name, such as "pipeline.augmentation.mixup"."""
 
     def within(value, prefix):
         for part in dataclasses.fields(value):
@@ -114,15 +114,15 @@ def fields_of(recipe: Recipe) -> dict:
 
 
 def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
-    """The recipe with other values of fields.
+    """Return the recipe with other values of some fields.
 
     Args:
         recipe: A recipe.
-        changes: Values by the fields' names, or by as much of a name's end as tells it from the others, such as
-            "learning_rate" or "augmentation.mixup".
+        changes: Values by the names of the fields, or by the end of a name if it is unique, such as "learning_rate" or
+            "augmentation.mixup".
 
     Raises:
-        ValueError: There is no such field, several, or a value is not of its type.
+        ValueError: A name fits no field or several, or a value has the wrong type.
     """
     tree: dict = {}
     for name, value in changes.items():
@@ -140,9 +140,9 @@ def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
 
 
 def parsed(text: str):
-    """A value that was written as text: a Python literal, one of the classes above with literals, or else the text.
+    """Parse a value: a Python literal, one of the classes above with literal arguments, or else the text itself.
 
-    Such as `0.1`, `None`, `{"momentum": 0.9}`, `RandAugment(magnitude=5)` or `sgd`. Nothing of it is run.
+    Examples are `0.1`, `None`, `{"momentum": 0.9}`, `RandAugment(magnitude=5)` and `sgd`. Nothing is evaluated.
     """
     try:
         return _value(ast.parse(text.strip(), mode="eval").body)

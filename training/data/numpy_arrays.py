@@ -18,7 +18,7 @@ def arrays(
     validation_fraction: float = 0.1,
     **pipeline,
 ) -> ImageData:
-    """Image data of NumPy arrays.
+    """Make image data of NumPy arrays.
 
     Args:
         images: (images, height, width, channels) of 1 or 3 channels: uint8 in [0, 255], or floats in [0, 1], which

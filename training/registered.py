@@ -1,0 +1,8 @@
+"""Import every module that registers classes with Keras, so that saved models which use them can be loaded."""
+
+import keras_vit.training.objectives.losses
+import keras_vit.training.optimizers.adam
+import keras_vit.training.optimizers.factory
+import keras_vit.training.optimizers.lars
+import keras_vit.training.optimizers.schedules
+import keras_vit.training.optimizers.soap  # noqa: F401
