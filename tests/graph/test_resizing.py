@@ -141,7 +141,9 @@ def test_sizes_that_a_vit_cannot_take(shape, sentence):
 def test_weights_that_depend_on_the_size_in_an_unknown_way():
     inputs = keras.Input((8, 8, 3))
     outputs = keras.layers.Dense(2, name="head")(keras.layers.Flatten()(inputs))
-    with pytest.raises(ValueError, match=r"'head/kernel' has the shape \(192, 2\) at the old size and \(48, 2\) at the new"):
+    with pytest.raises(
+        ValueError, match=r"'head/kernel' has the shape \(192, 2\) at the old size and \(48, 2\) at the new"
+    ):
         keras_vit.resize_model(keras.Model(inputs, outputs), (4, 4, 3))
 
 
