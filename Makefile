@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit demo
 
-test: lint
+test: lint types
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
-test-all: lint
+test-all: lint types
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/.installed

@@ -226,4 +226,8 @@ def __dir__() -> list[str]:
 
 
 # Saved models name optimizers, losses and schedules of ours, which Keras must know to load them.
-when_keras_is_imported(lambda: importlib.import_module("keras_vit.training.registered"))
+def _register_classes() -> None:
+    importlib.import_module("keras_vit.training.registered")
+
+
+when_keras_is_imported(_register_classes)

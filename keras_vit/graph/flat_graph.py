@@ -8,6 +8,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -67,7 +68,7 @@ class Node:
         calls: Its calls: several for a layer that is shared.
     """
 
-    def __init__(self, kind: type, name: str, source: keras.Operation | None = None, trainable: bool = True):
+    def __init__(self, kind: type[keras.Operation], name: str, source: Any = None, trainable: bool = True):
         self.kind = kind
         self.name = name
         self.source = source
@@ -140,7 +141,7 @@ class Graph:
 
     @property
     def nodes(self) -> list[Node]:
-        return list(dict.fromkeys(call.node for call in self._calls))
+        return list(dict.fromkeys(call.node for call in self._calls if call.node is not None))
 
     def remove(self, node: Node) -> None:
         """Take a node out: those that used its output use its first input."""
@@ -180,11 +181,14 @@ class Graph:
         values = dict(zip(keras.tree.flatten(self._inputs), keras.tree.flatten(inputs), strict=True))
         for each in self._calls:
             node = each.node
+            assert node is not None  # Only the model's outputs have no node.
             if node.is_a(keras.layers.InputLayer):
                 continue
             if node not in layers:
-                is_replaced = make is not None and node.is_a(keras.layers.Layer)
-                layers[node] = make(node.source) if is_replaced else node.make()
+                if make is not None and node.is_a(keras.layers.Layer):
+                    layers[node] = make(node.source)
+                else:
+                    layers[node] = node.make()
                 if node.weights:
                     initial[node] = InitialWeights(layers[node], node.weights)
             args, kwargs = each.arguments([values[tensor] for tensor in each.inputs])

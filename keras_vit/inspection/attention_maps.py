@@ -1,6 +1,7 @@
 """Attention probabilities of a model, and what papers compute from them: rollout, distances, position similarity."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -126,7 +127,7 @@ def rollout(attention: Iterable[np.ndarray], grid: PatchGrid) -> np.ndarray:
     Raises:
         NoSuchPart: If the blocks have different numbers of tokens.
     """
-    flow = None
+    flow: Any = None
     for probabilities in attention:
         mean = probabilities.mean(axis=1, dtype="float64")
         queries, keys = mean.shape[1:]

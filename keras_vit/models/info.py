@@ -2,6 +2,7 @@
 
 import math
 import threading
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,7 +28,8 @@ def count_macs(model: keras.Model) -> int:
 
 
 def _macs(node: Node) -> int:
-    layer, first = node.source, node.inputs[0].shape if node.inputs else ()
+    layer: Any = node.source
+    first = node.inputs[0].shape if node.inputs else ()
     outputs = sum(math.prod(call.outputs[0].shape[1:]) for call in node.calls)
     if isinstance(layer, keras.layers.Dense):
         return outputs * layer.kernel.shape[0]
@@ -75,8 +77,8 @@ def model_info(name: str, **kwargs) -> dict:
     thread.join()
     if "error" in facts:
         raise facts["error"]
-    measured = [record for record in list_weights(name) if record.top1 is not None]
-    best = max(measured, key=lambda record: record.top1, default=None)
+    measured = [(record.top1, record.tag) for record in list_weights(name) if record.top1 is not None]
+    top1, tag = max(measured, default=(None, None))
     return {
         "name": name,
         "function": entry.function_name,
@@ -86,6 +88,6 @@ def model_info(name: str, **kwargs) -> dict:
         "macs": facts["macs"],
         "paper": entry.paper,
         "license": entry.license,
-        "top1": best.top1 if best else None,
-        "top1_weights": best.tag if best else None,
+        "top1": top1,
+        "top1_weights": tag,
     }

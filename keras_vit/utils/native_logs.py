@@ -116,7 +116,7 @@ class _Filter:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", log_filter.__file__],
                 stdin=read_end,
-                stdout=other_end,
+                stdout=other_end.fileno(),
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C in the terminal must not end it before those who write to it.
             )

@@ -62,7 +62,8 @@ class _AveragesMovingStatistics:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[tf.distribute.Strategy]:
-        with super().scope() as strategy, tf.variable_creator_scope(_create_averaged):
+        scope = super().scope()  # type: ignore[misc]  # The strategy that this is mixed into has it.
+        with scope as strategy, tf.variable_creator_scope(_create_averaged):
             yield strategy
 
 

@@ -61,11 +61,11 @@ class Sizes:
         self._at_size = {own[:2]: (own_layer, self._variables)}
         self.other_models = []
         for size in sizes:
-            size = (size, size) if isinstance(size, int) else tuple(size)
-            if size not in self._at_size:
-                other = resize_model(model, (*size, own[2]))
+            height, width = (size, size) if isinstance(size, int) else size
+            if (height, width) not in self._at_size:
+                other = resize_model(model, (height, width, own[2]))
                 self.other_models.append(other)
-                self._at_size[size] = other, _same_variables(self._variables, other, model)
+                self._at_size[height, width] = other, _same_variables(self._variables, other, model)
 
     def overrides(self, model: keras.Model, options: StepOptions) -> Iterator[Override]:
         layer = FunctionLayer(functools.partial(self._call, model), model.name)

@@ -67,7 +67,7 @@ class StepOptions:
     """
 
     recomputation: StepOption | None = None
-    sizes: StepOption | None = None
+    sizes: Any = None
     distillation: StepOption | None = None
     sam: StepOption | None = None
 
