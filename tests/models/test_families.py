@@ -30,11 +30,7 @@ class TestEveryFolder:
             assert callable(function) and function.__name__ == name and len(function.__doc__) > 100
         for known in family.variants:
             assert known.name in keras_vit.list_models() and known.builder in family.functions
-            assert (
-                known.license
-                and known.paper
-                and known.function_name.lower().replace("_", "") in known.name.replace("_", "").replace("gg", "g")
-            )
+            assert known.license and known.paper and known.summary
 
     def test_its_published_names_are_found(self, folder):
         namings = importlib.import_module(f"keras_vit.models.{folder}.weights").NAMINGS
