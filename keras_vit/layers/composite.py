@@ -40,7 +40,8 @@ class Composite(keras.layers.Layer):
 
     def __call__(self, *args, **kwargs):
         if getattr(_mode, "open", False):
-            return self.call(*args, **kwargs)
+            # The class's own: a training step may have replaced the attribute of this layer.
+            return type(self).call(self, *args, **kwargs)
         return super().__call__(*args, **kwargs)
 
 

@@ -94,7 +94,8 @@ class TestTheFirstFormOfEveryFamily:
         file = edge.export(quantized, tmp_path / "int8.tflite", "hybrid_int8")
         audit = edge.audit(file)
         assert audit.partitions == 1 and audit.findings == []
-        assert edge.verify(quantized, file, images_of(model)).snr_db > 20
+        expected = getattr(forms_of(name.partition(":")[0]), "INT8_SNR_DB", 20)
+        assert edge.verify(quantized, file, images_of(model)).snr_db > expected
 
     def test_a_training_step_moves_weights_and_their_statistics(self, name):
         model = build(name)
@@ -106,8 +107,9 @@ class TestTheFirstFormOfEveryFamily:
         assert all(path.endswith(("bias", "beta")) for path in still), still
 
 
-def test_every_form_gives_the_same_on_jax(tmp_path):
-    for index, name in enumerate(FORMS):
+@pytest.mark.parametrize("forms", [FIRST, pytest.param(FORMS, marks=pytest.mark.slow)], ids=["first", "all"])
+def test_both_backends_give_the_same(forms, tmp_path):
+    for index, name in enumerate(forms):
         model = form(name)
         model.save(tmp_path / f"{index}.keras")
         np.save(tmp_path / f"{index}.npy", images_of(model, 1))
@@ -121,10 +123,10 @@ for index in range(int(sys.argv[1])):
 """
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run(
-        [sys.executable, "-c", script, str(len(FORMS))], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", script, str(len(forms))], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    for index, name in enumerate(FORMS):
+    for index, name in enumerate(forms):
         with np.load(tmp_path / f"{index}.npz") as on_jax:
             for given in on_jax.values():
                 assert relative_error(given, outputs(form(name), images_of(form(name), 1))) < 2e-5, name

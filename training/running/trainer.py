@@ -24,6 +24,7 @@ from keras_vit.training.running.run_folder import run_folder, write_description
 from keras_vit.training.steps.distillation import distill
 from keras_vit.training.steps.recomputation import recompute
 from keras_vit.training.steps.sam import use_sam
+from keras_vit.utils.retracing import no_retracing_warnings
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def fit(
     run = _Run(model, data, Path(run_dir), hyperparameters, seed=seed, deterministic=deterministic)
     run.check(teacher, from_logits)
     run.make_callbacks(checkpoint_steps)
-    with run.folder(resume), deterministic_operations(deterministic):
+    with run.folder(resume), deterministic_operations(deterministic), no_retracing_warnings():
         keras.utils.set_random_seed(seed)
         run.compile(synchronized)
         run.prepare_step(teacher, recomputed)

@@ -20,3 +20,5 @@ LAYERS = [
     (SandwichBlock, {"channels": 3, "num_heads": 3, "size": (8, 12), "window": 5, "key_dim": 4}, IMAGES),
     (SandwichDownsample, {"channels": 5, "input_channels": 3}, IMAGES),
 ]
+# With random weights, a number that is rounded the other way changes a softmax, and each stage adds to the difference.
+INT8_SNR_DB = 8

@@ -290,7 +290,7 @@ class TestOnADevice:
 def test_bad_settings():
     with pytest.raises(ValueError, match="received 'token'"):
         tiny(include_top=False, pooling="token")
-    with pytest.raises(ValueError, match="multiple of its input's channels"):
+    with pytest.raises(ValueError, match="must be a multiple of input_channels"):
         tiny(rows=((20, 16, 2),))
     with pytest.raises(ValueError, match="channels-last"):
         keras_vit.MobileFormer_26M(input_shape=(3, 224, 224))

@@ -200,6 +200,7 @@ class TestFiles:
         images = np.random.default_rng(0).random((3, *size), "float32")
         assert edge.verify(model, file, images).max_relative_error < 1e-5
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["mobilevit_xxs", "mobilevitv2_050"])
     def test_smallest(self, name, tmp_path):
         model = keras_vit.create_model(name, classifier_activation=None)

@@ -247,7 +247,7 @@ class TestBadInput:
             keras_vit.create_model("vit_b15")
 
     def test_heads_that_do_not_divide_the_width(self):
-        with pytest.raises(ValueError, match="5 heads do not divide 24"):
+        with pytest.raises(ValueError, match="num_heads=5 and width=24"):
             tiny(num_heads=5)
 
     def test_the_class_token_of_a_model_without_one(self):

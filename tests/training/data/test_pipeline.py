@@ -10,6 +10,7 @@ from PIL import Image
 
 from keras_vit import training
 from keras_vit.models.image_facts import IMAGENET, Statistics
+from keras_vit.training.running.determinism import deterministic_operations
 from tests.training.pictures import picture, write_folder
 from tests.training.tiny import SETTINGS
 
@@ -127,9 +128,9 @@ def test_batches_do_not_depend_on_deterministic_mode_and_dtype_policy(root):
     expected = batches(data.train(0, 0))
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        tf.config.experimental.enable_op_determinism()  # `fit` does this.
-        assert_same(batches(data.train(0, 0)), expected)
-        assert_same(batches(from_folder(root, augmentation=DEIT).train(0, 0)), expected)
+        with deterministic_operations():  # As in `fit`.
+            assert_same(batches(data.train(0, 0)), expected)
+            assert_same(batches(from_folder(root, augmentation=DEIT).train(0, 0)), expected)
     finally:
         keras.config.set_dtype_policy("float32")
 

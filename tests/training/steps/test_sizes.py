@@ -234,7 +234,7 @@ def test_invalid_settings_are_refused():
     with pytest.raises(TypeError, match="received int"):
         training.train_at_sizes(3, (16, 32))
     flat = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    with pytest.raises(ValueError, match=r"is \(192, 3\) at the old size"):
+    with pytest.raises(ValueError, match=r"has the shape \(192, 3\) at the old size"):
         training.train_at_sizes(flat, (8, 16))
     with pytest.raises(ValueError, match=r"received \(0, 0, 3\)"):
         training.train_at_sizes(net(), (0,))
