@@ -1,4 +1,4 @@
-"""The train step of every family compiles with XLA at fixed shapes, as on a TPU, once, and computes the same."""
+"""Check that the training step of every family is compiled once by XLA, as on a TPU, and computes the same result."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_vit import training
 from tests.models.vit import forms
 
 STEPS = 4
-# Half the channels of MobileViT's smallest; every kind of block is there.
+# About half the channels of the smallest MobileViT, with every kind of block.
 MOBILE = dict(stem_channels=8, channels=(8, 8, 12, 12, 16), widths=(8, 12, 16), depths=(1, 1, 1))
 FAMILIES = {
     "ViT": (keras_vit.ViT, forms.TINY),
@@ -55,7 +55,7 @@ QUICK = ("ViT",)
 
 
 def build(family):
-    """A model of the family, and what must be compiled with it."""
+    """Return a small model of the family, and the loss to compile it with."""
     builder, settings = FAMILIES[family]
     model = builder(**{**settings, "classes": 5})
     if len(model.outputs) == 1:
@@ -65,7 +65,7 @@ def build(family):
 
 
 def trained(family, batches=(8,) * STEPS, **how):
-    """The loss of each step, and how often the step had been traced by then."""
+    """Return the loss of each step, and how often the step had been traced by then."""
     keras.utils.set_random_seed(0)
     model, loss = build(family)
     traces, step = [], model.train_step
@@ -75,7 +75,7 @@ def trained(family, batches=(8,) * STEPS, **how):
         return step(data)
 
     model.train_step = train_step
-    # Not AdamW, which makes steps of full length of rounding errors where a gradient is zero.
+    # AdamW would turn rounding errors into full steps if a gradient is zero.
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss, metrics=["accuracy"], **how)
     random = np.random.default_rng(0)
     losses, counts = [], []
@@ -90,7 +90,7 @@ def trained(family, batches=(8,) * STEPS, **how):
 @pytest.mark.parametrize(
     "family", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 )
-def test_the_train_step_compiles_once_and_computes_the_same(family):
+def test_xla_compiles_the_training_step_once_and_computes_the_same(family):
     # A batch of another shape is traced again.
     batches = (8,) * STEPS + ((4,) if family in QUICK else ())
     losses, counts = trained(family, batches, jit_compile=True)
