@@ -83,8 +83,8 @@ class BestModel(keras.callbacks.Callback):
         logs = logs or {}
         if not {"val_accuracy", "val_loss"} <= logs.keys():
             raise ValueError(
-                "BestModel needs val_accuracy and val_loss: compile with metrics=['accuracy'] and give fit "
-                f"validation_data; received {sorted(logs)}."
+                "BestModel needs val_accuracy and val_loss: compile with metrics=['accuracy'] and pass "
+                f"validation_data to fit; received {sorted(logs)}."
             )
         score = {"val_accuracy": float(logs["val_accuracy"]), "val_loss": float(logs["val_loss"])}
         better = self.best is None or self._rank(score) > self._rank(self.best)

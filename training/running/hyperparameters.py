@@ -91,7 +91,7 @@ class Hyperparameters:
 
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError(f"Give either epochs or steps; received epochs={self.epochs}, steps={self.steps}.")
+            raise ValueError(f"Pass either epochs or steps; received epochs={self.epochs}, steps={self.steps}.")
         if (self.epochs if self.steps is None else self.steps) < 1:
             raise ValueError(
                 f"Training must take at least 1 epoch or step; received epochs={self.epochs}, steps={self.steps}."
