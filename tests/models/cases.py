@@ -1,7 +1,8 @@
 """What the suites over all families run on: each family's small forms and reference outputs.
 
-`tests/models/<family>/forms.py` defines `FORMS`, by name the builder and the settings of a small model, and
-`REFERENCES`, the fixtures that the family is compared with. No suite names a family.
+`tests/models/<family>/forms.py` defines `FORMS`, by name the builder and the settings of a small model, `REFERENCES`,
+the fixtures that the family is compared with, and `LAYERS`, its own layers of one input with their settings and an
+input. No suite names a family.
 """
 
 import importlib
@@ -13,6 +14,10 @@ import numpy as np
 
 import keras_vit
 import tests.models
+
+_random = np.random.default_rng(0)
+TOKENS = _random.normal(size=(2, 5, 12)).astype("float32")
+IMAGES = _random.normal(size=(2, 8, 12, 3)).astype("float32")
 
 
 @dataclass(frozen=True)

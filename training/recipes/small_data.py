@@ -18,7 +18,7 @@ The numbers are the defaults of the authors' code, aanna0701/SPT_LSA_ViT, with t
 """
 
 from keras_vit.models.image_facts import Statistics
-from keras_vit.training.augment import Augmentation, AutoAugment, CentreCrop, SimpleRandomCrop
+from keras_vit.training.augment import Augmentation, AutoAugment, CenterCrop, SimpleRandomCrop
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
@@ -49,7 +49,7 @@ RECIPES = {
             image_size=image_size,
             batch_size=128,
             statistics=statistics,
-            evaluation=CentreCrop(1.0),
+            evaluation=CenterCrop(1.0),
             augmentation=Augmentation(
                 SimpleRandomCrop(padding=4),
                 policy=AutoAugment(),
