@@ -1,4 +1,4 @@
-"""The public names of keras_vit.training: imported when used, seen by editors, and enough to load saved models."""
+"""Check that the names of keras_vit.training are imported on first use, visible to editors, and load saved models."""
 
 import ast
 import inspect
@@ -16,7 +16,7 @@ SOURCE = Path(training.__file__)
 
 
 def names_for_type_checkers():
-    """Name -> module of the imports under TYPE_CHECKING."""
+    """Return the names imported under TYPE_CHECKING, and the modules that they are imported from."""
     (block,) = (
         node
         for node in ast.parse(SOURCE.read_text()).body
@@ -25,7 +25,7 @@ def names_for_type_checkers():
     return {alias.name: node.module for node in block.body for alias in node.names}
 
 
-def test_type_checkers_see_the_names_that_are_there():
+def test_type_checkers_see_all_public_names():
     checked = names_for_type_checkers()
     assert checked == training._MODULES
     assert sorted(checked) == sorted(training.__all__)
@@ -36,7 +36,7 @@ def test_type_checkers_see_the_names_that_are_there():
         assert inspect.getmodule(value).__name__.startswith("keras_vit.training")
 
 
-def test_no_name_is_that_of_a_module_beside_it():
+def test_no_public_name_is_also_the_name_of_a_module():
     for package in (SOURCE.parent, *(path for path in SOURCE.parent.iterdir() if (path / "__init__.py").is_file())):
         modules = {path.stem for path in package.iterdir()} - {"__init__"}
         suffix = "" if package == SOURCE.parent else f".{package.name}"
@@ -44,7 +44,7 @@ def test_no_name_is_that_of_a_module_beside_it():
         assert not modules & set(public), package
 
 
-# What a command needs to list and print recipes.
+# The calls that a command needs to list and print recipes.
 PROGRAM = """
 import json, sys
 from keras_vit import training
@@ -61,7 +61,7 @@ def test_recipes_import_neither_keras_nor_tensorflow():
 
 
 @pytest.mark.parametrize("order", ["import keras, keras_vit.training", "import keras_vit.training, keras"])
-def test_a_saved_optimizer_and_loss_are_found_by_the_import_alone(order, tmp_path):
+def test_importing_the_package_is_enough_to_load_a_saved_optimizer_and_loss(order, tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.compile(training.optimizer("soap", model, training.Cosine(0.1, 10)), training.SigmoidCrossentropy())
     model.save(tmp_path / "model.keras")
@@ -70,12 +70,12 @@ def test_a_saved_optimizer_and_loss_are_found_by_the_import_alone(order, tmp_pat
     assert result.stdout == "SOAP\n", result.stderr[-2000:]
 
 
-def test_an_unknown_name():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"module .keras_vit\.training. has no attribute 'nonsense'"):
         training.nonsense  # noqa: B018
 
 
-def test_every_registered_class_is_registered_by_the_import():
+def test_importing_the_package_registers_every_serializable_class():
     registering = {
         path.relative_to(SOURCE.parent).with_suffix("").as_posix().replace("/", ".")
         for path in SOURCE.parent.rglob("*.py")

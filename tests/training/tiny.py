@@ -1,6 +1,6 @@
-"""A small model with every kind of state that a checkpoint must hold, and a program that trains it.
+"""Define a small model with every kind of state that a checkpoint must contain, and a program that trains it.
 
-The program is run in a process of its own, which can then be killed.
+The program runs in its own process, so that it can be killed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SETTINGS = {"epochs": 3, "learning_rate": 1e-2, "warmup_epochs": 0.5, "checkpoin
 
 @keras.saving.register_keras_serializable("tests")
 class Noise(keras.layers.Layer):
-    """Adds noise in training, from a random state of its own."""
+    """Add noise in training, using its own random state."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -44,7 +44,7 @@ def build_model(classes=10, dtype="float32", activation="softmax", size=8):
 
 
 class KillAt(keras.callbacks.Callback):
-    """Kills its own process after a number of steps, counted through all epochs."""
+    """Kill the process after a number of steps, counted over all epochs."""
 
     def __init__(self, steps):
         super().__init__()

@@ -1,1 +1,1 @@
-"""Devices and machines to train on."""
+"""Train on several devices and machines."""

@@ -1,4 +1,4 @@
-"""Find the workers of a job on several machines, and wait for them."""
+"""Determine the workers of a job on several machines, and wait for them."""
 
 import json
 import os
@@ -11,42 +11,47 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Worker:
-    """A process of a job: the addresses "host:port" of all workers, the chief's first, and its own index."""
+    """A worker process of a job.
+
+    Attributes:
+        workers: The addresses "host:port" of all workers. The first one is the chief.
+        index: The index of this process in `workers`.
+    """
 
     workers: tuple[str, ...]
     index: int
 
 
 def given_worker(workers: Sequence[str], index: int | None) -> Worker:
-    """Return the worker that a user described.
+    """Return the worker with the given addresses and index, after checking them.
 
     Raises:
-        ValueError: An address is not "host:port" or occurs twice, or the index is not that of an address.
+        ValueError: If an address is not "host:port" or occurs twice, or the index is out of range.
     """
     for address in workers:
         if not re.fullmatch(r".+:\d+", address):
-            raise ValueError(f"A worker's address is 'host:port'; received {address!r}.")
+            raise ValueError(f"A worker's address must be 'host:port'; received {address!r}.")
     if len(set(workers)) < len(workers):
-        raise ValueError(f"Each worker has an address of its own; received {list(workers)}.")
+        raise ValueError(f"The addresses of the workers must be different; received {list(workers)}.")
     if index is None or not 0 <= index < len(workers):
         raise ValueError(
-            f"index is the place of this process among the {len(workers)} workers, from 0 to {len(workers) - 1}; "
+            f"index must be that of this process among the {len(workers)} workers, from 0 to {len(workers) - 1}; "
             f"received {index}."
         )
     return Worker(tuple(workers), index)
 
 
 def worker_of_environment(environment: Mapping[str, str] = os.environ, port: int = 12345) -> Worker | None:
-    """Return the worker that TF_CONFIG or the variables of a Slurm job step describe, or None if neither does.
+    """Return the worker that TF_CONFIG or the variables of a Slurm job step describe, or None if neither is set.
 
     Args:
-        environment: The variables. TF_CONFIG is TensorFlow's: {"cluster": {"worker": [addresses]}, "task": {"type":
-            "worker", "index": 0}}, with an optional "chief". Slurm's are SLURM_PROCID, SLURM_STEP_NODELIST,
-            SLURM_STEP_NUM_TASKS and SLURM_STEP_TASKS_PER_NODE, which `srun` sets.
-        port: Under Slurm, the port of the first process on each node; the next process there has the next port.
+        environment: The environment variables. TF_CONFIG has TensorFlow's format: {"cluster": {"worker": [addresses]},
+            "task": {"type": "worker", "index": 0}}, with an optional "chief". Slurm's `srun` sets SLURM_PROCID,
+            SLURM_STEP_NODELIST, SLURM_STEP_NUM_TASKS and SLURM_STEP_TASKS_PER_NODE.
+        port: With Slurm, the port of the first process on each node. Further processes use the following ports.
 
     Raises:
-        ValueError: The variables can't be read, or this process doesn't belong to the training.
+        ValueError: If the variables can't be parsed, or this process is not one of the workers.
     """
     if environment.get("TF_CONFIG"):
         return _of_tf_config(environment["TF_CONFIG"])
@@ -62,11 +67,11 @@ def _of_tf_config(text):
         chiefs, workers = list(cluster.get("chief", ())), list(cluster.get("worker", ()))
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"TF_CONFIG can't be read ({error}); it is {text!r}.") from error
+        raise ValueError(f"TF_CONFIG can't be parsed ({error}); received {text!r}.") from error
     if not chiefs + workers:
         return None
     if kind not in ("chief", "worker"):
-        raise ValueError(f"A task of training is of type 'chief' or 'worker'; TF_CONFIG has {kind!r}.")
+        raise ValueError(f"The task type must be 'chief' or 'worker'; TF_CONFIG has {kind!r}.")
     return given_worker(chiefs + workers, index + (len(chiefs) if kind == "worker" else 0))
 
 
@@ -74,14 +79,14 @@ def _of_slurm(environment, port):
     try:
         hosts = expand_hosts(environment["SLURM_STEP_NODELIST"])
         counts = []
-        # Such as "4(x2),3": two nodes with 4 tasks, then one with 3.
+        # For example, "4(x2),3" means two nodes with 4 tasks each, then one node with 3 tasks.
         for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", environment["SLURM_STEP_TASKS_PER_NODE"]):
             counts += [int(count)] * int(times or 1)
     except KeyError as error:
-        raise ValueError(f"This Slurm job step has no {error.args[0]}; start it by srun.") from error
+        raise ValueError(f"This Slurm job step has no {error.args[0]}; start it with srun.") from error
     if len(hosts) != len(counts) or sum(counts) != int(environment["SLURM_STEP_NUM_TASKS"]):
         raise ValueError(
-            f"Slurm's variables don't fit together: {len(hosts)} nodes, tasks on each {counts}, "
+            f"Slurm's variables are inconsistent: {len(hosts)} nodes, tasks per node {counts}, "
             f"SLURM_STEP_NUM_TASKS={environment['SLURM_STEP_NUM_TASKS']}."
         )
     workers = [f"{host}:{port + task}" for host, count in zip(hosts, counts, strict=True) for task in range(count)]
@@ -89,7 +94,7 @@ def _of_slurm(environment, port):
 
 
 def expand_hosts(names: str) -> list[str]:
-    """Expand Slurm's short form of a list of hosts, such as "gpu[01-03,7],login"."""
+    """Expand a list of hosts in Slurm's compact notation, such as "gpu[01-03,7],login"."""
     hosts = []
     for name in re.findall(r"(?:\[[^\]]*\]|[^,\[])+", names):
         head, bracket, rest = name.partition("[")
@@ -105,17 +110,17 @@ def expand_hosts(names: str) -> list[str]:
 
 
 def wait_for_workers(worker: Worker, timeout: float) -> None:
-    """Wait until every other worker of the job can be reached, so that each has called this function.
+    """Wait until all other workers of the job can be reached, which means that they have called this function too.
 
-    TensorFlow waits for absent workers for an hour or forever, and does not say which one is missing.
+    TensorFlow itself waits for missing workers for an hour or forever, and does not report which one is missing.
 
     Args:
-        worker: This process. It listens at its port meanwhile, as TensorFlow will afterwards.
-        timeout: Seconds for all workers together.
+        worker: This process. It listens on its port meanwhile, as TensorFlow does afterwards.
+        timeout: The time limit for all workers together, in seconds.
 
     Raises:
-        TimeoutError: A worker did not answer; the message has its address.
-        OSError: This process can't listen at its port.
+        TimeoutError: If a worker does not answer in time. The message contains its address.
+        OSError: If this process can't listen on its port.
     """
     port = int(worker.workers[worker.index].rpartition(":")[2])
     both = socket.has_dualstack_ipv6()
@@ -126,8 +131,8 @@ def wait_for_workers(worker: Worker, timeout: float) -> None:
         )
     except OSError as error:
         raise OSError(
-            f"Worker {worker.index} can't listen at {worker.workers[worker.index]} ({error.strerror}); give it a "
-            "port that is free."
+            f"Worker {worker.index} can't listen on {worker.workers[worker.index]} ({error.strerror}); choose a free "
+            "port."
         ) from error
     deadline = time.monotonic() + timeout
     with server:
@@ -137,16 +142,21 @@ def wait_for_workers(worker: Worker, timeout: float) -> None:
 
 
 def wait_for_grpc(address: str, what: str, timeout: float) -> None:
-    """Wait until a gRPC server answers at "host:port".
+    """Wait until a gRPC server answers at an address.
+
+    Args:
+        address: The address, "host:port".
+        what: A description of the server, with which the error message starts.
+        timeout: The time limit in seconds.
 
     Raises:
-        TimeoutError: None answered within `timeout` seconds; the message starts with `what` and has the address.
+        TimeoutError: If no gRPC server answers in time. The message contains the address.
     """
     _wait_for(address, what, time.monotonic() + timeout, timeout, _check_grpc)
 
 
 def _check_grpc(connection):
-    # gRPC is HTTP/2: both sides begin with a frame of settings, the client after 24 fixed bytes (RFC 9113, 3.4).
+    # gRPC uses HTTP/2: both sides start with a SETTINGS frame, the client after 24 fixed bytes (RFC 9113, 3.4).
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
     head = b""
     while len(head) < 9:
@@ -169,7 +179,7 @@ def _wait_for(address, what, deadline, timeout, then=lambda connection: None):
         except OSError as error:
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"{what} at {address} did not answer within {timeout:g} s ({error}). Is it running, and "
-                    "the address right and open to this machine?"
+                    f"{what} at {address} did not answer within {timeout:g} s ({error}). Check that it is running, "
+                    "and that this machine can reach the address."
                 ) from error
             time.sleep(0.2)

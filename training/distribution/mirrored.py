@@ -6,23 +6,24 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-_MOVING_STATISTICS = ("moving_mean", "moving_variance")  # Names of BatchNormalization's variables.
+_MOVING_STATISTICS = ("moving_mean", "moving_variance")  # The names of BatchNormalization's variables.
 
 
 class _ReducesForKeras:
-    """A strategy whose `reduce` also accepts what Keras passes, where TensorFlow's raises an error.
+    """A mixin for strategies. Its `reduce` also supports calls by Keras for which TensorFlow raises an error.
 
-    In Keras 3.15, keras/src/backend/tensorflow/trainer.py:
+    These calls are in keras/src/backend/tensorflow/trainer.py of Keras 3.15:
 
-    - `TensorFlowTrainer._maybe_symbolic_build` requests the mean of the replicas' first batches, of which it needs
-      shape and type alone. Replicas that can't share that batch equally have no such mean: each gets its own part.
-    - With several workers, it requests this for (images, labels) in one call. Here each part of a structure is reduced
-      by itself, and integers too small for TensorFlow's collective operations are reduced as int32.
+    - `TensorFlowTrainer._maybe_symbolic_build` requests the mean of the replicas' first batches, but only needs its
+      shape and dtype. If the replicas' parts of the batch have different sizes, there is no mean, so each replica gets
+      its own part.
+    - With several workers, it requests the mean of (images, labels) in a single call. Here, each part of a structure is
+      reduced separately, and integers too small for TensorFlow's collective operations are reduced as int32.
     - With several workers, `reduce_per_replica` requests the mean of the loss and of each metric along axis 0, which
-      scalars don't have. Here it is their mean over the replicas.
+      scalars don't have. Here, this returns their mean over the replicas.
 
-    Every call that TensorFlow answers gets the same answer. The tests train with TensorFlow's own strategies as well
-    and fail once that works: then this class is no longer needed.
+    All calls that TensorFlow supports return the same result as in TensorFlow. The tests also train with TensorFlow's
+    own strategies, and fail once that works, because this class is then no longer needed.
     """
 
     def reduce(self, reduce_op, value, axis):
@@ -47,22 +48,23 @@ class _ReducesForKeras:
         return total**2 == squares * self.num_replicas_in_sync
 
     def _run_traced(self, function, value):
-        # TensorFlow logs a warning where `run` is called eagerly.
+        # TensorFlow logs a warning if `run` is called eagerly.
         return tf.function(lambda parts: self.run(function, (parts,)))(value)
 
 
 class _AveragesMovingStatistics:
-    """A strategy in whose scope the moving statistics of batch normalization are the mean over all replicas.
+    """A mixin for strategies. In its scope, moving statistics of batch normalization are averaged over all replicas.
 
-    Keras 3.15 creates them without an aggregation, so each replica and each worker has its own: a file has those of the
-    first one, and workers evaluate the same weights with different statistics. Here each update writes the mean of the
-    replicas' updates to all of them (ON_WRITE). TensorFlow could take the mean when they are read (ON_READ) instead,
-    but then the chief would wait forever for the others when it saves a model alone.
+    Keras 3.15 creates these variables without an aggregation, so each replica and each worker has its own values. A
+    saved file then contains those of the first replica, and workers evaluate the same weights with different
+    statistics. Here, each update writes the mean of the replicas' updates to all replicas (ON_WRITE). Averaging when
+    the variables are read (ON_READ) is not an option: the chief would wait for the other workers forever when it saves
+    a model alone.
     """
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[tf.distribute.Strategy]:
-        scope = super().scope()  # type: ignore[misc]  # The strategy that this is mixed into has it.
+        scope = super().scope()  # type: ignore[misc]  # Defined by the strategy that this class is mixed into.
         with scope as strategy, tf.variable_creator_scope(_create_averaged):
             yield strategy
 
@@ -75,10 +77,10 @@ def _create_averaged(next_creator, **kwargs):
 
 
 class MirroredStrategy(_ReducesForKeras, _AveragesMovingStatistics, tf.distribute.MirroredStrategy):
-    """TensorFlow's strategy for the devices of one machine."""
+    """TensorFlow's strategy for several devices of one machine, adapted to Keras."""
 
 
 class MultiWorkerMirroredStrategy(
     _ReducesForKeras, _AveragesMovingStatistics, tf.distribute.MultiWorkerMirroredStrategy
 ):
-    """TensorFlow's strategy for several processes."""
+    """TensorFlow's strategy for several processes, adapted to Keras."""

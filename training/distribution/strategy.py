@@ -1,4 +1,4 @@
-"""Where a model is trained: this CPU, one GPU or all of them, several machines, or a TPU."""
+"""Choose where to train a model: on the CPU, on one or all GPUs, on several machines, or on a TPU."""
 
 import inspect
 import os
@@ -32,7 +32,9 @@ def strategy(
     project: str | None = None,
     timeout: float = 120.0,
 ) -> tf.distribute.Strategy:
-    """Return the `tf.distribute.Strategy` to build, compile and fit a model under.
+    """Return a `tf.distribute.Strategy` for training on the CPU, GPUs, several machines or a TPU.
+
+    Build and compile the model in its scope:
 
     ```python
     strategy = training.strategy()
@@ -43,49 +45,56 @@ def strategy(
     model.fit(...)
     ```
 
-    `training.fit` compiles and synchronizes by itself. A batch is the global one: each replica gets its part of it.
+    `training.fit` compiles and synchronizes the model itself. The batch size is always the global one: each replica
+    gets a part of each batch.
 
-    With Keras' own `fit`, every batch must divide equally among the replicas, and the dataset must know its
-    cardinality: otherwise Keras 3.15 ends an epoch with a step without images. With several workers this holds for
-    `predict` too, after which they may wait for each other forever. Without `synchronize`, each replica normalizes by
-    its own part of the batch, and the moving statistics of batch normalization are the mean over all replicas.
+    Call this function at the start of the program, before TensorFlow runs any operation, because devices and workers
+    can't be added later.
 
-    Call this first in a program, before TensorFlow runs anything: devices and workers can't be added later.
+    If you use Keras' own `fit` with several replicas:
+
+    - Every batch must divide equally among the replicas. With several workers, this also applies to `predict`;
+      otherwise, the workers may wait for each other forever.
+    - The dataset must have a known cardinality. Otherwise, Keras 3.15 ends each epoch with a step without images.
+    - Without `synchronize`, each replica normalizes with the statistics of its own part of the batch. The moving
+      statistics of batch normalization are still averaged over all replicas.
 
     Args:
-        kind: What to train on:
+        kind: Where to train:
 
-            - "cpu": this machine's CPU.
-            - "gpu": one GPU, the first that TensorFlow sees.
-            - "mirrored": all GPUs of this machine, or `devices`. Each has a copy of the model and a part of the batch.
-            - "multi_worker": all GPUs, or else the CPU, of several processes, usually on several machines. Each runs
-              the same program, and the chief, worker 0, writes the files.
+            - "cpu": the CPU of this machine.
+            - "gpu": the first GPU that TensorFlow finds.
+            - "mirrored": all GPUs of this machine, or `devices`. Each has a copy of the model and gets a part of each
+              batch.
+            - "multi_worker": several processes, usually on several machines. Each uses all its GPUs, or its CPU if it
+              has none. All processes run the same program. The chief, which is worker 0, writes the files.
             - "tpu": a TPU.
-            - "auto": the first of these that is available: several workers (of TF_CONFIG or of a Slurm job step), a TPU
-              (TPU_NAME is set), several GPUs, one GPU, the CPU.
-        devices: Devices of "mirrored", such as ["GPU:0", "GPU:1"].
-        workers: Addresses "host:port" of all processes of "multi_worker", in the same order everywhere. By default they
-            are read from TF_CONFIG or from Slurm's variables.
+            - "auto": the first of these that is available: several workers (if described by TF_CONFIG or a Slurm job
+              step), a TPU (if TPU_NAME is set), several GPUs, one GPU, the CPU.
+        devices: The devices for "mirrored", such as ["GPU:0", "GPU:1"].
+        workers: The addresses "host:port" of all processes for "multi_worker", in the same order in every process. By
+            default, they are read from TF_CONFIG or from Slurm's variables.
         index: The index of this process in `workers`.
-        tpu: The TPU's name, "grpc://host:port", or "local" on a TPU VM. The default is TPU_NAME, or else "local".
-        zone: Google Cloud zone of the TPU of that name.
-        project: Google Cloud project of the TPU.
-        timeout: Seconds within which workers or the TPU must answer.
+        tpu: The name of the TPU, its address "grpc://host:port", or "local" on a TPU VM. The default is the value of
+            TPU_NAME, or "local" if it is not set.
+        zone: The Google Cloud zone of the TPU.
+        project: The Google Cloud project of the TPU.
+        timeout: The time in seconds within which the workers or the TPU must answer.
 
     Raises:
-        ValueError: The kind is unknown, an argument does not belong to it, or a worker's address is invalid.
-        RuntimeError: There is no such device, or nothing describes the workers.
-        TimeoutError: A worker or the TPU did not answer; the message has its address.
-        OSError: This worker can't listen at its address.
+        ValueError: If the kind is unknown, an argument does not apply to the kind, or a worker's address is invalid.
+        RuntimeError: If there is no such device, or the workers are not specified.
+        TimeoutError: If a worker or the TPU does not answer in time. The message contains its address.
+        OSError: If this worker can't listen on its address.
     """
     if kind not in _KINDS:
-        raise ValueError(f"kind is one of {', '.join(_KINDS)}; received {kind!r}.")
+        raise ValueError(f"kind must be one of {', '.join(_KINDS)}; received {kind!r}.")
     given = {"devices": devices, "workers": workers, "index": index, "tpu": tpu, "zone": zone, "project": project}
     allowed = {"mirrored": ("devices",), "multi_worker": ("workers", "index"), "tpu": ("tpu", "zone", "project")}
     for name, value in given.items():
         if value is not None and name not in allowed.get(kind, ()):
             owner = next(kind for kind, names in allowed.items() if name in names)
-            raise ValueError(f"{name} is of kind={owner!r}; received {name}={value!r} with kind={kind!r}.")
+            raise ValueError(f"{name} requires kind={owner!r}; received {name}={value!r} with kind={kind!r}.")
     if kind == "auto":
         kind = _kind_here()
     if kind == "tpu":
@@ -94,22 +103,24 @@ def strategy(
         return _multi_worker(worker_of_environment() if workers is None else given_worker(workers, index), timeout)
     gpus = tf.config.list_logical_devices("GPU")
     if kind == "cpu":
-        # The default strategy is the CPU where there is no GPU, and the only one with which Keras turns XLA on.
+        # Without a GPU, the default strategy uses the CPU. It is the only one with which Keras enables XLA.
         return tf.distribute.OneDeviceStrategy("/cpu:0") if gpus else tf.distribute.get_strategy()
     if not gpus and devices is None:
-        raise RuntimeError(f"TensorFlow sees no GPU here, which kind={kind!r} needs; kind='cpu' trains without.")
+        raise RuntimeError(f"kind={kind!r} needs a GPU, but TensorFlow finds none; use kind='cpu' to train on the CPU.")
     return tf.distribute.get_strategy() if kind == "gpu" else MirroredStrategy(devices)
 
 
 def precision(strategy: tf.distribute.Strategy | None = None) -> str:
-    """Return the dtype policy that suits a strategy's devices, as in `ViT_B16(dtype=precision(strategy))`.
+    """Return the dtype policy that suits the devices of a strategy, as in `ViT_B16(dtype=precision(strategy))`.
 
-    "mixed_bfloat16" on TPUs and on GPUs of compute capability 8 (Ampere) and higher, "mixed_float16" on older ones
-    with tensor cores (capability 7, where `training.fit` scales the loss), and "float32" elsewhere. Keras' global
-    policy doesn't change. Weights and the optimizer's state are float32 with each of these.
+    - "mixed_bfloat16" on TPUs, and on GPUs with compute capability 8 (Ampere) or higher.
+    - "mixed_float16" on GPUs with compute capability 7. `training.fit` then scales the loss.
+    - "float32" on all other devices.
+
+    With each of these, the weights and the state of the optimizer are float32. Keras' global policy does not change.
 
     Args:
-        strategy: A strategy of `training.strategy`. The default is the strategy of the current scope.
+        strategy: A strategy from `training.strategy`. The default is the strategy of the current scope.
     """
     strategy = strategy or tf.distribute.get_strategy()
     if isinstance(strategy, tf.distribute.TPUStrategy):
@@ -125,18 +136,20 @@ def precision(strategy: tf.distribute.Strategy | None = None) -> str:
 
 
 def synchronize(model: keras.Model) -> None:
-    """Normalize by the statistics of the global batch in every BatchNormalization of a model.
+    """Synchronize batch normalization: let all BatchNormalization layers use the statistics of the global batch.
 
-    Otherwise each replica normalizes by its own part of the batch. Under a strategy of `training.strategy` for several
-    devices or workers, the moving statistics are then the mean over the replicas, which leaves the differences between
-    the replicas' means out of the variance. (TensorFlow's own strategies keep one per replica and save the first.)
+    Without this, each replica normalizes with the statistics of its own part of the batch. Under a strategy from
+    `training.strategy`, the moving statistics are then averaged over the replicas, so the moving variance does not
+    include the differences between the replicas' means. (With TensorFlow's own strategies, each replica has its own
+    moving statistics, and those of the first one are saved.)
 
-    Call this before the model is compiled. On one device it changes nothing but rounding. It does the same as
-    `keras.layers.BatchNormalization(synchronized=True)`. A layer that is not part of a composite is saved with this
-    setting, and Keras refuses such a file on the JAX backend.
+    Call this function before you compile the model. It has the same effect as
+    `keras.layers.BatchNormalization(synchronized=True)`. On one device, results differ only by rounding. Layers that
+    are not part of a composite layer are saved with this setting, and Keras can't load such a file with the JAX
+    backend.
 
     Args:
-        model: Any model.
+        model: A model.
     """
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -146,10 +159,17 @@ def synchronize(model: keras.Model) -> None:
 def training_batches(
     data: ImageData, epoch: int, first: int, last: int, strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Return the steps `first` to `last` of an epoch of `data.train`, for `model.fit` under a strategy.
+    """Return the training batches of the steps from `first` to `last` of an epoch, for `model.fit` under a strategy.
 
-    Of several workers with a device each, each one reads and augments its own part of every batch alone. (Otherwise
-    TensorFlow lets every worker make all batches, and gives it a part of each.)
+    If there are several workers with one device each, each worker only reads and augments its own part of every batch.
+    (By default, TensorFlow lets every worker create all batches and then use a part of each.)
+
+    Args:
+        data: The images.
+        epoch: The epoch, counted from 0.
+        first: The first step.
+        last: The end of the steps, exclusive.
+        strategy: The strategy of the model.
     """
     workers = _workers(strategy)
     own_parts = "input_context" in inspect.signature(data.train).parameters
@@ -167,7 +187,10 @@ def _workers(strategy):
 
 
 def by_image(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Let each worker get a part of every batch. By default, TensorFlow gives each its own files if it can."""
+    """Return the dataset with options that give each worker a part of every batch.
+
+    By default, TensorFlow distributes whole files among the workers if possible.
+    """
     options = tf.data.Options()
     if batches.options().experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.AUTO:
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
@@ -175,15 +198,15 @@ def by_image(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def shareable(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
-    """Merge a last batch that is too small for the replicas, so that each replica gets an image of every batch.
+    """Rebalance the last two batches if necessary, so that each replica gets at least one image of every batch.
 
-    A batch with fewer images than there are replicas is merged with the one before it, and both are divided again.
-    Otherwise TensorFlow gives some replicas no image, and its convolutions on CPUs (2.21, oneDNN) then return a wrong
-    shape. The other batches must have at least two images for each replica.
+    A batch with fewer images than there are replicas is merged with the batch before it, and the result is split in
+    half. Otherwise, TensorFlow would give some replicas no image, and its convolutions on CPUs (2.21, oneDNN) would
+    then return a wrong shape. All other batches must have at least two images per replica.
 
     Args:
-        batches: Tuples (images, labels) of tensors or of structures of them.
-        strategy: Of `training.strategy`.
+        batches: Tuples (images, labels) of tensors or of structures of tensors.
+        strategy: A strategy from `training.strategy`.
     """
     replicas = strategy.num_replicas_in_sync
     return by_image(batches if replicas == 1 else _balanced(batches, replicas))
@@ -210,7 +233,7 @@ def _balanced(batches, least):
 
 
 def is_chief(model: keras.Model) -> bool:
-    """Return whether this process writes the files of a model's training; of several workers, the first one does."""
+    """Return whether this process writes files during training. With several workers, only the first one does."""
     return model.distribute_strategy.extended.should_checkpoint
 
 
@@ -225,14 +248,14 @@ def _kind_here():
 
 def _device_types(strategy):
     if isinstance(strategy, type(tf.distribute.get_strategy())) and not tf.distribute.has_strategy():
-        return set()  # The default strategy has no list of devices: it takes the GPU if there is one.
+        return set()  # The default strategy has no list of devices. It uses the GPU if there is one.
     return {tf.DeviceSpec.from_string(device).device_type for device in strategy.extended.worker_devices}
 
 
 def _multi_worker(worker: Worker | None, timeout):
     if worker is None:
         raise RuntimeError(
-            "Nothing says who the workers are: set TF_CONFIG, start the program by Slurm's srun, or pass "
+            "The workers are not specified: set TF_CONFIG, start the program with Slurm's srun, or pass "
             "workers=['host:port', ...] and index."
         )
     wait_for_workers(worker, timeout)
@@ -254,12 +277,12 @@ def _tpu(name, zone, project, timeout):
         except Exception as error:
             found["error"] = error
 
-    # TensorFlow asks Google Cloud for the address of a name, and then connects to it; neither has a time limit.
+    # TensorFlow looks up the address of the name in Google Cloud, then connects to it, both without a time limit.
     thread = threading.Thread(target=look_up, daemon=True)
     thread.start()
     thread.join(timeout)
     if thread.is_alive():
-        raise TimeoutError(f"Google Cloud did not say within {timeout:g} s where the TPU {name!r} is.")
+        raise TimeoutError(f"Google Cloud did not return the address of the TPU {name!r} within {timeout:g} s.")
     try:
         if "error" in found:
             raise found["error"]
@@ -271,5 +294,5 @@ def _tpu(name, zone, project, timeout):
         raise
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise RuntimeError(f"There is no TPU {name!r} to train on: {reason}") from error
+        raise RuntimeError(f"Can't train on the TPU {name!r}: {reason}") from error
     return tf.distribute.TPUStrategy(resolver)

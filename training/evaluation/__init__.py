@@ -1,1 +1,1 @@
-"""Measuring a model on labeled images."""
+"""Evaluate models on labeled images."""

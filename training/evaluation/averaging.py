@@ -1,4 +1,4 @@
-"""Use the moving average of the weights, which the optimizer keeps, in the model for a while."""
+"""Use the moving average of the weights, which the optimizer keeps, in the model temporarily."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,10 +8,11 @@ import keras
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Replace the trainable weights of a compiled model by their moving average while this context is open.
+    """Replace the trainable weights of a compiled model with their moving average within a context.
 
-    Afterwards they are restored bit by bit. Without an average (see `ema_decay` of `optimizer`), or before the first
-    update, nothing changes. The statistics of batch normalization, which are moving averages themselves, don't change.
+    The weights are restored exactly when the context ends. If the optimizer keeps no average (see the argument
+    `ema_decay` of `keras_vit.training.optimizer`), or before the first update, the context does nothing. The moving
+    statistics of batch normalization are not replaced.
 
     Args:
         model: A compiled model.
@@ -35,9 +36,10 @@ def _assign(variables, values):
 
 
 class EvaluateAverage(keras.callbacks.Callback):
-    """Validate with the moving average of the weights in `model.fit` and `model.evaluate`.
+    """A callback that uses the moving average of the weights for validation in `model.fit` and `model.evaluate`.
 
-    (Keras' SwapEMAWeights swaps by adding and subtracting, which changes the weights by rounding errors.)
+    The weights are restored exactly after validation. (Keras' `SwapEMAWeights` swaps the values by adding and
+    subtracting, which changes the weights by rounding errors.)
     """
 
     def on_test_begin(self, logs=None):

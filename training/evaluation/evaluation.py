@@ -1,4 +1,4 @@
-"""Evaluate a classifier on labeled images: overall, by class, and which classes it confuses."""
+"""Evaluate a classifier on labeled images: overall accuracy, accuracy per class, and confusion matrix."""
 
 import csv
 import json
@@ -15,11 +15,17 @@ from keras_vit.inspection import figures
 from keras_vit.utils.files import replacing
 from keras_vit.utils.tables import table
 
-_SHOWN = 10  # Classes that are printed.
+_SHOWN = 10  # The number of classes to print.
 
 
 class ClassAccuracy(NamedTuple):
-    """The name of a class, its number of images, and the fraction of them that was recognized, or None."""
+    """The accuracy for the images of one class.
+
+    Attributes:
+        name: The name of the class.
+        images: The number of images of the class.
+        accuracy: The fraction of these images that were classified correctly, or None if there are no images.
+    """
 
     name: str
     images: int
@@ -31,9 +37,10 @@ class Evaluation:
     """The result of evaluating a classifier on labeled images.
 
     Attributes:
-        class_names: One name a class.
-        confusion: Images by class and by the class of the highest score: int64 (true, predicted).
-        top5_images: Images whose class was among the five highest scores.
+        class_names: The names of the classes.
+        confusion: The confusion matrix: the number of images by true class (rows) and predicted class (columns), int64
+            of shape (classes, classes).
+        top5_images: The number of images whose class had one of the five highest scores.
     """
 
     class_names: tuple[str, ...]
@@ -42,22 +49,22 @@ class Evaluation:
 
     @property
     def images(self) -> int:
-        """Number of images."""
+        """The number of images."""
         return int(self.confusion.sum())
 
     @property
     def top1(self) -> float:
-        """Fraction of the images whose class had the highest score."""
+        """The fraction of images whose class had the highest score."""
         return float(np.trace(self.confusion) / self.images)
 
     @property
     def top5(self) -> float:
-        """Fraction of the images whose class was among the five highest scores."""
+        """The fraction of images whose class had one of the five highest scores."""
         return self.top5_images / self.images
 
     @property
     def per_class(self) -> list[ClassAccuracy]:
-        """The accuracy of each class, in the classes' order."""
+        """The accuracy of each class, in the order of `class_names`."""
         return [
             ClassAccuracy(name, int(images), float(right / images) if images else None)
             for name, images, right in zip(
@@ -66,7 +73,10 @@ class Evaluation:
         ]
 
     def to_dict(self) -> dict:
-        """Return the figures in JSON's types; the confusion matrix as its nonzero cells [true, predicted, images]."""
+        """Return the results as a JSON-serializable dictionary.
+
+        The confusion matrix is given as a list of its nonzero cells: [true class, predicted class, images].
+        """
         return {
             "images": self.images,
             "top1": self.top1,
@@ -76,11 +86,11 @@ class Evaluation:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write evaluation.json, per_class.csv and confusion.png to a folder, and return it.
+        """Write evaluation.json, per_class.csv and confusion.png to a folder, and return its path.
 
         Raises:
-            ImportError: matplotlib is missing.
-            OSError: The folder can't be written.
+            ImportError: If matplotlib is not installed.
+            OSError: If the folder can't be written.
         """
         folder = Path(folder)
         figure = figures.confusion_figure(self.confusion, self.class_names)
@@ -113,20 +123,23 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence[str]) -> Evaluation:
-    """Evaluate a classifier, compiled or not, on labeled images on one device.
+    """Evaluate a classifier on labeled images, on one device.
 
     Args:
-        model: Its outputs are class scores, logits or probabilities (batch, classes). Of several outputs, such as the
-            two of a DeiT for distillation, the prediction is their mean.
-        dataset: Batches (images, labels), each image once; further parts such as weights don't count. Labels are
-            numbers (batch,) or (batch, 1), or (batch, classes): one-hot, or mixed, which stand for the class of the
-            largest part.
-        class_names: One name a class, in the order of the scores.
+        model: A model that returns class scores, logits or probabilities, of shape (batch, classes). It need not be
+            compiled. If it has several outputs, such as a DeiT for distillation, their mean is the prediction.
+        dataset: Batches (images, labels) that contain each image once. Further elements, such as sample weights, are
+            ignored. The labels are class numbers of shape (batch,) or (batch, 1), or have shape (batch, classes). In
+            the latter case they are one-hot or mixed, and the largest element is the true class.
+        class_names: The names of the classes, in the order of the scores.
+
+    Returns:
+        The accuracies and the confusion matrix.
 
     Raises:
-        TypeError: `dataset` is no dataset, or its batches are not pairs.
-        ValueError: There are no images or endlessly many; images, labels, scores and names don't fit together; a label
-            is of no class; or a score is NaN or infinite.
+        TypeError: If `dataset` is not a dataset, or its elements are not pairs.
+        ValueError: If there are no images, the dataset is infinite, the shapes of images, labels, scores and names
+            don't match, a label is not a class, or a score is NaN or infinite.
     """
     class_names = tuple(map(str, class_names))
     classes = len(class_names)
@@ -142,45 +155,49 @@ def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence
     for images, labels, *_ in dataset:
         scores = scores_of(images).numpy()
         if not np.isfinite(scores).all():
-            raise ValueError(f"{model.name} gives scores that are NaN or infinite.")
+            raise ValueError(f"{model.name} returns scores that are NaN or infinite.")
         true = _true_classes(labels.numpy(), len(scores), classes)
-        # Of equal scores the first one counts as the higher, as argmax has it.
+        # Of equal scores, the first one counts as the highest, as in argmax.
         ranking = np.argsort(-scores, axis=1, kind="stable")
         np.add.at(confusion, (true, ranking[:, 0]), 1)
         top5_images += int((ranking[:, :5] == true[:, None]).sum())
     if not confusion.any():
-        raise ValueError("There are no images in the dataset.")
+        raise ValueError("The dataset has no images.")
     return Evaluation(class_names, confusion, top5_images)
 
 
 def _check(model, dataset, classes):
     if not isinstance(dataset, tf.data.Dataset):
-        raise TypeError(f"dataset is a tf.data.Dataset of batches (images, labels); received {type(dataset).__name__}.")
+        raise TypeError(
+            f"dataset must be a tf.data.Dataset of batches (images, labels); received {type(dataset).__name__}."
+        )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ValueError("The dataset never ends; give it an end with .take(batches).")
+        raise ValueError("The dataset is infinite; limit it with .take(batches).")
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) < 2 or not all(isinstance(part, tf.TensorSpec) for part in spec[:2]):
-        raise TypeError(f"The dataset's elements are batches (images, labels); received {spec}.")
+        raise TypeError(f"The dataset's elements must be batches (images, labels); received {spec}.")
     if len(model.inputs) != 1 or not spec[0].shape.is_compatible_with(model.inputs[0].shape):
         taken = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)
-        raise ValueError(f"{model.name} takes {taken}; the dataset has images {tuple(spec[0].shape)}.")
+        raise ValueError(f"{model.name} takes {taken}, but the dataset has images {tuple(spec[0].shape)}.")
     if any(len(output.shape) != 2 or output.shape[1] != classes for output in model.outputs):
         given = ", ".join(str(tuple(tensor.shape)) for tensor in model.outputs)
-        raise ValueError(f"There are {classes} class names, so {model.name} must give (batch, {classes}); got {given}.")
+        raise ValueError(
+            f"There are {classes} class names, so {model.name} must return (batch, {classes}); it returns {given}."
+        )
 
 
 def _true_classes(labels, images, classes):
     if labels.shape == (images, classes) and not (classes == 1 and labels.dtype.kind in "iu"):
         if not np.isfinite(labels).all() or not (labels.max(axis=1) > 0).all():
-            raise ValueError("A row of one-hot or mixed labels has no class: none of its numbers is above 0.")
+            raise ValueError("A row of the one-hot or mixed labels has no class: none of its elements is above 0.")
         return labels.argmax(axis=1)
     if labels.shape not in ((images,), (images, 1)):
         raise ValueError(
-            f"Labels of {images} images are ({images},) numbers of classes or ({images}, {classes}) one-hot; "
+            f"Labels of {images} images must be ({images},) class numbers or ({images}, {classes}) one-hot; "
             f"received {labels.shape}."
         )
     labels = labels.reshape(images)
     outside = labels[(labels < 0) | (labels >= classes) | (labels % 1 != 0)]
     if outside.size:
-        raise ValueError(f"Classes are numbers from 0 to {classes - 1}; received the label {outside[0]}.")
+        raise ValueError(f"Class numbers must be from 0 to {classes - 1}; received the label {outside[0]}.")
     return labels.astype("int64")

@@ -1,1 +1,1 @@
-"""What a training minimizes: losses and distillation."""
+"""Losses, and the detection of logits and probabilities."""

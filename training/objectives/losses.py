@@ -1,4 +1,4 @@
-"""Losses of the published recipes that Keras doesn't have."""
+"""Losses of the published recipes that Keras does not provide."""
 
 import keras
 from keras import ops
@@ -6,21 +6,28 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SigmoidCrossentropy(keras.losses.Loss):
-    """Binary cross-entropy of each class, for one-hot, multi-hot or mixed targets (batch, classes).
+    """Binary cross-entropy of each class, for one-hot, multi-hot or mixed targets of shape (batch, classes).
 
-    - DeiT III (arXiv 2204.07118): `SigmoidCrossentropy(threshold=0.0)`, so that both classes of a mixed
-      image count in full, and the mean over classes.
+    Published settings:
+
+    - DeiT III (arXiv 2204.07118): `SigmoidCrossentropy(threshold=0.0)`. Both classes of a mixed image have the target
+      1, and the loss is averaged over the classes.
     - EfficientViT (arXiv 2205.14756): `SigmoidCrossentropy(label_smoothing=0.1)`.
     - ImageNet-21k and JFT (arXiv 2010.11929, 2106.10270): `SigmoidCrossentropy(sum_over_classes=True)`, with the
-      initial bias of the classifier close to minus the logarithm of the number of classes.
+      initial bias of the classifier close to the negative logarithm of the number of classes.
 
     Args:
-        from_logits: Whether the scores are logits rather than sigmoid outputs.
-        threshold: Targets above it become 1 and the others 0, before smoothing; None leaves them as they are.
-        label_smoothing: Fraction of each image's targets that is distributed over all classes, in [0, 1).
-        sum_over_classes: Take the sum over the classes rather than their mean.
-        reduction: Reduction over the images, as in Keras.
-        name: Name of the loss.
+        from_logits: Whether the scores are logits rather than the outputs of a sigmoid.
+        threshold: Targets above the threshold become 1, and the others 0. This precedes label smoothing. None keeps the
+            targets.
+        label_smoothing: The fraction of each image's targets that is distributed over all classes, in [0, 1).
+        sum_over_classes: Whether to sum over the classes rather than average.
+        reduction: The reduction over the images, as in Keras.
+        name: The name of the loss.
+        dtype: The dtype of the loss, as in Keras.
+
+    Raises:
+        ValueError: If `label_smoothing` is out of range.
     """
 
     def __init__(
@@ -35,7 +42,7 @@ class SigmoidCrossentropy(keras.losses.Loss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is at least 0 and below 1; received {label_smoothing}.")
+            raise ValueError(f"label_smoothing must be at least 0 and below 1; received {label_smoothing}.")
         self.from_logits = from_logits
         self.threshold = threshold
         self.label_smoothing = label_smoothing
@@ -62,19 +69,24 @@ class SigmoidCrossentropy(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DistillationLoss(keras.losses.Loss):
-    """Distance between a student's logits (batch, classes) and its teacher's, which are passed as the targets.
+    """Distillation loss between the logits of a student and of a teacher (Touvron et al., arXiv 2012.12877).
 
-    DeiT (Touvron et al., arXiv 2012.12877), equations 2 and 3:
+    The targets are the teacher's logits. Both have the shape (batch, classes). The loss is, as in equations 2 and 3 of
+    the paper:
 
-    - "hard": cross-entropy of the student and the teacher's most likely class.
-    - "soft": temperature ** 2 * KL(softmax(teacher / temperature), softmax(student / temperature)), as in the paper.
-      DeiT's code also divides by the number of classes.
+    - "hard": the cross-entropy between the student's scores and the teacher's most likely class.
+    - "soft": temperature ** 2 * KL(softmax(teacher / temperature), softmax(student / temperature)). The code of DeiT
+      also divides it by the number of classes.
 
     Args:
         kind: "hard" or "soft".
-        temperature: Temperature of "soft".
-        reduction: Reduction over the images, as in Keras.
-        name: Name of the loss.
+        temperature: The temperature of "soft".
+        reduction: The reduction over the images, as in Keras.
+        name: The name of the loss.
+        dtype: The dtype of the loss, as in Keras.
+
+    Raises:
+        ValueError: If `kind` is unknown, or `temperature` is not above 0.
     """
 
     def __init__(
@@ -87,9 +99,9 @@ class DistillationLoss(keras.losses.Loss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         if kind not in ("hard", "soft"):
-            raise ValueError(f"kind is 'hard' or 'soft'; received {kind!r}.")
+            raise ValueError(f"kind must be 'hard' or 'soft'; received {kind!r}.")
         if temperature <= 0:
-            raise ValueError(f"temperature is above 0; received {temperature}.")
+            raise ValueError(f"temperature must be above 0; received {temperature}.")
         self.kind = kind
         self.temperature = temperature
 

@@ -1,16 +1,19 @@
-"""Find out whether a model gives logits or probabilities."""
+"""Determine whether a model returns logits or probabilities."""
 
 import keras
 
 
 def gives_logits(model: keras.Model) -> bool:
-    """Return whether a model's scores are logits (True) or probabilities (False), by its last operation.
+    """Return whether the scores of a model are logits (True) or probabilities (False).
+
+    Args:
+        model: A functional or sequential model. Its last operation decides: a softmax gives probabilities, and a layer
+            with weights and without an activation gives logits.
 
     Raises:
-        ValueError: The last operation is neither a softmax nor a layer with weights and no activation, or the
-            model is neither functional nor sequential and does not say which its last one is.
+        ValueError: If the last operation is neither of these, or the model is neither functional nor sequential.
     """
-    # A functional model's operations are in the order of computation; its `layers` lack those of keras.ops.
+    # A functional model lists its operations in execution order. Its `layers` do not contain calls of keras.ops.
     operations = model.layers if isinstance(model, keras.Sequential) else getattr(model, "operations", ())
     for last in reversed(operations):
         if isinstance(last, keras.Model):
@@ -23,6 +26,6 @@ def gives_logits(model: keras.Model) -> bool:
         if last.weights:
             return True
     raise ValueError(
-        f"The last operation of {model.name} does not tell whether its scores are logits or probabilities; "
+        f"The last operation of {model.name} does not determine whether its scores are logits or probabilities; "
         "pass from_logits=True or from_logits=False."
     )

@@ -1,4 +1,4 @@
-"""AdamW and LAMB: optimizers that divide the mean gradient by the root of its mean square."""
+"""AdamW and LAMB: optimizers that divide the mean gradient by the root of the mean squared gradient."""
 
 import keras
 from keras import ops
@@ -7,15 +7,16 @@ from keras_vit.training.optimizers.base import LearningRate, Optimizer, norm, no
 
 
 class Adam(Optimizer):
-    """The moments of Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1), for the optimizers that build on them.
+    """Base class of the optimizers that use the moments of Adam (Kingma and Ba, arXiv 1412.6980, algorithm 1).
 
     Args:
         learning_rate: A number or a schedule.
-        beta_1: Decay of the mean of the gradients.
-        beta_2: Decay of the mean of their squares.
-        epsilon: Added to the root of the corrected mean square. (Keras' Adam and AdamW add it before the
-            correction, which in the first step of beta_2 = 0.999 is an epsilon 32 times as large.)
-        kwargs: See `Optimizer`.
+        beta_1: The decay of the mean of the gradients.
+        beta_2: The decay of the mean of the squared gradients.
+        epsilon: A constant that is added to the root of the bias-corrected mean square. (Keras' Adam and AdamW add it
+            before the bias correction. At the first step with beta_2 = 0.999, this is equivalent to an epsilon 32
+            times as large.)
+        kwargs: Further arguments of `Optimizer`.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Adam(Optimizer):
         self._momentums, self._velocities = self.add_optimizer_variables(variables, ["momentum", "velocity"])
 
     def direction(self, index: int, gradient):
-        """Update the moments by a gradient, and return the corrected mean over the corrected root mean square."""
+        """Update the moments with a gradient, and return the bias-corrected mean divided by the root mean square."""
         updates = ops.cast(self.iterations + 1, gradient.dtype)
         momentum, velocity = self._momentums[index], self._velocities[index]
         self.assign_add(momentum, (gradient - momentum) * (1.0 - self.beta_1))
@@ -53,7 +54,12 @@ class AdamW(Adam):
 
     w <- w - learning_rate * (direction + weight_decay * w)
 
-    The arguments are those of `Adam`; epsilon is 1e-8.
+    `direction` is Adam's bias-corrected mean gradient divided by the root of the bias-corrected mean square.
+
+    Args:
+        learning_rate: A number or a schedule.
+        epsilon: A constant that is added to the root of the bias-corrected mean square.
+        kwargs: `beta_1` (default 0.9), `beta_2` (default 0.999), and the arguments of `Optimizer`.
     """
 
     def __init__(self, learning_rate: LearningRate = 1e-3, *, epsilon: float = 1e-8, **kwargs):
@@ -66,15 +72,18 @@ class AdamW(Adam):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class LAMB(Adam):
-    """LAMB (You et al., arXiv 1904.00962, algorithm 2): each variable's step is as long as the variable itself.
+    """LAMB (You et al., arXiv 1904.00962, algorithm 2): scale each variable's step to the norm of the variable.
 
     update = direction + weight_decay * w
     w <- w - learning_rate * |w| / |update| * update
 
-    If one of the norms is 0, their ratio is 1. It is also 1 for a variable without weight decay, as in the authors'
-    code for BERT. (Keras' Lamb excludes the decay from the norm and from the scaling.)
+    `direction` is that of `AdamW`. The ratio of the norms is 1 if one of them is 0, and for a variable without weight
+    decay, as in the authors' code for BERT. (Keras' Lamb excludes the weight decay from the norm and from the scaling.)
 
-    The arguments are those of `Adam`; epsilon is 1e-6.
+    Args:
+        learning_rate: A number or a schedule.
+        epsilon: A constant that is added to the root of the bias-corrected mean square.
+        kwargs: `beta_1` (default 0.9), `beta_2` (default 0.999), and the arguments of `Optimizer`.
     """
 
     def __init__(self, learning_rate: LearningRate = 1e-3, *, epsilon: float = 1e-6, **kwargs):

@@ -1,4 +1,4 @@
-"""Add to Keras' optimizers: factors of single variables, correct sums over replicas, moving averages."""
+"""The base class of the optimizers. It adds per-variable factors, correct sums over replicas, and moving averages."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -9,37 +9,41 @@ from keras import ops
 
 LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
-_LEAST_UNIT_NORM = 1e-3  # Lets weights that begin at zero move (the paper, section 4.1).
+_LEAST_UNIT_NORM = 1e-3  # Allows weights that are initialized with zeros to change (arXiv 2102.06171, section 4.1).
 
 
 class Optimizer(keras.optimizers.Optimizer):
-    """The base class of the optimizers, and a mixin in front of one of Keras' optimizers.
+    """The base class of the optimizers, and a mixin for Keras' optimizers.
 
-    A subclass implements `descend`. With an optimizer of Keras as the next base class, `descend` applies decoupled
-    weight decay and the update of that optimizer.
+    A subclass implements `descend`. If this class is mixed into one of Keras' optimizers, its own `descend` applies
+    decoupled weight decay and then the update of that optimizer.
 
-    Under every strategy the result is that of one device with the whole batch: gradients are first summed over the
-    replicas, then accumulated, then clipped. (Keras 3.15 clips the gradient of each replica by itself, and its
-    accumulation raises an error under MirroredStrategy.)
+    Under every strategy, the result is the same as on one device with the whole batch: gradients are first summed over
+    the replicas, then accumulated, then clipped. (Keras 3.15 clips the gradients of each replica separately, and its
+    gradient accumulation raises an error under MirroredStrategy.)
 
     Args:
         learning_rate: A number or a schedule. Schedules count updates of the weights, not batches.
-        weight_decay: Decay rate of the weights; see the subclass.
-        learning_rate_factors: Factors of the learning rate, one for each trainable variable, in their order.
-        weight_decay_factors: Factors of the weight decay, in the same way. A variable with the factor 0 is excluded
-            from everything that is meant for kernels only.
-        adaptive_clip: Adaptive gradient clipping (Brock et al., arXiv 2102.06171, equation 3): where the norm of a
-            unit's gradient is more than this times the unit's own norm, the gradient is scaled down to that. Norms
-            of units below 0.001 count as 0.001. It comes after all other clipping.
-        clip_axes: For each variable that is trained the axes over which the norm of a unit is taken, such as (0,) for
-            a dense kernel, or None where `adaptive_clip` leaves it alone. By default a variable is one unit.
-        accumulation_steps: Batches whose gradients are averaged for one update. Averages, schedules and `iterations`
-            count updates.
-        ema_decay: Keep an exponential moving average of the weights, average = decay * average + (1 - decay) * weight
-            after each update, which begins with the weights after the first one. See
-            `keras_vit.training.averaged_weights`.
-        ema_warmup: Let that decay begin at 0 and grow to `ema_decay`, as 1 - (1 + updates) ** (-2 / 3).
-        kwargs: Of `keras.optimizers.Optimizer`: clipnorm, clipvalue, global_clipnorm, loss_scale_factor, name.
+        weight_decay: The weight decay; see the subclass for how it is applied.
+        learning_rate_factors: One factor of the learning rate for each trainable variable, in the variables' order.
+        weight_decay_factors: One factor of the weight decay for each trainable variable. A variable with the factor 0
+            is also excluded from anything else that applies to kernels only.
+        adaptive_clip: The largest ratio of the norm of a unit's gradient to the norm of the unit's weights, for
+            adaptive gradient clipping (Brock et al., arXiv 2102.06171, equation 3). Larger gradients are scaled down
+            to this ratio. Weight norms below 0.001 count as 0.001. This follows all other clipping.
+        clip_axes: For each trainable variable, the axes over which `adaptive_clip` takes the norm of a unit, such as
+            (0,) for a dense kernel, or None to exclude the variable. By default, each variable is one unit.
+        accumulation_steps: The number of batches whose gradients are averaged for one update. Moving averages,
+            schedules and `iterations` count updates.
+        ema_decay: The decay of an exponential moving average of the weights. The average starts with the weights after
+            the first update; each further update sets it to decay * average + (1 - decay) * weights. None keeps no
+            average. See `keras_vit.training.averaged_weights`.
+        ema_warmup: Whether the decay starts at 0 and grows as 1 - (1 + updates) ** (-2 / 3) up to `ema_decay`.
+        kwargs: Arguments of `keras.optimizers.Optimizer`: `clipnorm`, `clipvalue`, `global_clipnorm`,
+            `loss_scale_factor` and `name`.
+
+    Raises:
+        ValueError: If a setting is out of range, or the number of factors or axes differs from the number of variables.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Optimizer(keras.optimizers.Optimizer):
     ):
         for theirs, ours in (("use_ema", "ema_decay"), ("gradient_accumulation_steps", "accumulation_steps")):
             if kwargs.get(theirs):
-                raise ValueError(f"Use {ours} in place of {theirs}; received {theirs}={kwargs[theirs]}.")
+                raise ValueError(f"Use {ours} instead of {theirs}; received {theirs}={kwargs[theirs]}.")
         if accumulation_steps < 1:
             raise ValueError(
                 f"accumulation_steps must be at least 1; received accumulation_steps={accumulation_steps}."
@@ -66,7 +70,7 @@ class Optimizer(keras.optimizers.Optimizer):
         if adaptive_clip is not None and adaptive_clip <= 0:
             raise ValueError(f"adaptive_clip must be above 0; received {adaptive_clip}.")
         if ema_decay is not None and not 0 <= ema_decay < 1:
-            raise ValueError(f"ema_decay is at least 0 and below 1; received {ema_decay}.")
+            raise ValueError(f"ema_decay must be at least 0 and below 1; received {ema_decay}.")
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
         self.learning_rate_factors = _as_tuple(learning_rate_factors)
         self.weight_decay_factors = _as_tuple(weight_decay_factors)
@@ -84,8 +88,8 @@ class Optimizer(keras.optimizers.Optimizer):
             given = getattr(self, name)
             if given is not None and len(given) != len(variables):
                 raise ValueError(
-                    f"{name} has {len(given)} entries and the model {len(variables)} trainable variables. Make the "
-                    "optimizer again after freezing or adding layers."
+                    f"{name} has {len(given)} entries, but the model has {len(variables)} trainable variables. Create "
+                    "a new optimizer after freezing or adding layers."
                 )
         if self.ema_decay is not None:
             self.averages = self.add_optimizer_variables(variables, "average")
@@ -102,7 +106,14 @@ class Optimizer(keras.optimizers.Optimizer):
         return 1.0 if self.weight_decay_factors is None else self.weight_decay_factors[index]
 
     def descend(self, index: int, variable, gradient, learning_rate) -> None:
-        """Update the variable of an index; the learning rate includes its factor."""
+        """Update one variable.
+
+        Args:
+            index: The index of the variable among the trainable variables.
+            variable: The variable.
+            gradient: Its gradient.
+            learning_rate: The learning rate, already multiplied by the variable's factor.
+        """
         decay = self.weight_decay * self.weight_decay_factor(index)
         if decay:
             self.assign_sub(variable, variable * (learning_rate * decay))
@@ -134,7 +145,7 @@ class Optimizer(keras.optimizers.Optimizer):
         return ops.where(updates > 0, ops.cast(self.ema_decay, dtype), ops.cast(0.0, dtype))
 
     def _apply_weight_decay(self, variables):
-        pass  # `descend` does it, with the factors.
+        pass  # `descend` applies the weight decay, with the factors.
 
     def apply(self, grads, trainable_variables=None):
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
@@ -150,10 +161,10 @@ class Optimizer(keras.optimizers.Optimizer):
             )
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        return list(grads_and_vars)  # `apply` did it, before anything that isn't linear.
+        return list(grads_and_vars)  # `apply` has already summed them, before any nonlinear operation.
 
     def _accumulate(self, strategy, grads, variables):
-        # A branch may not call `merge_call` within a replica, so the decision is taken outside of all of them.
+        # `merge_call` is not allowed within a conditional in a replica, so the condition is evaluated across replicas.
         given = [(variable, grad) for variable, grad in zip(variables, grads, strict=True) if grad is not None]
         sums = [self._sums[self._get_variable_index(variable)].value for variable, _ in given]
         for total, (_, grad) in zip(sums, given, strict=True):
@@ -200,7 +211,7 @@ def _clear(variable):
 
 
 def summed_over_replicas(grads: list) -> list:
-    """Return the sum of the gradients over all replicas; some gradients may be None."""
+    """Return the gradients summed over all replicas. Gradients that are None stay None."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return grads
@@ -209,11 +220,11 @@ def summed_over_replicas(grads: list) -> list:
 
 
 def norm(tensor, axes: tuple[int, ...] | None = None):
-    """Return the Euclidean norm over all axes, or over some axes, which are kept with size 1."""
+    """Return the Euclidean norm over all axes, or over the given axes, which are kept with size 1."""
     return ops.sqrt(ops.sum(ops.square(tensor), axis=axes, keepdims=axes is not None))
 
 
 def norm_ratio(numerator, denominator):
-    """Return the ratio of two norms, or 1 where one of them is 0."""
+    """Return the ratio of two norms, or 1 if one of them is 0."""
     both = ops.logical_and(numerator > 0, denominator > 0)
     return ops.where(both, numerator / ops.where(both, denominator, 1.0), 1.0)

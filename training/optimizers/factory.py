@@ -1,4 +1,4 @@
-"""The optimizers of the published recipes by name, and which variables their decay rates are for."""
+"""Create the optimizers of the published recipes by name, with the factors of each variable."""
 
 import re
 from collections.abc import Sequence
@@ -12,26 +12,41 @@ from keras_vit.training.optimizers.base import Optimizer
 from keras_vit.training.optimizers.lars import LARS
 from keras_vit.training.optimizers.soap import SOAP
 
-# Tables of embeddings are of rank 2 and more, so their rank doesn't tell them from kernels.
+# Embeddings have rank 2 or higher, so their rank does not distinguish them from kernels.
 _EMBEDDINGS = re.compile("class_token|distillation_token|position_embedding|relative_position|attention_bias")
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SGD(Optimizer, keras.optimizers.SGD):
-    """Keras' SGD with momentum; the learning rate is a part of the velocity, as in Sutskever et al., 2013."""
+    """Keras' SGD with momentum. The velocity includes the learning rate, as in Sutskever et al., 2013.
+
+    Args:
+        learning_rate: A number or a schedule.
+        kwargs: The arguments of `keras.optimizers.SGD`, such as `momentum`, and of `Optimizer`.
+    """
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Lion(Optimizer, keras.optimizers.Lion):
-    """Keras' Lion (Chen et al., arXiv 2302.06675, algorithm 2)."""
+    """Keras' Lion (Chen et al., arXiv 2302.06675, algorithm 2).
+
+    Args:
+        learning_rate: A number or a schedule.
+        kwargs: The arguments of `keras.optimizers.Lion`, such as `beta_1`, and of `Optimizer`.
+    """
 
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Adafactor(Optimizer, keras.optimizers.Adafactor):
     """Keras' Adafactor (Shazeer and Stern, arXiv 1804.04235, algorithms 4 and 5).
 
-    Its step is the learning rate, but at most 1 / sqrt(step), times the root mean square of the variable. It keeps
-    the whole mean square besides the factored one, so it does not save the memory that the paper is about.
+    The size of a step is the learning rate, limited to 1 / sqrt(step), times the root mean square of the variable.
+    Keras' implementation stores the full mean square as well as the factored one, so it does not save memory as in the
+    paper.
+
+    Args:
+        learning_rate: A number or a schedule.
+        kwargs: The arguments of `keras.optimizers.Adafactor`, and of `Optimizer`.
     """
 
 
@@ -61,40 +76,41 @@ def optimizer(
     ema_warmup: bool = False,
     **settings,
 ) -> Optimizer:
-    """Return an optimizer for one model, set up as in the published recipes.
+    """Return an optimizer for a model, configured as in the published recipes.
 
-    Variables of rank 0 or 1 (biases, the factors of normalization and LayerScale), class tokens and position embeddings
-    don't decay, as in the recipes of ViT's and DeiT's authors. The decay is decoupled from the gradient, except in
-    "lars", whose paper adds it to the gradient.
+    Weight decay is not applied to variables of rank 0 or 1 (biases, the scales of normalization layers and
+    LayerScale), class tokens and position embeddings, as in the recipes of the authors of ViT and DeiT. It is decoupled
+    from the gradient, except in "lars", where it is added to the gradient, as in the paper.
 
-    All settings are saved with the model; `import keras_vit.training` before loading it.
+    All settings are saved with the model. Import `keras_vit.training` before you load it.
 
     Args:
-        name: "adafactor", "adamw", "lamb", "lars", "lion", "sgd" or "soap"; see the class of that name.
-        model: The built model that will be trained.
+        name: "adafactor", "adamw", "lamb", "lars", "lion", "sgd" or "soap". See the class of the same name.
+        model: The built model to train.
         learning_rate: A number, or a schedule such as `Cosine`, which counts updates of the weights.
-        weight_decay: Fraction of a weight that an update subtracts, times the learning rate.
-        layer_decay: The learning rate is multiplied by layer_decay ** distance from the head; see `layer_depths`.
-        clip_norm: Largest norm of the gradients over all variables; larger gradients are scaled down to it.
-        clip_value: Largest absolute value of each element of the gradients.
-        adaptive_clip: Largest ratio of the norm of a unit's gradient to that of the unit itself; larger gradients are
-            scaled down to it (Brock et al., arXiv 2102.06171, section 4.1). A unit is one output's part of a kernel, or
-            a whole bias, factor or table of embeddings. The classifier is not clipped. The EfficientViT of Microsoft
-            Research is trained with 0.02.
-        accumulation_steps: Batches whose gradients are averaged for one update.
-        ema_decay: Decay of a moving average of the weights, see `averaged_weights`. By default there is none.
-        ema_warmup: Start with a decay of 0 and increase it to `ema_decay`.
-        settings: Further arguments of the class, such as beta_2, epsilon or momentum (0.9 by default in "sgd").
+        weight_decay: The weight decay. Each update subtracts learning_rate * weight_decay * weight.
+        layer_decay: The layer-wise learning rate decay. The learning rate of a variable is multiplied by
+            layer_decay ** (distance from the head); see `layer_depths`. 1 means no decay.
+        clip_norm: The largest global norm of the gradients. Larger gradients are scaled down to it.
+        clip_value: The largest absolute value of each element of the gradients.
+        adaptive_clip: The largest ratio of the norm of a unit's gradient to the norm of the unit's weights. Larger
+            gradients are scaled down to it (adaptive gradient clipping; Brock et al., arXiv 2102.06171, section 4.1).
+            A unit is the part of a kernel that computes one output, or a whole bias, scale or embedding. The classifier
+            is not clipped. The authors of EfficientViT from Microsoft Research use 0.02.
+        accumulation_steps: The number of batches whose gradients are averaged for one update.
+        ema_decay: The decay of a moving average of the weights, see `averaged_weights`. None keeps no average.
+        ema_warmup: Whether to start with a decay of 0 and increase it to `ema_decay`.
+        settings: Further arguments of the class, such as `beta_2`, `epsilon` or `momentum` (0.9 by default for "sgd").
 
     Raises:
-        ValueError: The name is unknown, the model has no variables yet, or a setting is out of range.
+        ValueError: If the name is unknown, the model has no variables yet, or a setting is out of range.
     """
     if name not in _OPTIMIZERS:
-        raise ValueError(f"There is no optimizer {name!r}; there are {', '.join(map(repr, _OPTIMIZERS))}.")
+        raise ValueError(f"There is no optimizer {name!r}; choose one of {', '.join(map(repr, _OPTIMIZERS))}.")
     if not model.built:
-        raise ValueError(f"{model.name} has no variables yet; build it, by calling it on a batch of images.")
+        raise ValueError(f"{model.name} has no variables yet; build it by calling it on a batch of images.")
     if not 0 < layer_decay <= 1:
-        raise ValueError(f"layer_decay is above 0 and at most 1; received {layer_decay}.")
+        raise ValueError(f"layer_decay must be above 0 and at most 1; received {layer_decay}.")
     if name == "sgd":
         settings = {"momentum": 0.9, **settings}
     return _OPTIMIZERS[name](
@@ -114,15 +130,15 @@ def optimizer(
 
 
 def weight_decay_factors(variables: Sequence[keras.Variable]) -> list[float]:
-    """Return 1 for each variable that decays, and 0 for the others."""
+    """Return the factor of the weight decay for each variable: 1 for kernels, 0 for all others."""
     return [0.0 if len(v.shape) <= 1 or _EMBEDDINGS.search(v.path) else 1.0 for v in variables]
 
 
 def unit_axes(model: keras.Model) -> list[tuple[int, ...] | None]:
-    """Return the axes over which a unit's norm is taken for each trainable variable; None in the classifier.
+    """Return the axes over which to take the norm of a unit, for each trainable variable; None in the classifier.
 
     The units of a kernel are its outputs (Brock et al., arXiv 2102.06171, section 4.1): the norm is taken over all axes
-    except the last one, or the last two in a depthwise convolution. Every other variable is a single unit.
+    except the last one, or except the last two in a depthwise convolution. Every other variable is a single unit.
     """
     heads = classifiers(model)
     axes = {}
@@ -136,24 +152,29 @@ def unit_axes(model: keras.Model) -> list[tuple[int, ...] | None]:
 
 
 def layer_decay_factors(model: keras.Model, layer_decay: float) -> list[float]:
-    """Return layer_decay ** (distance from the head) for each trainable variable, in their order.
+    """Return layer_decay ** (distance from the head) for each trainable variable, in the variables' order.
 
-    With N blocks that is layer_decay ** (N + 1 - i) for block i, counted from 1 (BEiT, arXiv 2106.08254,
-    appendix; ELECTRA before it).
+    With N blocks, the factor of block i, counted from 1, is layer_decay ** (N + 1 - i), as in ELECTRA and BEiT (arXiv
+    2106.08254, appendix).
     """
     depths = layer_depths(model)
     return [layer_decay ** (max(depths) - depth) for depth in depths]
 
 
 def layer_depths(model: keras.Model) -> list[int]:
-    """Return the depth of each trainable variable: 0 in the embedding, i in block i, N + 1 in the head.
+    """Return the depth of each trainable variable: 0 in the embedding, i in block i, and N + 1 in the head.
 
-    The list is in the order of the trainable variables. A block is a layer of the model that has composite layers as
-    parts. Layers between two blocks have the depth of the first one. In a model without blocks, each layer with weights
-    counts as one.
+    A block is a layer of the model that contains composite layers. Layers between two blocks have the depth of the
+    block before them. In a model without blocks, each layer with weights counts as a block.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        The depths, in the order of `model.trainable_variables`.
 
     Raises:
-        ValueError: A variable is in none of the model's layers.
+        ValueError: If a variable does not belong to any layer of the model.
     """
     parts: dict[str, list] = {}
     for place, layer in leaves(model):
@@ -172,5 +193,5 @@ def layer_depths(model: keras.Model) -> list[int]:
             depths.update((id(variable), depth) for variable in layer.trainable_variables)
     lost = [variable.path for variable in model.trainable_variables if id(variable) not in depths]
     if lost:
-        raise ValueError(f"{', '.join(lost)} of {model.name} is in none of its layers, so its depth is unknown.")
+        raise ValueError(f"{', '.join(lost)} of {model.name} belongs to none of its layers, so its depth is unknown.")
     return [depths[id(variable)] for variable in model.trainable_variables]

@@ -1,4 +1,4 @@
-"""LARS: momentum with a learning rate for each layer."""
+"""LARS: SGD with momentum and a learning rate for each variable."""
 
 import keras
 
@@ -13,13 +13,13 @@ class LARS(Optimizer):
     velocity <- momentum * velocity + learning_rate * local_rate * (gradient + weight_decay * w)
     w <- w - velocity
 
-    If one of the norms is 0, their ratio is 1. A variable without weight decay has the local rate 1.
+    The ratio of the norms is 1 if one of them is 0. The local rate of a variable without weight decay is 1.
 
     Args:
         learning_rate: A number or a schedule.
-        momentum: Fraction of the velocity that is kept.
-        trust: Length of a step relative to the norm of the weight.
-        kwargs: See `Optimizer`.
+        momentum: The fraction of the velocity that is kept at each step.
+        trust: The trust coefficient: the length of a step relative to the norm of the weights.
+        kwargs: Further arguments of `Optimizer`.
     """
 
     def __init__(self, learning_rate: LearningRate = 0.1, *, momentum: float = 0.9, trust: float = 1e-3, **kwargs):

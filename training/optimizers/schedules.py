@@ -1,4 +1,4 @@
-"""Learning rate schedules of the published recipes. They depend on the step alone, so a training can be resumed."""
+"""Learning rate schedules of the published recipes. They depend only on the step, so training can be resumed."""
 
 import math
 
@@ -7,18 +7,18 @@ from keras import ops
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `learning_rate`, followed by the decay of a subclass.
+    """Linear warm-up to `learning_rate`, followed by the decay that a subclass defines.
 
-    Steps are updates of the weights, counted from 0. After `total_steps` the rate stays constant.
+    Steps are updates of the weights, counted from 0. After `total_steps`, the rate stays constant.
 
     Args:
-        learning_rate: Highest learning rate, reached at the end of the warm-up.
-        total_steps: Steps of the warm-up and the decay together.
-        warmup_steps: Steps of the warm-up.
-        warmup_learning_rate: Learning rate of the first step of the warm-up.
+        learning_rate: The highest learning rate, which is reached at the end of the warm-up.
+        total_steps: The total number of steps of the warm-up and the decay.
+        warmup_steps: The number of steps of the warm-up.
+        warmup_learning_rate: The learning rate at the first step of the warm-up.
 
     Raises:
-        ValueError: The warm-up does not end before the training does, or a rate is negative.
+        ValueError: If the warm-up is not shorter than `total_steps`, or a rate is negative.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         decayed = self.decayed(ops.maximum(step - self.warmup_steps, 0.0))
         if not self.warmup_steps:
             return decayed
-        # Starting from the low end, so that rounding can't make a rate negative.
+        # Interpolate from the low end, so that rounding can't make the rate negative.
         rise = (self.learning_rate - self.warmup_learning_rate) / self.warmup_steps
         return ops.where(step < self.warmup_steps, self.warmup_learning_rate + rise * step, decayed)
 
     def decayed(self, steps):
-        """Return the rate after a number of steps (float32) since the end of the warm-up."""
+        """Return the rate at a number of steps (float32) after the end of the warm-up."""
         raise NotImplementedError
 
     def get_config(self):
@@ -63,7 +63,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class _Decay(Schedule):
-    """Decay from the highest rate to `final_learning_rate`, the only further argument."""
+    """Decay from the highest rate to `final_learning_rate`."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class _Decay(Schedule):
         return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * part
 
     def remaining(self, progress):
-        """Return the fraction of the decay that remains, from 1 to 0, for a progress in [0, 1]."""
+        """Return the remaining fraction of the decay, from 1 to 0, for a progress in [0, 1]."""
         raise NotImplementedError
 
     def get_config(self):
@@ -96,7 +96,18 @@ class _Decay(Schedule):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Cosine(_Decay):
-    """Cosine decay from the highest rate to `final_learning_rate` (SGDR, arXiv 1608.03983, without restarts)."""
+    """Linear warm-up, then cosine decay to `final_learning_rate` (SGDR, arXiv 1608.03983, without restarts).
+
+    Args:
+        learning_rate: The highest learning rate, which is reached at the end of the warm-up.
+        total_steps: The total number of steps of the warm-up and the decay. Steps are updates of the weights.
+        warmup_steps: The number of steps of the warm-up.
+        warmup_learning_rate: The learning rate at the first step of the warm-up.
+        final_learning_rate: The learning rate at the end of the decay, and after it.
+
+    Raises:
+        ValueError: If the warm-up is not shorter than `total_steps`, or a rate is out of range.
+    """
 
     def remaining(self, progress):
         return 0.5 * (1.0 + ops.cos(math.pi * progress))
@@ -104,7 +115,18 @@ class Cosine(_Decay):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Linear(_Decay):
-    """Linear decay from the highest rate to `final_learning_rate`."""
+    """Linear warm-up, then linear decay to `final_learning_rate`.
+
+    Args:
+        learning_rate: The highest learning rate, which is reached at the end of the warm-up.
+        total_steps: The total number of steps of the warm-up and the decay. Steps are updates of the weights.
+        warmup_steps: The number of steps of the warm-up.
+        warmup_learning_rate: The learning rate at the first step of the warm-up.
+        final_learning_rate: The learning rate at the end of the decay, and after it.
+
+    Raises:
+        ValueError: If the warm-up is not shorter than `total_steps`, or a rate is out of range.
+    """
 
     def remaining(self, progress):
         return 1.0 - progress
@@ -112,16 +134,23 @@ class Linear(_Decay):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class InverseSquareRoot(Schedule):
-    """Decay as learning_rate / sqrt(1 + steps / timescale), with a linear cool-down to zero at the end.
+    """Linear warm-up, then inverse square root decay, with a linear cool-down to zero at the end.
 
-    From "Scaling Vision Transformers" (arXiv 2106.04560, section 3.5). Until the cool-down begins, the rate does not
-    depend on the length of the training, so that one training gives models of several lengths.
+    After the warm-up, the rate is learning_rate / sqrt(1 + steps / timescale), as in "Scaling Vision Transformers"
+    (arXiv 2106.04560, section 3.5). It does not depend on the length of the training until the cool-down starts, so
+    models with different training lengths can branch off from a single run.
 
     Args:
-        timescale: Steps after the warm-up in which the rate decays to 1 / sqrt(2).
-        cooldown_steps: Steps at the end in which the rate is also multiplied by a line that falls to 0.
+        learning_rate: The highest learning rate, which is reached at the end of the warm-up.
+        total_steps: The total number of steps. Steps are updates of the weights.
+        warmup_steps: The number of steps of the warm-up.
+        warmup_learning_rate: The learning rate at the first step of the warm-up.
+        timescale: The number of steps after the warm-up in which the rate decays by a factor of sqrt(2).
+        cooldown_steps: The number of steps at the end during which the rate is also multiplied by a factor that
+            decreases linearly to 0.
 
-    The other arguments are those of `Schedule`.
+    Raises:
+        ValueError: If the warm-up is not shorter than `total_steps`, or a value is out of range.
     """
 
     def __init__(
@@ -137,7 +166,7 @@ class InverseSquareRoot(Schedule):
         super().__init__(learning_rate, total_steps, warmup_steps, warmup_learning_rate=warmup_learning_rate)
         if timescale < 1 or not 0 <= cooldown_steps <= total_steps - warmup_steps:
             raise ValueError(
-                f"The timescale is at least 1 step and the cool-down at most the {total_steps - warmup_steps} steps "
+                f"timescale must be at least 1 step, and the cool-down at most the {total_steps - warmup_steps} steps "
                 f"after the warm-up; received timescale={timescale}, cooldown_steps={cooldown_steps}."
             )
         self.timescale = timescale

@@ -10,26 +10,31 @@ from keras_vit.training.optimizers.base import LearningRate, Optimizer
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SOAP(Optimizer):
-    """SOAP (Vyas et al., arXiv 2409.11321, algorithms 3 and 4), the successor of Shampoo.
+    """SOAP (Vyas et al., arXiv 2409.11321, algorithms 3 and 4): Adam in the eigenbasis of Shampoo's preconditioner.
 
-    A variable is treated as a matrix: axes of size 1 are dropped, and all axes but the last are merged. For each side
-    of the matrix, SOAP keeps the mean of the gradients' products and an orthogonal basis close to its eigenvectors, and
-    runs Adam with decoupled weight decay in that basis. Variables with one axis have no basis and use plain Adam.
+    Each variable is treated as a matrix: axes of size 1 are dropped, and all axes except the last are merged. For each
+    side of the matrix, SOAP keeps a moving average of the products of the gradients (G G^T and G^T G), and an
+    orthogonal basis that approximates its eigenvectors. It runs Adam with decoupled weight decay in this basis.
+    Variables with one axis have no basis and use plain Adam.
 
-    Details that the paper leaves open follow the authors' code: the first step computes the basis by an
-    eigendecomposition and does not change the weights, and the biases of the moments are corrected. The basis is not
-    sorted again later.
+    Where the paper leaves details open, this follows the authors' code: the first step computes the basis with an
+    eigendecomposition and does not change the weights, and the moments are bias-corrected. Unlike in that code, the
+    basis is not sorted again later.
 
-    The optimizer keeps 2 * (rows ** 2 + columns ** 2) numbers besides Adam's moments.
+    In addition to Adam's moments, the optimizer stores 2 * (rows ** 2 + columns ** 2) numbers per matrix.
 
     Args:
         learning_rate: A number or a schedule.
-        beta_1: Decay of the mean of the gradients.
-        beta_2: Decay of the mean of their squares in the basis, and of their products.
-        epsilon: Added to the root of the corrected mean square.
-        frequency: Steps from one refinement of the basis to the next, by a power iteration and a QR decomposition.
-        max_size: Longest side of a matrix that has a basis.
-        kwargs: See `Optimizer`.
+        beta_1: The decay of the mean of the gradients.
+        beta_2: The decay of the mean of the squared gradients in the basis, and of the products of the gradients.
+        epsilon: A constant that is added to the root of the bias-corrected mean square.
+        frequency: The number of steps between two updates of the basis. An update is one power iteration followed by a
+            QR decomposition.
+        max_size: The largest side of a matrix for which a basis is kept.
+        kwargs: Further arguments of `Optimizer`.
+
+    Raises:
+        ValueError: If `frequency` is less than 1, or another setting is out of range.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class SOAP(Optimizer):
     ):
         super().__init__(learning_rate, **kwargs)
         if frequency < 1:
-            raise ValueError(f"The basis is refined every 1 or more steps; received frequency={frequency}.")
+            raise ValueError(f"frequency must be at least 1; received frequency={frequency}.")
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
@@ -75,7 +80,7 @@ class SOAP(Optimizer):
         gradient = ops.reshape(gradient, shape)
         momentum, velocity = (ops.reshape(each[index], shape) for each in (self._momentums, self._velocities))
         updates = ops.cast(self.iterations, variable.dtype)
-        # 0 in the first step, which only makes the basis.
+        # 0 in the first step, which only computes the basis.
         active = ops.minimum(updates, 1.0)
         updates = ops.maximum(updates, 1.0)
 
@@ -101,7 +106,7 @@ class SOAP(Optimizer):
         product, old = ops.convert_to_tensor(product), ops.convert_to_tensor(basis)
         new = ops.cond(
             self.iterations == 0,
-            # Descending eigenvalues: only in that order does the power iteration keep its columns in place.
+            # The power iteration keeps the order of the columns only if the eigenvalues are in descending order.
             lambda: ops.flip(ops.eigh(product)[1], axis=1),
             lambda: ops.cond(
                 self.iterations % self.frequency == 0,

@@ -1,6 +1,7 @@
-"""Published trainings, one module each: the docstring explains it, the table has its numbers.
+"""Published training recipes, one module per paper: the docstring explains it, and a table has its numbers.
 
-`recipe("deit_s16")` gives one, `train` trains by it, and `keras-vit train --recipe deit_s16` does both.
+`recipe("deit_s16")` returns a recipe, `train` trains a model with it, and `keras-vit train --recipe deit_s16` does
+both.
 """
 
 import difflib
@@ -30,7 +31,7 @@ __all__ = ["Recipe", "changed", "fields_of", "images", "list_recipes", "parsed",
 
 
 def __getattr__(name: str):
-    if name == "train":  # Imported when it is used, since it imports Keras and TensorFlow.
+    if name == "train":  # Imported on first use, because it imports Keras and TensorFlow.
         return importlib.import_module("keras_vit.training.recipes.training").train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -56,19 +57,24 @@ _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES
 
 
 def list_recipes(pattern: str = "*") -> list[str]:
-    """Return the sorted names of the recipes that match a pattern such as "deit*"."""
+    """Return the names of all recipes that match a pattern, sorted.
+
+    Args:
+        pattern: A shell-style pattern such as "deit*".
+    """
     return sorted(fnmatch.filter(_RECIPES, pattern))
 
 
 def recipe(name: str, model: str | None = None) -> Recipe:
-    """Return a recipe by its name, or by the name of its module and a model.
+    """Return a recipe by its own name, or by the name of its module and the model.
 
     Args:
-        name: One of `list_recipes()`, or a module's, such as "deit".
-        model: With a module's name: the model whose recipe it is, such as "deit_s16".
+        name: A name from `list_recipes()`, or the name of a module of recipes, such as "deit".
+        model: The model to train, such as "deit_s16". Only used if `name` is the name of a module.
 
     Raises:
-        ValueError: There is no such recipe, or a module has several for the model; the message names likely ones.
+        ValueError: If there is no such recipe, or if the module has several recipes for the model. The message
+            suggests names.
     """
     if name in _RECIPES:
         return _RECIPES[name]
@@ -78,10 +84,10 @@ def recipe(name: str, model: str | None = None) -> Recipe:
             if len(fitting) == 1:
                 return module.RECIPES[fitting[0]]
             raise ValueError(
-                f"{name!r} stands for several recipes; name one of {', '.join(fitting)}."
+                f"{name!r} matches several recipes; choose one of {', '.join(fitting)}."
                 if fitting
                 else f"{name!r} has no recipe for {model!r}; it has {', '.join(module.RECIPES)}."
             )
     near = difflib.get_close_matches(str(name), _RECIPES, n=3, cutoff=0.4)
-    hint = f"The nearest are {', '.join(near)}." if near else "training.list_recipes() gives all."
+    hint = f"The nearest are {', '.join(near)}." if near else "training.list_recipes() returns all names."
     raise ValueError(f"There is no recipe named {name!r}. {hint}")

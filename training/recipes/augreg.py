@@ -2,10 +2,10 @@
 
     keras-vit train --recipe vit_s16_augreg_light1 --data DATA --run-dir runs/augreg
 
-Each model has seven levels of augmentation. The paper crosses them with dropout and stochastic depth of 0.1 (`--set
-'model_settings={"dropout_rate": 0.1, "drop_path_rate": 0.1}'`) and with a weight decay of 0.03 or 0.1; which is best
-depends on the model's and the data's size, see its figure 4. The numbers of the recipes are those of the authors'
-configurations for ImageNet-1k.
+There are seven levels of augmentation for each model. The paper combines them with and without dropout and stochastic
+depth of 0.1 (`--set 'model_settings={"dropout_rate": 0.1, "drop_path_rate": 0.1}'`) and with a weight decay of 0.03 or
+0.1. The best combination depends on the size of the model and of the data set (figure 4). The numbers come from the
+authors' configurations for ImageNet-1k.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 WIDTHS = {"vit_ti16": 192, "vit_s32": 384, "vit_s16": 384, "vit_b32": 768, "vit_b16": 768, "vit_l16": 1024}
-LEVELS = {  # RandAugment's operations and magnitude, MixUp's alpha.
+LEVELS = {  # RandAugment's number of operations and magnitude, and MixUp's alpha.
     "none": (0, 0, 0.0),
     "light1": (2, 0, 0.0),
     "light2": (2, 10, 0.2),
@@ -28,7 +28,10 @@ LEVELS = {  # RandAugment's operations and magnitude, MixUp's alpha.
 
 
 def augmentation(level: str):
-    """Return one of the paper's levels. In the authors' RandAugment no operation is skipped and no magnitude varies."""
+    """Return the augmentation of one of the paper's levels.
+
+    The authors' RandAugment never skips an operation, and its magnitude does not vary.
+    """
     operations, magnitude, mixup = LEVELS[level]
     policy = RandAugment(operations, magnitude, 0.0, 30.0, increasing=False, probability=1.0) if operations else None
     return replace(INCEPTION, policy=policy, mixup=mixup)

@@ -1,4 +1,4 @@
-"""Define a recipe: a model, its images, its hyperparameters, and what its authors report."""
+"""Define a recipe: the model, the input pipeline, the hyperparameters, and the results that the authors report."""
 
 import ast
 import dataclasses
@@ -23,7 +23,7 @@ from keras_vit.training.augment import (
 from keras_vit.training.data import MultiScale, Pipeline
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
-# Classes that a value given as text may name.
+# The classes that can be used in a value given as text.
 _KINDS = {
     kind.__name__: kind
     for kind in (
@@ -43,21 +43,22 @@ _KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A published way to train a model.
+    """A published recipe for training a model.
 
     Attributes:
-        paper: Source, with the table or section.
-        hardware: Hardware that the authors trained on.
+        paper: The source, with the table or section.
+        hardware: The hardware that the authors trained on.
         time: How long their training took.
-        top1: Their top-1 accuracy on ImageNet-1k's validation images in percent, or None if it is of another data set
-            or was not published.
-        data: Name of the data.
-        model: A name of `keras_vit.list_models`, or a family's builder such as "ViT".
-        model_settings: Arguments of the model, such as drop_path_rate.
-        weights: Weights to start from: a tag of `keras_vit.list_weights`, or a path. None starts from random weights.
-        teacher: Path of a saved model that the student learns from. None trains without a teacher.
-        head_bias: Initial bias of a new classifier. None keeps the model's own.
-        pipeline: How images are prepared.
+        top1: Their top-1 accuracy on the validation images of ImageNet-1k in percent. None if it was measured on
+            another data set or was not published.
+        data: The name of the data set.
+        model: A name from `keras_vit.list_models`, or the function that builds a family, such as "ViT".
+        model_settings: Arguments of the model, such as `drop_path_rate`.
+        weights: The weights to start from: a tag from `keras_vit.list_weights`, or a path. None starts from random
+            weights.
+        teacher: The path of a saved model for the student to learn from. None trains without a teacher.
+        head_bias: The initial bias of a new classifier. None keeps the model's default.
+        pipeline: How the images are loaded, augmented and preprocessed.
         hyperparameters: How the model is trained.
     """
 
@@ -81,12 +82,12 @@ class Recipe:
 
 
 def images(model: str, weights: str | None = None, **changes) -> Pipeline:
-    """Return the pipeline with a model's image size, statistics and evaluation crop.
+    """Return a pipeline with a model's image size, normalization statistics and evaluation crop.
 
     Args:
-        model: A name of `keras_vit.list_models`.
-        weights: A tag of the model, whose weights may need other settings.
-        changes: Fields of `Pipeline`.
+        model: A name from `keras_vit.list_models`.
+        weights: A tag of the model's weights, which may need different settings from the model's defaults.
+        changes: Further fields of `Pipeline`. They take precedence over the model's settings.
     """
     known = variant(model)
     size, statistics = known.image_size, known.statistics
@@ -100,7 +101,7 @@ def images(model: str, weights: str | None = None, **changes) -> Pipeline:
 
 
 def fields_of(recipe: Recipe) -> dict:
-    """Return every field that can be changed, by its dotted name, such as "pipeline.augmentation.mixup"."""
+    """Return the value of every field that can be changed, by dotted name, such as "pipeline.augmentation.mixup"."""
 
     def within(value, prefix):
         for part in dataclasses.fields(value):
@@ -114,15 +115,15 @@ def fields_of(recipe: Recipe) -> dict:
 
 
 def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
-    """Return the recipe with other values of some fields.
+    """Return a copy of a recipe with some fields changed.
 
     Args:
         recipe: A recipe.
-        changes: Values by the names of the fields, or by the end of a name if it is unique, such as "learning_rate" or
-            "augmentation.mixup".
+        changes: The new values by field name. The end of a dotted name is enough if it is unique, such as
+            "learning_rate" or "augmentation.mixup".
 
     Raises:
-        ValueError: A name fits no field or several, or a value has the wrong type.
+        ValueError: If a name matches no field or several fields, or if a value has the wrong type.
     """
     tree: dict = {}
     for name, value in changes.items():
@@ -132,7 +133,7 @@ def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
             branch = branch.setdefault(part, {})
         branch[last] = value
     length = tree.get("hyperparameters", {})
-    # A length in epochs takes the place of one in steps, and the reverse.
+    # A length in epochs replaces one in steps, and vice versa.
     for given, other in (("epochs", "steps"), ("steps", "epochs")):
         if length.get(given) is not None:
             length.setdefault(other, None)
@@ -140,17 +141,22 @@ def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
 
 
 def parsed(text: str):
-    """Parse a value: a Python literal, one of the classes above with literal arguments, or else the text itself.
+    """Parse the value of a field without evaluating any code.
 
-    Examples are `0.1`, `None`, `{"momentum": 0.9}`, `RandAugment(magnitude=5)` and `sgd`. Nothing is evaluated.
+    Args:
+        text: A Python literal, such as `0.1`, `None` or `{"momentum": 0.9}`; a class of the pipeline with literal
+            arguments, such as `RandAugment(magnitude=5)`; or any other text, such as `sgd`, which is returned as it is.
+
+    Raises:
+        ValueError: If the text contains a call, but not to one of these classes with literal arguments.
     """
     try:
         return _value(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError):
         if "(" in text:
             raise ValueError(
-                f"{text!r} is no value: it may be a number, a text, a list, a dictionary, None, or one of "
-                f"{', '.join(_KINDS)} with such values."
+                f"{text!r} is not a valid value; use a number, a string, a list, a dictionary, None, or one of "
+                f"{', '.join(_KINDS)} with such values as arguments."
             ) from None
         return text
 
@@ -164,7 +170,7 @@ def _value(node):
 
 def _full_name(recipe, name):
     known = fields_of(recipe)
-    # A group such as the whole augmentation can be given at once.
+    # A whole group of fields, such as the augmentation, can also be replaced at once.
     groups = {full.rpartition(".")[0] for full in known} - {"", "pipeline", "hyperparameters"}
     found = [full for full in (*known, *groups) if full == name] or [
         full for full in (*known, *groups) if full.endswith(f".{name}")
@@ -172,7 +178,7 @@ def _full_name(recipe, name):
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f"{name!r} may be {' or '.join(found)}; write which.")
+        raise ValueError(f"{name!r} is ambiguous; use the full name: {' or '.join(found)}.")
     near = difflib.get_close_matches(name, [*known, *(full.rpartition(".")[2] for full in known)], n=3, cutoff=0.5)
     raise ValueError(f"A recipe has no field {name!r}. " + (f"The nearest are {', '.join(near)}." if near else ""))
 
@@ -197,4 +203,4 @@ def _check_type(name, hint, value):
     odd = [kind for kind in (bool, str) if isinstance(value, kind) and kind not in allowed]
     if odd or not isinstance(value, allowed):
         wanted = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in allowed)
-        raise ValueError(f"{name} is {wanted}; received {value!r}.")
+        raise ValueError(f"{name} must be {wanted}; received {value!r}.")

@@ -2,8 +2,8 @@
 
     keras-vit train --recipe vit_s16_better_90 --data DATA --run-dir runs/better
 
-90, 150 or 300 epochs of a ViT-S/16 with positions of sines and cosines and the mean of its tokens. The authors keep
-1 % of the training images for validation.
+Train a ViT-S/16 with sine-cosine position embeddings and average pooling for 90, 150 or 300 epochs. The authors hold
+out 1 % of the training images for validation.
 """
 
 from keras_vit.training.recipes.augreg import augmentation

@@ -3,8 +3,8 @@
     keras-vit train --recipe deit_s16 --data DATA --run-dir runs/deit
     keras-vit train --recipe deit_s16_distilled --teacher TEACHER.keras --data DATA --run-dir runs/deit_distilled
 
-The authors' teacher is a RegNetY-16GF with 82.9 % top-1. The color jitter among their settings is not used beside
-RandAugment.
+The authors' teacher is a RegNetY-16GF with a top-1 accuracy of 82.9 %. Their settings also list color jitter, but their
+code does not apply it together with RandAugment.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
@@ -13,7 +13,7 @@ from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Touvron et al., arXiv 2012.12877"
 _FOUR_GPUS = ("4 GPUs", "less than 3 days")
-_FACTS = {  # Hardware, time, top-1.
+_FACTS = {  # Hardware, time and top-1 accuracy.
     "deit_ti16": (*_FOUR_GPUS, 72.2),
     "deit_s16": (*_FOUR_GPUS, 79.8),
     "deit_b16": ("8 GPUs", "53 hours", 81.8),

@@ -4,8 +4,9 @@
     keras-vit train --recipe deit3_b16_imagenet_finetune_224 --weights runs/deit3/best.keras --data DATA \
         --run-dir runs/deit3_224
 
-Training on ImageNet-1k at a low resolution for 800 epochs, then 20 epochs at 224 or 384; or on ImageNet-21k, then 50
-epochs on ImageNet-1k. Learning rates are not scaled with the batch.
+Train on ImageNet-1k at a low resolution for 800 epochs, then fine-tune for 20 epochs at 224 or 384 pixels. Or
+pre-train on ImageNet-21k, then fine-tune for 50 epochs on ImageNet-1k. The learning rate does not scale with the batch
+size.
 """
 
 from dataclasses import dataclass, replace
@@ -23,9 +24,16 @@ _CROSS_ENTROPY = {"label_smoothing": 0.1}
 
 @dataclass(frozen=True)
 class _Stage:
-    """One of the paper's trainings; a size has its image size, its rate of stochastic depth and the top-1 at the end.
+    """One of the paper's training stages.
 
-    Sizes that are trained below 224 pixels have the top-1 after fine-tuning at 224.
+    Attributes:
+        name: The end of the names of its recipes.
+        sizes: For each model size: the image size, the rate of stochastic depth, and the final top-1 accuracy. For
+            models that are trained below 224 pixels, it is the accuracy after fine-tuning at 224.
+        augmentation: The augmentation.
+        batch_size: The batch size.
+        hyperparameters: Fields of `Hyperparameters`.
+        data: The name of the data set.
     """
 
     name: str
@@ -47,7 +55,7 @@ _STAGES = (
             "learning_rate": 3e-3,
             "optimizer": "lamb",
             "weight_decay": 0.05,
-            # Both classes of a mixed image count in full.
+            # Both classes of a mixed image get the target 1.
             "loss": "sigmoid",
             "loss_settings": {"threshold": 0.0},
             "label_smoothing": 0.0,
@@ -84,7 +92,7 @@ _STAGES = (
     ),
 )
 _MODELS = {"s": "deit3_s16", "b": "deit3_b16", "l": "deit3_l16", "h": "deit3_h14"}
-# What a size has in place of the stage's value.
+# Settings of single sizes that differ from those of the stage.
 _OWN: dict[tuple[str, str], dict] = {("s", "imagenet"): {"learning_rate": 4e-3}, ("h", "imagenet21k"): {"epochs": 90}}
 
 

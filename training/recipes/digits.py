@@ -1,9 +1,9 @@
-"""Each family in a small form on scikit-learn's handwritten digits: a training that ends while one waits.
+"""Small models of every family on scikit-learn's handwritten digits. They train within minutes on a CPU.
 
     keras-vit train --recipe digits_mobilevit --run-dir runs/digits
     keras-vit train --recipe digits_deit_distilled --teacher runs/digits/best.keras --run-dir runs/distilled
 
-The accuracies that these reach are in the README.
+The README has the accuracies that these recipes reach.
 """
 
 from keras_vit.training.data import Pipeline
@@ -11,7 +11,7 @@ from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
-_MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, its settings, image size, epochs.
+_MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, image size and epochs.
     "vit": ("ViT", _TOKENS, 16, 80),
     "deit": ("DeiT", _TOKENS, 16, 80),
     "deit_distilled": ("DeiT", {**_TOKENS, "distilled": True, "distillation_outputs": True}, 16, 80),
@@ -71,7 +71,7 @@ RECIPES = {
             weight_decay=0.05,
             clip_norm=1.0,
             ema_decay=0.98,
-            distillation="soft",  # The teacher is right on nearly all digits: hard labels would say nothing new.
+            distillation="soft",  # The teacher is nearly always right, so hard labels add little.
             label_smoothing=0.1,
         ),
     )

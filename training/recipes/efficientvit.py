@@ -1,10 +1,10 @@
-"""EfficientViT of MIT (Cai et al., arXiv 2205.14756, section 4.1 and the authors' configurations).
+"""EfficientViT from MIT (Cai et al., arXiv 2205.14756, section 4.1 and the authors' configurations).
 
     keras-vit train --recipe efficientvit_b1 --data DATA --run-dir runs/efficientvit
 
-20 epochs of warm-up and 300 of training, each batch at a random resolution. What the authors have besides is not in
-these recipes: batch statistics estimated anew after the training, the loss MESA of L1 to L3, and stochastic depth
-that leaves out the first stages of L1 to L3.
+Train for 300 epochs after 20 epochs of warm-up, with each batch at a random resolution. These recipes leave out some
+of the authors' techniques: re-estimating the batch statistics after training, the MESA loss of L1 to L3, and excluding
+the first stages of L1 to L3 from stochastic depth.
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
@@ -12,7 +12,7 @@ from keras_vit.training.data import MultiScale
 from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
-_SIZES = {  # Learning rate of a GPU, alpha of MixUp and CutMix, RandAugment, erasing, stochastic depth, top-1.
+_SIZES = {  # Learning rate per GPU, alpha of MixUp and CutMix, RandAugment, erasing, stochastic depth, top-1.
     "b1": (2.5e-4, 0.1, (1, 3), 0.0, 0.05, 79.4),
     "b2": (2.5e-4, 0.1, (1, 3), 0.0, 0.05, 82.1),
     "b3": (2.5e-4, 0.3, (2, 6), 0.0, 0.1, 83.5),

@@ -1,8 +1,9 @@
-"""EfficientViT of Microsoft Research (Liu et al., arXiv 2305.07027, section 4.1 and the authors' code).
+"""EfficientViT from Microsoft Research (Liu et al., arXiv 2305.07027, section 4.1 and the authors' code).
 
     keras-vit train --recipe efficientvit_m4 --data DATA --run-dir runs/efficientvit_m4
 
-The paper's learning rate of 1e-3 is for 512 images; the authors' batches have four times as many.
+The paper's learning rate of 1e-3 is for a batch size of 512. The authors train with a batch size of 2048, so they
+multiply it by four.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT

@@ -1,10 +1,10 @@
-"""Fine-tuning at a higher resolution than that of training, after FixRes (Touvron et al., arXiv 1906.06423).
+"""Fine-tuning at a higher resolution, after FixRes (Touvron et al., arXiv 1906.06423).
 
     keras-vit train --recipe deit_b16_finetune_384 --data DATA --run-dir runs/deit_384
 
-FixRes found that random crops show objects larger than evaluation does, and mends it by a short training at a higher
-resolution; DeiT's authors do so with all weights (arXiv 2012.12877, section 6). Position embeddings are resized on
-loading.
+Objects appear larger in the random crops of training than in the center crops of evaluation. FixRes corrects this by
+briefly fine-tuning the last layers at a higher resolution. The authors of DeiT fine-tune all weights in this way (arXiv
+2012.12877, section 6). Position embeddings are resized when the weights are loaded.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT

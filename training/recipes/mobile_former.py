@@ -2,14 +2,15 @@
 
     keras-vit train --recipe mobile_former_294m --data DATA --run-dir runs/mobile_former
 
-The larger the model, the stronger its regularization. The paper gives no warm-up; five epochs are DeiT's.
+Larger models use stronger regularization. The paper does not mention a warm-up; the five epochs here are taken from
+DeiT.
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
 from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
-_SIZES = {  # Learning rate, weight decay, dropout, MixUp, whether there is RandAugment, erasing, top-1.
+_SIZES = {  # Learning rate, weight decay, dropout, MixUp, whether to use RandAugment, erasing, top-1.
     "508m": (1e-3, 0.20, 0.3, 0.2, True, 0.2, 79.3),
     "294m": (1e-3, 0.20, 0.3, 0.2, True, 0.2, 77.9),
     "214m": (9e-4, 0.15, 0.2, 0.2, True, 0.2, 76.7),

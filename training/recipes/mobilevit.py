@@ -2,7 +2,7 @@
 
     keras-vit train --recipe mobilevit_s --data DATA --run-dir runs/mobilevit
 
-Basic augmentation and several image sizes, with batches that are the larger, the smaller their images are.
+Train with basic augmentation and several image sizes. Batches of smaller images contain more images.
 """
 
 from keras_vit.training.augment import Augmentation, RandomResizedCrop

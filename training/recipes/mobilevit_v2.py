@@ -2,14 +2,14 @@
 
     keras-vit train --recipe mobilevitv2_100 --data DATA --run-dir runs/mobilevitv2
 
-The wider the model, the lower the learning rate and the higher the weight decay.
+Wider models use a lower learning rate and a higher weight decay.
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
 from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
-_WIDTHS = {  # Learning rate, weight decay, top-1.
+_WIDTHS = {  # Learning rate, weight decay and top-1 accuracy.
     "050": (0.009, 0.004, 70.2),
     "075": (0.009, 0.008, 75.6),
     "100": (0.0075, 0.013, 78.1),

@@ -1,8 +1,8 @@
-"""ViT trained with sharpness-aware minimization alone (Chen, Hsieh, Gong, arXiv 2106.01548).
+"""ViT trained with sharpness-aware minimization (SAM) (Chen, Hsieh, Gong, arXiv 2106.01548).
 
     keras-vit train --recipe vit_b16_sam --data DATA --run-dir runs/sam
 
-Neither strong augmentation nor pre-training: crops, flips, and a smooth neighborhood of the weights.
+SAM takes the place of strong augmentation and of pre-training: the images are only cropped and flipped.
 """
 
 from keras_vit.training.recipes.augmentations import INCEPTION

@@ -1,16 +1,20 @@
-"""Small data sets from a new start (Lee et al., "Vision Transformer for Small-Size Datasets", arXiv 2112.13492).
+"""Small data sets without pre-training (Lee et al., "Vision Transformer for Small-Size Datasets", arXiv 2112.13492).
 
     keras-vit train --recipe vit_small_data_64 --data DATA --run-dir runs/small
 
-For images of 64 pixels, such as those of Tiny-ImageNet, or 32, such as CIFAR-100's: a narrow ViT with shifted patch
-tokenization and locality self-attention. Its authors report a top-1 of 61.07 % on Tiny-ImageNet and 76.92 % on
-CIFAR-100, where the same ViT without the two has 57.07 % and 73.81 %.
+Train a narrow ViT with shifted patch tokenization and locality self-attention on images of 64 pixels, such as
+Tiny-ImageNet, or of 32 pixels, such as CIFAR-100. The authors report a top-1 accuracy of 61.07 % on Tiny-ImageNet and
+76.92 % on CIFAR-100; without the two changes, the same ViT reaches 57.07 % and 73.81 %.
 
-The numbers are the defaults of the authors' code, aanna0701/SPT_LSA_ViT. What differs here: stochastic depth rises
-over the blocks to the rate that theirs all have; biases, factors and embeddings do not decay; class token and
-positions start near 0, not from N(0, 1); the crop's rim is mirrored, not black; an erased box takes at most a third of
-the image, not 0.4; and the policy of AutoAugment is ImageNet's, which they have for Tiny-ImageNet, for small images
-too. Where the learning rate begins and ends could not be found; here it is 0.
+The numbers are the defaults of the authors' code, aanna0701/SPT_LSA_ViT, with these differences:
+
+- The rate of stochastic depth increases from block to block up to the given rate. In their code, all blocks use it.
+- Biases, scaling factors and embeddings are excluded from weight decay.
+- The class token and the position embeddings are initialized close to 0 rather than from N(0, 1).
+- The padding of the random crop mirrors the image rather than being black.
+- A random erasing box covers at most a third of the image rather than 0.4 of it.
+- AutoAugment uses the ImageNet policy for both data sets. They use it for Tiny-ImageNet only.
+- The learning rate starts and ends at 0, since we could not find the values that they used.
 """
 
 from keras_vit.models.image_facts import Statistics
@@ -19,7 +23,7 @@ from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
-_SETTINGS = {  # Image size: the data set that the statistics are of, the patch, the statistics.
+_SETTINGS = {  # By image size: the data set, the patch size, and the data set's statistics.
     64: ("Tiny-ImageNet", 8, Statistics((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821))),
     32: ("CIFAR-100", 4, Statistics((0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))),
 }

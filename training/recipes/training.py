@@ -1,4 +1,4 @@
-"""Train a model by a recipe."""
+"""Train a model with a recipe."""
 
 import dataclasses
 from pathlib import Path
@@ -26,20 +26,24 @@ def train(
     seed: int = 0,
     **settings,
 ) -> TrainingResult:
-    """Build a recipe's model and train it.
+    """Build the model of a recipe and train it.
 
     Args:
-        recipe: A recipe such as `recipe("deit_s16")`, or a changed one.
-        data: Image data, or the name of a source that `open_data` opens with the recipe's pipeline.
-        run_dir: See `fit`.
-        strategy: A strategy of `training.strategy`. The default is the current one.
-        precision: A dtype policy. The default suits the strategy's devices.
-        seed: Seed of the starting weights, of dropout, and of data that are opened here.
-        settings: Further arguments of `fit`, such as resume.
+        recipe: A recipe, such as `recipe("deit_s16")`.
+        data: Image data, or the name of a source. `open_data` opens the source with the recipe's pipeline.
+        run_dir: The folder of the run, see `fit`.
+        strategy: A strategy from `training.strategy`. By default, the current strategy is used.
+        precision: A dtype policy. The default is `training.precision(strategy)`.
+        seed: The seed of the initial weights, of dropout, and of the data if `data` is a name.
+        settings: Further arguments of `fit`, such as `resume`.
+
+    Returns:
+        The result of `fit`.
 
     Raises:
-        ValueError: Recipe, data and model don't fit together.
-        Further errors: see `open_data` and `fit`.
+        ValueError: If the recipe, the data and the model don't match.
+
+    `open_data` and `fit` describe further errors.
     """
     strategy = strategy or tf.distribute.get_strategy()
     if isinstance(data, str):
@@ -50,7 +54,7 @@ def train(
         model = build_model(recipe, data, precision or precision_of(strategy))
         if recipe.pipeline.multi_scale is not None:
             train_at_sizes(model, recipe.pipeline.multi_scale.sizes)
-            settings["synchronized"] = False  # Models of several sizes can't be synchronized.
+            settings["synchronized"] = False  # Batch normalization at several sizes can't be synchronized.
         teacher = None if recipe.teacher is None else saved_model(recipe.teacher)
     description = {name: str(value) for name, value in vars(recipe).items() if name not in _ELSEWHERE}
     return fit(
@@ -65,11 +69,11 @@ def train(
     )
 
 
-_ELSEWHERE = ("pipeline", "hyperparameters")  # Among the settings of run.json already.
+_ELSEWHERE = ("pipeline", "hyperparameters")  # The settings in run.json already contain them.
 
 
 def build_model(recipe: Recipe, data: ImageData, dtype: str) -> keras.Model:
-    """Build a recipe's model for some data, with its weights."""
+    """Build the model of a recipe for the given data, and load the recipe's weights."""
     arguments = {
         "classes": data.classes,
         "input_shape": data.input_shape,
@@ -93,11 +97,11 @@ def build_model(recipe: Recipe, data: ImageData, dtype: str) -> keras.Model:
 
 
 def _take_weights(model, trained, classes):
-    """Copy the weights of a model of the same kind, which may have another image size and other classes."""
+    """Copy the weights of a trained model of the same architecture, whose image size and classes may differ."""
     trained = keras_vit.resize_model(trained, model.input_shape[1:])
     if trained.output_shape[-1] != classes:
         trained = keras_vit.new_head(trained, classes)
     shapes = [[tuple(weight.shape) for weight in one.weights] for one in (model, trained)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"The weights of {trained.name} are not of the shapes of {model.name}'s.")
+        raise ValueError(f"The weights of {trained.name} and {model.name} don't have the same shapes.")
     model.set_weights(trained.get_weights())

@@ -1,12 +1,13 @@
-"""Transfer to one's own images, from published weights or from one's own.
+"""Fine-tuning on your own images, starting from published weights or from your own.
 
     keras-vit train --recipe transfer --data FOLDER --run-dir runs/mine
     keras-vit train --recipe transfer_mobile --model mobilevit_s --data FOLDER --run-dir runs/mine
 
-`transfer` is AugReg's (Steiner et al., arXiv 2106.10270, section 3.4): SGD without weight decay, a number of steps that
-depends on the size of the data (500 for a thousand images, 2,500 for some ten thousand, 20,000 for a million), and the
-best of a few learning rates (0.001, 0.003, 0.01, 0.03 for batches of 512). `transfer_mobile` fine-tunes the networks
-with convolutions by AdamW, whose batch statistics need the images to look as in their training.
+`transfer` is the procedure of AugReg (Steiner et al., arXiv 2106.10270, section 3.4): SGD without weight decay. Choose
+the number of steps by the size of the data set (500 for a thousand images, 2,500 for about ten thousand, 20,000 for a
+million), and try a few learning rates (0.001, 0.003, 0.01 and 0.03 for a batch size of 512). `transfer_mobile`
+fine-tunes models with convolutions, using AdamW. Their batch statistics require images that look like those of
+pre-training.
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment, RandomResizedCrop

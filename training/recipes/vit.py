@@ -1,10 +1,10 @@
-"""ViT as first published (Dosovitskiy et al., arXiv 2010.11929, table 3 and appendix B).
+"""The original ViT (Dosovitskiy et al., arXiv 2010.11929, table 3 and appendix B).
 
     keras-vit train --recipe vit_b16_imagenet --data DATA --run-dir runs/vit
     keras-vit train --recipe vit_b16_finetune_384 --data DATA --run-dir runs/vit_384
 
-Pre-training on ImageNet-1k, ImageNet-21k or JFT-300M at 224 pixels, then fine-tuning at 384. The accuracy given is
-that on ImageNet-1k after both (table 5), so for the pre-training too.
+Pre-train on ImageNet-1k, ImageNet-21k or JFT-300M at 224 pixels, then fine-tune at 384 pixels. The accuracies, those of
+the pre-training recipes included, are measured on ImageNet-1k after both stages (table 5).
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Dosovitskiy et al., arXiv 2010.11929"
 _WIDTHS = {"vit_b32": 768, "vit_b16": 768, "vit_l32": 1024, "vit_l16": 1024, "vit_h14": 1280}
-_TOP1 = {  # After fine-tuning, by what came before.
+_TOP1 = {  # After fine-tuning, by pre-training data set.
     "imagenet": {"vit_b32": 73.38, "vit_b16": 77.91, "vit_l32": 71.16, "vit_l16": 76.53},
     "imagenet21k": {"vit_b32": 81.28, "vit_b16": 83.97, "vit_l32": 80.99, "vit_l16": 85.15, "vit_h14": 85.13},
 }
@@ -26,7 +26,7 @@ _JFT = {  # Epochs and learning rate.
     "vit_l16": (14, 4e-4),
     "vit_h14": (14, 3e-4),
 }
-# The head's bias makes all 21,843 classes unlikely at the start; the sum over classes is the paper's loss.
+# The initial bias of the head makes all 21,843 classes unlikely at the start. The paper's loss is the sum over classes.
 _SIGMOID: dict[str, Any] = {"loss": "sigmoid", "loss_settings": {"sum_over_classes": True}, "label_smoothing": 0.0}
 _PRETRAINING: dict[str, Any] = {"optimizer": "adamw", "warmup_steps": 10_000}
 

@@ -1,1 +1,1 @@
-"""A training run: its loop, folder, checkpoints, callbacks and progress."""
+"""Training runs: the loop, the run's folder, checkpoints, callbacks and the progress display."""

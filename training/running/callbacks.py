@@ -1,8 +1,8 @@
-"""Keras callbacks: stop at an invalid loss, keep the best model, log the epochs.
+"""Keras callbacks that stop at an invalid loss, save the best model and log each epoch.
 
-`keras_vit.training.fit` uses them, and they work in any `model.fit`. Those with a state have `get_state`, which returns
-it in JSON's types, and `set_state`, which restores it; `TrainingCheckpoint` saves it. With several workers only the
-chief writes files, and the states of the callbacks are the same in all.
+`keras_vit.training.fit` uses these callbacks, and they work with any `model.fit`. A callback with a state has
+`get_state`, which returns it as JSON-serializable values, and `set_state`, which restores it. `TrainingCheckpoint`
+saves these states. With several workers, only the chief writes files, and all workers have the same states.
 """
 
 import csv
@@ -20,12 +20,12 @@ from keras_vit.utils.missing import needs
 
 
 def learning_rate_of(model: keras.Model) -> float:
-    """Return the learning rate of the next step, whether it is a number or a schedule."""
+    """Return the learning rate of the next step; the optimizer's rate may be a number or a schedule."""
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
 def first_not_finite(variables: list[keras.Variable]) -> str | None:
-    """Return the path of the first variable that holds a NaN or an infinity, or None."""
+    """Return the path of the first variable that contains a NaN or an infinity, or None if there is none."""
     for variable in variables:
         if keras.backend.is_float_dtype(variable.dtype):
             values = keras.ops.convert_to_numpy(variable)
@@ -35,9 +35,9 @@ def first_not_finite(variables: list[keras.Variable]) -> str | None:
 
 
 class StopAtNonFiniteLoss(keras.callbacks.Callback):
-    """Raise FloatingPointError as soon as the loss is NaN or infinite, in training or in validation.
+    """Raise a FloatingPointError as soon as the training or validation loss is NaN or infinite.
 
-    Keras' own TerminateOnNaN ends `fit` as if the training were complete, so a program continues with NaN weights.
+    Keras' own `TerminateOnNaN` ends `fit` without an error, so the program continues with NaN weights.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -61,14 +61,17 @@ class StopAtNonFiniteLoss(keras.callbacks.Callback):
 
 
 class BestModel(keras.callbacks.Callback):
-    """Save the model whenever its validation accuracy is the highest so far.
+    """Save the model whenever it reaches a new best validation accuracy.
 
-    At equal accuracy the lower loss wins. The file is replaced in one step. A model with a NaN or an infinity in its
-    weights is never saved. If the optimizer keeps a moving average of the weights, the average is saved; use
-    `EvaluateAverage` to measure it.
+    Ties are broken by the lower validation loss. The file is replaced atomically. A model whose weights contain a NaN
+    or an infinity is never saved. If the optimizer keeps a moving average of the weights, the average is saved; add
+    `EvaluateAverage` to validate with the average too.
 
     Args:
-        path: Path of the file, ending in ".keras". The optimizer is saved with the model.
+        path: The path of the file, ending in ".keras". The optimizer is saved with the model.
+
+    Raises:
+        ValueError: At the end of an epoch, if the logs have no "val_accuracy" or no "val_loss".
     """
 
     def __init__(self, path: str | Path):
@@ -80,8 +83,8 @@ class BestModel(keras.callbacks.Callback):
         logs = logs or {}
         if not {"val_accuracy", "val_loss"} <= logs.keys():
             raise ValueError(
-                "BestModel needs val_accuracy and val_loss: compile with metrics=['accuracy'] and give fit "
-                f"validation_data; received {sorted(logs)}."
+                "BestModel needs val_accuracy and val_loss: compile with metrics=['accuracy'] and pass "
+                f"validation_data to fit; received {sorted(logs)}."
             )
         score = {"val_accuracy": float(logs["val_accuracy"]), "val_loss": float(logs["val_loss"])}
         better = self.best is None or self._rank(score) > self._rank(self.best)
@@ -106,22 +109,25 @@ class BestModel(keras.callbacks.Callback):
 class EpochLog(keras.callbacks.Callback):
     """Write one line per epoch to a CSV file, and the same numbers as TensorBoard scalars.
 
-    At each epoch the CSV file is rewritten from `rows`, which are part of a checkpoint: a resumed run neither repeats
-    nor loses a line, wherever it was interrupted.
+    The CSV file is rewritten from `rows` after each epoch. `rows` is part of a checkpoint, so a resumed run neither
+    repeats nor loses a line, no matter where it was interrupted.
 
     Args:
-        csv_path: The CSV file.
-        tensorboard_dir: Folder for TensorBoard's event files.
+        csv_path: The path of the CSV file.
+        tensorboard_dir: The folder for TensorBoard's event files.
 
     Attributes:
-        rows: One dictionary an epoch: its number, counted from 1, the learning rate at its end, and Keras'
-            logs.
+        rows: One dictionary per epoch: the epoch's number, counted from 1, the learning rate at its end, and the logs
+            from Keras.
+
+    Raises:
+        ImportError: If TensorBoard is not installed.
     """
 
     def __init__(self, csv_path: str | Path, tensorboard_dir: str | Path):
         super().__init__()
         with needs("TensorBoard", "the training log", "train"):
-            import tensorboard  # noqa: F401  (tf.summary needs it)
+            import tensorboard  # noqa: F401  (required by tf.summary)
         self.csv_path = Path(csv_path)
         self.tensorboard_dir = Path(tensorboard_dir)
         self.rows: list[dict] = []
@@ -143,7 +149,7 @@ class EpochLog(keras.callbacks.Callback):
         with self._writer.as_default(step=epoch + 1):
             for name, value in numbers.items():
                 tf.summary.scalar(name, value)
-        # TensorFlow holds events back for two minutes; those of a killed run would be lost.
+        # TensorFlow buffers events for two minutes. Without this, a killed run would lose them.
         self._writer.flush()
 
     def on_train_end(self, logs=None):

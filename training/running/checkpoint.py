@@ -1,4 +1,4 @@
-"""Save the whole state of a training in one file, to continue it as if it had never stopped."""
+"""Save the complete state of a training run in one file, so that it can be resumed exactly."""
 
 import json
 from collections.abc import Sequence
@@ -16,27 +16,33 @@ _HEADER = "keras_vit.training"
 
 
 class TrainingCheckpoint(keras.callbacks.Callback):
-    """Write the state of the training every few steps and at the end of each epoch, and restore it.
+    """Save the complete training state every few steps and at the end of each epoch, and restore it.
 
-    Keras' BackupAndRestore does not suffice: its file omits the state of SeedGenerators, so dropout continues with
-    other random numbers; it stores the step but restarts at the beginning of the epoch, with the weights of its middle
-    and with metrics from zero; it overwrites its files in place, so a killed process leaves half of one; and it stores
-    weights that have become NaN.
+    The checkpoint is a safetensors file. It contains one tensor for each variable of the model (weights, statistics
+    and random states), of the optimizer (including the loss scale) and of the metrics. The header contains the epoch,
+    the step, the settings and the states of other callbacks as JSON. The file is replaced atomically, and only if all
+    its values are finite.
 
-    The file is a safetensors file: a tensor for each variable of the model (weights, statistics, random
-    states), of the optimizer (of the loss scale too) and of the metrics; its header holds the epoch, the
-    step, the settings and the states of other callbacks as JSON. It is replaced in one step, and only if
-    every number in it is finite.
+    With several workers, the chief writes the file, with the metrics of all workers, and every worker restores from
+    it. All workers must therefore have access to the folder. A run can be resumed with a different number of replicas.
 
-    With several workers the chief writes the file, with the metrics of all, and every worker restores it, so all
-    of them must see the folder. The training can continue under another number of replicas.
+    Keras' `BackupAndRestore` is not sufficient to resume a run exactly:
+
+    - It does not save the states of SeedGenerators, so dropout continues with different random numbers.
+    - If a run was interrupted within an epoch, it restarts this epoch from the beginning, but with the weights from
+      the middle of the epoch, and resets the metrics.
+    - It overwrites its files in place, so a killed process can leave an incomplete file.
+    - It saves weights that are NaN.
 
     Args:
-        path: The file, ending in ".safetensors".
-        every_steps: Steps between two checkpoints within an epoch.
-        settings: Settings that must be equal to continue, in JSON's types.
-        states_of: Callbacks with `get_state` and `set_state` whose states belong to the training. They must
-            come before this one in the list of callbacks.
+        path: The path of the file, ending in ".safetensors".
+        every_steps: The number of steps between two checkpoints within an epoch.
+        settings: JSON-serializable settings. A run can only be resumed with equal settings.
+        states_of: Callbacks with `get_state` and `set_state` whose states are saved too. They must come before this
+            callback in the list of callbacks.
+
+    Raises:
+        ValueError: If `every_steps` is less than 1.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         if self._restored_metrics is not None:
-            # Keras has just reset them for the new epoch, which here is the rest of an old one.
+            # Keras has just reset the metrics for a new epoch, but this is the rest of an epoch that had begun.
             _assign(self.model.metrics_variables, self._restored_metrics)
             self._restored_metrics = None
 
@@ -72,12 +78,15 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.write(self.model, epoch + 1, 0)
 
     def write(self, model: keras.Model, epoch: int, step: int) -> None:
-        """Write the state of a compiled model after `epoch` epochs and `step` steps of the next one.
+        """Save the training state of a compiled model. All workers must call this at the same step.
 
-        All workers call it at the same step.
+        Args:
+            model: The compiled model.
+            epoch: The number of completed epochs.
+            step: The number of completed steps of the next epoch.
 
         Raises:
-            FloatingPointError: A variable holds a NaN or an infinity; the file keeps what it held.
+            FloatingPointError: If a variable contains a NaN or an infinity. The file is not changed.
         """
         groups = _variables(model)
         spoilt = first_not_finite([variable for group in groups.values() for variable in group])
@@ -87,7 +96,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"{learning_rate_of(model):.3g}), so {self.path} was not changed; lower the learning rate "
                 "or lengthen the warm-up."
             )
-        # In every worker, since a metric is the sum of the workers' own.
+        # All workers read the values, because reading a metric sums over the workers.
         tensors = {
             f"{group}/{index}/{variable.path}": keras.ops.convert_to_numpy(variable)
             for group, variables in groups.items()
@@ -105,18 +114,21 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             safetensors.numpy.save_file(tensors, partial, metadata={_HEADER: json.dumps(header)})
 
     def restore(self, model: keras.Model) -> tuple[int, int]:
-        """Restore the state of a compiled model and of the callbacks of `states_of` from the file.
+        """Restore the training state of a compiled model and of the callbacks in `states_of`.
 
-        Metrics get theirs when the epoch begins. To continue within an epoch they must exist by then:
-        evaluate the model on a batch before, since Keras makes them on the first one.
+        The metrics are restored when the next epoch begins. To resume within an epoch, the metrics must exist by then.
+        Keras creates them on the first batch, so evaluate the model on one batch before you call `fit`.
+
+        Args:
+            model: The compiled model.
 
         Returns:
-            The number of finished epochs and of finished steps in the next one: with `initial_epoch` and data
-            that begins after those steps, `model.fit` continues there.
+            The number of completed epochs, and the number of completed steps of the next epoch. To continue from
+            there, pass the first number to `model.fit` as `initial_epoch`, with data that starts after these steps.
 
         Raises:
-            FileNotFoundError: There is no file.
-            ValueError: The file is no checkpoint, has other settings, or is of another model.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file is not a checkpoint, or belongs to other settings or another model.
         """
         if not self.path.is_file():
             raise FileNotFoundError(f"There is no checkpoint to resume from at {self.path}.")
@@ -140,11 +152,11 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         try:
             with safetensors.safe_open(self.path, framework="numpy") as file:
                 header = json.loads(file.metadata()[_HEADER])
-                for key in file.keys():  # noqa: SIM118  (safe_open is no dictionary)
+                for key in file.keys():  # noqa: SIM118  (safe_open is not a dictionary)
                     group, index, _ = key.split("/", 2)
                     groups[group][int(index)] = file.get_tensor(key)
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path} is not a training checkpoint, or a damaged one: {error}.") from error
+            raise ValueError(f"{self.path} is not a training checkpoint or is damaged: {error}.") from error
         return header, {group: [tensors[i] for i in sorted(tensors)] for group, tensors in groups.items()}
 
 
@@ -153,7 +165,7 @@ def _as_json(settings):
 
 
 def _variables(model):
-    # By position, not by path: Keras numbers its automatic names through the process, and paths may repeat.
+    # Variables are matched by position. Keras numbers automatic names per process, and paths need not be unique.
     return {
         "model": model.variables,
         "optimizer": model.optimizer.variables,
@@ -168,20 +180,20 @@ def _check_settings(path, then, now):
         if then.get(name) != now.get(name)
     ]
     if different:
-        raise ValueError(f"{path} is of a run with other settings, which can't be resumed: {'; '.join(different)}.")
+        raise ValueError(f"{path} can't be resumed, because its settings are different: {'; '.join(different)}.")
 
 
 def _check_shapes(group, variables, tensors):
     if len(variables) != len(tensors):
         raise ValueError(
-            f"The checkpoint is of another {group}: it has {len(tensors)} variables where this one has "
+            f"The checkpoint belongs to another {group}: it has {len(tensors)} variables, and this one has "
             f"{len(variables)}."
         )
     for variable, tensor in zip(variables, tensors, strict=True):
         if tuple(variable.shape) != tensor.shape:
             raise ValueError(
-                f"The checkpoint is of another {group}: {variable.path} has shape {tuple(variable.shape)} "
-                f"here and {tensor.shape} there."
+                f"The checkpoint belongs to another {group}: {variable.path} has shape {tuple(variable.shape)} "
+                f"here and {tensor.shape} in the checkpoint."
             )
 
 

@@ -1,23 +1,23 @@
-"""Switch TensorFlow's deterministic operations on for a while."""
+"""Enable TensorFlow's deterministic operations temporarily."""
 
 import contextlib
 from collections.abc import Iterator
 
 import tensorflow as tf
 
-# TensorFlow exports `enable_op_determinism` alone; its counterpart stands beside it.
+# TensorFlow only exports `enable_op_determinism`, not the function that disables it.
 from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 
 
 @contextlib.contextmanager
 def deterministic_operations(wanted: bool = True) -> Iterator[None]:
-    """Let TensorFlow run only operations that give the same result every time, while this is open.
+    """Restrict TensorFlow to deterministic operations within this context.
 
-    The switch is one of the whole process: other threads are affected meanwhile. Afterwards it is as it was before,
-    whether it was on or off, and also after an error.
+    The setting applies to the whole process, including other threads. The previous setting is restored at the end,
+    even after an error.
 
     Args:
-        wanted: False changes nothing.
+        wanted: If False, the context does nothing.
     """
     if not wanted or is_op_determinism_enabled():
         yield

@@ -1,4 +1,4 @@
-"""Describe a training: its length, its optimizer and schedule, and its loss."""
+"""Define the hyperparameters of a training run: its length, optimizer, schedule and loss."""
 
 from __future__ import annotations
 
@@ -19,39 +19,45 @@ _LOSSES = ("softmax", "sigmoid")
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """The settings of a training besides the model and the data.
+    """The hyperparameters of a training run.
 
     Attributes:
-        epochs: Length of the training. Give either `epochs` or `steps`.
-        steps: Length of the training in batches.
-        learning_rate: Highest learning rate, reached after the warm-up.
-        learning_rate_batch: Images in an update that `learning_rate` is meant for; it is scaled in proportion to the
-            images in an update of this training. By default it is not scaled.
-        optimizer: Name of an optimizer, see `keras_vit.training.optimizer`.
-        optimizer_settings: Further arguments of the optimizer, such as momentum.
-        weight_decay: See `optimizer`, also for the settings down to `accumulation_steps`.
-        layer_decay: 1 means no decay.
-        clip_norm: None means no clipping.
-        adaptive_clip: None means no clipping.
-        ema_decay: Decay of a moving average of the weights, which is then validated and saved as the best model.
-        ema_warmup: Start with a decay of 0.
-        accumulation_steps: Batches in an update of the weights.
-        sam: Radius of sharpness-aware minimization, see `use_sam`. None trains without it.
-        sam_adaptive: Use ASAM.
-        schedule: "cosine", "linear", "inverse_square_root" or "constant", after a linear warm-up.
-        schedule_settings: Further arguments of the schedule, such as timescale. They count updates.
-        warmup_epochs: Epochs in which the learning rate rises from `warmup_learning_rate`.
-        warmup_steps: The same in batches, in place of `warmup_epochs`.
-        warmup_learning_rate: Learning rate of the first step; it is never scaled.
-        final_learning_rate: Learning rate at the end of "cosine" and "linear".
-        cooldown_epochs: Epochs at the final rate after all others.
-        loss: "softmax" is cross-entropy, "sigmoid" is `SigmoidCrossentropy`.
-        loss_settings: Further arguments of the loss, such as threshold.
-        label_smoothing: Fraction of each label that is distributed over all classes, in [0, 1). It applies to the
+        epochs: The length of the training in epochs. Pass either `epochs` or `steps`.
+        steps: The length of the training in batches.
+        learning_rate: The highest learning rate, which is reached at the end of the warm-up.
+        learning_rate_batch: The batch size that `learning_rate` is meant for. The learning rate is scaled linearly to
+            the actual number of images per update. None means no scaling.
+        optimizer: The name of the optimizer, see `keras_vit.training.optimizer`.
+        optimizer_settings: Further arguments of the optimizer, such as `momentum`.
+        weight_decay: The weight decay. `keras_vit.training.optimizer` describes this setting and the ones up to
+            `accumulation_steps`.
+        layer_decay: The factor by which the learning rate decreases from layer to layer. 1 means no decay.
+        clip_norm: The largest global norm of the gradients. None means no clipping.
+        adaptive_clip: The largest ratio of gradient norm to weight norm. None means no clipping.
+        ema_decay: The decay of a moving average of the weights. The average is used for validation and saved as the
+            best model. None means no average.
+        ema_warmup: Whether to start with a decay of 0 and increase it to `ema_decay`.
+        accumulation_steps: The number of batches whose gradients are averaged for one update of the weights.
+        sam: The radius of sharpness-aware minimization, see `use_sam`. None trains without it.
+        sam_adaptive: Whether to use ASAM rather than SAM.
+        schedule: "cosine", "linear", "inverse_square_root" or "constant". It follows a linear warm-up.
+        schedule_settings: Further arguments of the schedule, such as `timescale`, in updates of the weights.
+        warmup_epochs: The length of the warm-up in epochs.
+        warmup_steps: The length of the warm-up in batches. It replaces `warmup_epochs`.
+        warmup_learning_rate: The learning rate at the first step of the warm-up. It is not scaled by
+            `learning_rate_batch`.
+        final_learning_rate: The learning rate at the end of the "cosine" and "linear" schedules.
+        cooldown_epochs: Additional epochs at the final learning rate after the end of the schedule.
+        loss: "softmax" for categorical cross-entropy, or "sigmoid" for `SigmoidCrossentropy`.
+        loss_settings: Further arguments of the loss, such as `threshold`.
+        label_smoothing: The fraction of each label that is distributed over all classes, in [0, 1). It applies to the
             validation loss too.
-        distillation: "hard" or "soft" if `fit` gets a teacher; see `distill`, also for the two settings below.
-        distillation_weight: Weight of the teacher's term.
-        distillation_temperature: Temperature of soft distillation.
+        distillation: The kind of distillation if `fit` gets a teacher: "hard" or "soft", see `distill`.
+        distillation_weight: The weight of the distillation loss.
+        distillation_temperature: The temperature of soft distillation.
+
+    Raises:
+        ValueError: If neither or both of `epochs` and `steps` are given, or a value is out of range.
     """
 
     epochs: int | None = None
@@ -85,23 +91,23 @@ class Hyperparameters:
 
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError(f"Give either epochs or steps; received epochs={self.epochs}, steps={self.steps}.")
+            raise ValueError(f"Pass either epochs or steps; received epochs={self.epochs}, steps={self.steps}.")
         if (self.epochs if self.steps is None else self.steps) < 1:
             raise ValueError(
-                f"Training takes at least 1 epoch or step; received epochs={self.epochs}, steps={self.steps}."
+                f"Training must take at least 1 epoch or step; received epochs={self.epochs}, steps={self.steps}."
             )
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is at least 0 and below 1; received {self.label_smoothing}.")
+            raise ValueError(f"label_smoothing must be at least 0 and below 1; received {self.label_smoothing}.")
         for name, known in (("schedule", _SCHEDULES), ("loss", _LOSSES)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}; received {getattr(self, name)!r}.")
+                raise ValueError(f"{name} must be one of {', '.join(known)}; received {getattr(self, name)!r}.")
 
     def scheduled_steps(self, steps_per_epoch: int) -> int:
-        """Return the batches of the training without the cool-down."""
+        """Return the number of batches of the training without the cool-down."""
         return (self.epochs or 0) * steps_per_epoch if self.steps is None else self.steps
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Return the batches of the whole training."""
+        """Return the number of batches of the whole training."""
         return self.scheduled_steps(steps_per_epoch) + self.cooldown_epochs * steps_per_epoch
 
     def peak_learning_rate(self, batch_size: int) -> float:
@@ -111,10 +117,11 @@ class Hyperparameters:
         return self.learning_rate * batch_size * self.accumulation_steps / self.learning_rate_batch
 
     def make_schedule(self, batch_size: int, steps_per_epoch: int) -> Schedule:
-        """Return the learning rate as a function of the number of updates.
+        """Return the learning rate schedule, which counts updates of the weights.
 
         Raises:
-            ValueError: The warm-up does not end before the training does, or the arguments are not the schedule's.
+            ValueError: If the warm-up is not shorter than the training, or a rate is negative.
+            TypeError: If `schedule_settings` has arguments that the schedule does not take.
         """
         from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
 
@@ -125,13 +132,13 @@ class Hyperparameters:
         settings = {"warmup_learning_rate": self.warmup_learning_rate, **self.schedule_settings}
         if self.schedule == "inverse_square_root":
             return InverseSquareRoot(rate, updates, warmup, **settings)
-        # A decay from a rate to the same rate is none.
+        # A constant rate is a decay to the same rate.
         final = rate if self.schedule == "constant" else self.final_learning_rate
         decay = Cosine if self.schedule == "cosine" else Linear
         return decay(rate, updates, warmup, final_learning_rate=final, **settings)
 
     def make_optimizer(self, model: keras.Model, batch_size: int, steps_per_epoch: int) -> Optimizer:
-        """Return the optimizer of a model for a batch size."""
+        """Return the optimizer for a model and a batch size."""
         from keras_vit.training.optimizers.factory import optimizer
 
         return optimizer(

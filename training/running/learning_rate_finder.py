@@ -1,4 +1,4 @@
-"""The learning rate range test: train a few steps at rising rates, and find where the loss falls and diverges."""
+"""Find a good learning rate with the learning rate range test."""
 
 import contextlib
 import json
@@ -18,13 +18,13 @@ from keras_vit.utils.files import replacing
 
 @dataclass(frozen=True)
 class RangeTest:
-    """The losses at rising learning rates.
+    """The result of a learning rate range test.
 
     Attributes:
-        rates: The learning rate of each update, rising.
-        losses: The loss before each update: the mean of its batches.
-        smoothing: Decay of the moving average `smoothed`.
-        diverged: Whether the test ended because the loss diverged, rather than at its highest rate.
+        rates: The learning rate of each update, in increasing order.
+        losses: The loss before each update, averaged over the batches of the update.
+        smoothing: The decay of the moving average of the losses.
+        diverged: Whether the test ended because the loss diverged rather than at the highest rate.
     """
 
     rates: tuple[float, ...]
@@ -34,20 +34,20 @@ class RangeTest:
 
     @property
     def smoothed(self) -> tuple[float, ...]:
-        """The exponential moving average of the losses, corrected for its start at zero."""
+        """The exponential moving average of the losses, with bias correction."""
         return tuple(_smoothed(self.losses, self.smoothing))
 
     @property
     def suggestion(self) -> float | None:
-        """A tenth of the rate at which the smoothed loss was lowest; None if it never fell below the first loss.
+        """A tenth of the rate with the lowest smoothed loss, or None if that loss is not below the first loss.
 
-        At the lowest loss the rate is on the edge of what diverges, so a training's highest rate is to be below it.
+        At the rate with the lowest loss, training is about to diverge, so a good learning rate is lower.
         """
         lowest = int(np.argmin(self.smoothed))
         return self.rates[lowest] / 10 if self.smoothed[lowest] < self.losses[0] else None
 
     def to_dict(self) -> dict:
-        """Return the figures in JSON's types."""
+        """Return the results as a JSON-serializable dictionary."""
         return {
             "suggestion": self.suggestion,
             "diverged": self.diverged,
@@ -58,11 +58,11 @@ class RangeTest:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write learning_rate.json and learning_rate.png to a folder, and return it.
+        """Write learning_rate.json and learning_rate.png to a folder, and return its path.
 
         Raises:
-            ImportError: matplotlib is missing.
-            OSError: The folder can't be written.
+            ImportError: If matplotlib is not installed.
+            OSError: If the folder can't be written.
         """
         folder = Path(folder)
         figure = figures.learning_rate_figure(self.rates, self.losses, self.smoothed, self.suggestion)
@@ -76,8 +76,8 @@ class RangeTest:
         tried = f"{len(self.rates)} learning rates from {self.rates[0]:.3g} to {self.rates[-1]:.3g}"
         end = ", where the loss diverged" if self.diverged else ""
         if self.suggestion is None:
-            return f"{tried}{end}: the loss never fell, so none is suggested."
-        return f"{tried}{end}: {self.suggestion:.3g} is suggested, a tenth of that with the lowest smoothed loss."
+            return f"{tried}{end}. No rate is suggested, because the loss never decreased."
+        return f"{tried}{end}. Suggested rate: {self.suggestion:.3g}, a tenth of the one with the lowest smoothed loss."
 
 
 def find_learning_rate(
@@ -90,56 +90,59 @@ def find_learning_rate(
     smoothing: float = 0.9,
     divergence: float = 4.0,
 ) -> RangeTest:
-    """Train a compiled model at exponentially rising learning rates (Smith, arXiv 1506.01186, section 3.3).
+    """Find a learning rate by training at exponentially increasing rates (Smith, arXiv 1506.01186, section 3.3).
 
-    The test ends when the smoothed loss is `divergence` times its lowest value, or the loss is NaN or infinite. Then
-    everything is restored bit by bit: weights, statistics, the optimizer's state, metrics and random states (also
-    those of Python and NumPy).
+    The test ends at the highest rate, or earlier if the loss diverges: if the smoothed loss exceeds `divergence` times
+    its lowest value, or if the loss is NaN or infinite. Afterwards, all state is restored exactly: weights, statistics,
+    the optimizer's state, metrics and random states (including those of Python and NumPy).
 
-    It trains by `model.fit`, so under the model's strategy and with `use_sam`, `distill` and loss scaling. A
-    schedule is replaced for the test. What the optimizer multiplies the rate by (layer decay) still holds. An update
-    takes as many batches as the optimizer accumulates.
+    The test calls `model.fit`, so it uses the model's strategy, `use_sam`, `distill` and loss scaling. It replaces
+    the learning rate or schedule of the optimizer. Factors of the learning rate, such as layer decay, still apply. If
+    the optimizer accumulates gradients, each update takes several batches.
 
     Args:
-        model: Compiled, with the loss and the optimizer of the training to come.
-        data: Batches to train on, from the beginning when they end.
+        model: A model that is compiled with the loss and the optimizer you want to train with.
+        data: The batches to train on. They are repeated if necessary.
         lowest: The first learning rate.
-        highest: The last one.
-        steps: Updates of the weights from `lowest` to `highest`.
-        smoothing: Decay of the moving average of the loss, in [0, 1).
-        divergence: See above, above 1.
+        highest: The last learning rate.
+        steps: The number of updates from `lowest` to `highest`.
+        smoothing: The decay of the moving average of the loss, in [0, 1).
+        divergence: The ratio of the smoothed loss to its lowest value at which the test ends, above 1.
+
+    Returns:
+        The rates, the losses and the suggested learning rate.
 
     Raises:
-        TypeError: `data` is neither a dataset nor `ImageData`.
-        ValueError: The model is not compiled, a setting is out of range, there are no batches, or the loss is not
-            finite from the beginning.
+        TypeError: If `data` is neither a dataset nor `ImageData`.
+        ValueError: If the model is not compiled, a setting is out of range, there are no batches, or the first loss is
+            not finite.
     """
     if not 0 < lowest < highest or steps < 2 or not 0 <= smoothing < 1 or divergence <= 1:
         raise ValueError(
-            "It takes 0 < lowest < highest, steps of 2 or more, 0 <= smoothing < 1 and divergence above 1; received "
+            "Settings must satisfy 0 < lowest < highest, steps >= 2, 0 <= smoothing < 1 and divergence > 1; received "
             f"lowest={lowest}, highest={highest}, steps={steps}, smoothing={smoothing}, divergence={divergence}."
         )
     if not getattr(model, "compiled", False):
-        raise ValueError(f"{model.name} is not compiled; compile it as for the training.")
+        raise ValueError(f"{model.name} is not compiled; compile it as you would for training.")
     if not isinstance(data, tf.data.Dataset | ImageData):
-        raise TypeError(f"data is a tf.data.Dataset of batches or ImageData; received {type(data).__name__}.")
+        raise TypeError(f"data must be a tf.data.Dataset of batches or ImageData; received {type(data).__name__}.")
     batches = data.epochs() if isinstance(data, ImageData) else data.repeat()
     if batches.cardinality() == 0:
-        raise ValueError("There are no batches in the data.")
+        raise ValueError("The data has no batches.")
     per_update = _batches_per_update(model.optimizer)
     rates = np.geomspace(lowest, highest, steps)
     with _restored_at_the_end(model), _settable_rate(model) as rate:
         test = _Sweep(rates, per_update, rate, smoothing, divergence)
         model.fit(batches, steps_per_epoch=steps * per_update, epochs=1, shuffle=False, verbose=0, callbacks=[test])
     if not test.losses:
-        raise ValueError(f"The loss is {test.last} before the first update, so there is nothing to find.")
+        raise ValueError(f"The loss is {test.last} before the first update, so no learning rate can be found.")
     return RangeTest(
         tuple(map(float, rates[: len(test.losses)])), tuple(test.losses), smoothing, diverged=test.diverged
     )
 
 
 class _Sweep(keras.callbacks.Callback):
-    """Sets the rate before each batch, and notes the mean loss of each update's batches."""
+    """Set the learning rate before each update, and record the mean loss of its batches."""
 
     def __init__(self, rates, per_update, rate, smoothing, divergence):
         super().__init__()
@@ -155,7 +158,7 @@ class _Sweep(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if (batch + 1) % self.per_update:
             return
-        # Of all replicas and workers, which must all stop at the same step.
+        # This is the loss over all replicas and workers, which must all stop at the same step.
         self.last = float(self.model.get_metrics_result()["loss"])
         if math.isfinite(self.last):
             self.losses.append(self.last)
@@ -179,7 +182,7 @@ def _batches_per_update(optimizer):
 
 
 class _VariableRate(keras.optimizers.schedules.LearningRateSchedule):
-    """The value of a variable, whatever the step."""
+    """A schedule that returns the current value of a variable."""
 
     def __init__(self, rate):
         self.rate = rate
@@ -190,7 +193,7 @@ class _VariableRate(keras.optimizers.schedules.LearningRateSchedule):
 
 @contextlib.contextmanager
 def _settable_rate(model):
-    """Yield a variable that is the learning rate while this is open, even in place of a schedule."""
+    """Yield a variable that sets the optimizer's learning rate within this context, replacing any schedule."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     before = optimizer._learning_rate
     execution = model.steps_per_execution
@@ -211,7 +214,7 @@ def _settable_rate(model):
 
 @contextlib.contextmanager
 def _restored_at_the_end(model):
-    """Restore all state at the end."""
+    """Restore the state of the model, its optimizer, its metrics and the random generators at the end."""
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
@@ -220,7 +223,7 @@ def _restored_at_the_end(model):
     try:
         yield
     finally:
-        model.reset_metrics()  # Some of which may be new.
+        model.reset_metrics()  # Some metrics may have been created meanwhile.
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         random.setstate(python)

@@ -1,30 +1,30 @@
-"""Show on the terminal how a training is going, how fast it is and how long it will take."""
+"""Display the progress, speed and remaining time of a training run."""
 
 import sys
 import time
 
 import keras
 
-_SECONDS_BETWEEN = 0.5  # Two changes of the line.
+_SECONDS_BETWEEN = 0.5  # Between two updates of the line.
 
 
 class Progress(keras.callbacks.Callback):
-    """Show epoch, step, images per second, the time left for the whole training, and Keras' logs.
+    """Display the epoch, the step, the images per second, the remaining time of the run, and the logs from Keras.
 
     Args:
-        batch_size: Images in a batch.
-        epochs: Epochs of the training.
-        steps: Steps of an epoch.
-        total_steps: Steps of the training.
-        verbose: 1 updates the line during training, 2 prints a line at the end of each epoch, "auto" means 1 on a
-            terminal and 2 elsewhere, 0 is silent.
+        batch_size: The number of images per batch.
+        epochs: The number of epochs.
+        steps: The number of steps per epoch.
+        total_steps: The number of steps of the whole run.
+        verbose: 1 updates a line during training, 2 prints a line at the end of each epoch, and 0 prints nothing.
+            "auto" means 1 on a terminal and 2 otherwise.
     """
 
     def __init__(self, batch_size: int, epochs: int, steps: int, total_steps: int, verbose: int | str = "auto"):
         super().__init__()
         self.batch_size, self.epochs, self.steps, self.total_steps = batch_size, epochs, steps, total_steps
         self.verbose = (1 if sys.stdout.isatty() else 2) if verbose == "auto" else verbose
-        self._seconds = self._steps_timed = 0  # Of training alone, without the first step, which compiles.
+        self._seconds = self._steps_timed = 0  # Without validation and the first step, which compiles.
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._step, self._last = epoch, 0, None
@@ -46,7 +46,7 @@ class Progress(keras.callbacks.Callback):
             print(f"{start}{self.line(logs)}{end}", flush=True)
 
     def line(self, logs: dict | None) -> str:
-        """Return the current line."""
+        """Return the line to display."""
         parts = [f"Epoch {self._epoch + 1}/{self.epochs}", f"step {self._step}/{self.steps}"]
         if self._seconds:
             seconds = self._seconds / self._steps_timed
@@ -57,7 +57,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def duration(seconds: float) -> str:
-    """Format a duration as in "2 d 5 h", "5 h 10 min", "3 min 20 s" or "12 s"."""
+    """Format a duration, such as "2 d 5 h", "5 h 10 min", "3 min 20 s" or "12 s"."""
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     whole = round(seconds)
     place = next((place for place, (_, size) in enumerate(units) if whole >= size), len(units) - 1)

@@ -1,4 +1,4 @@
-"""The folder of a run: only one training writes to it, and a file describes the training."""
+"""Lock the folder of a run, so that only one process trains in it, and write the description of the run."""
 
 import contextlib
 import importlib.metadata
@@ -16,25 +16,25 @@ _LOCK = "run.lock"
 
 @contextlib.contextmanager
 def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
-    """Hold a run's folder for this process.
+    """Create the folder of a run if necessary, and lock it for this process.
 
-    The lock belongs to the operating system, so it is released when the process ends, however that happens.
+    The operating system releases the lock when the process ends, even if it is killed.
 
     Args:
-        folder: The folder; it is created if it does not exist.
-        checkpoint: The file that a run needs to be resumed.
-        resume: Whether a run is resumed or a new one started.
+        folder: The folder of the run.
+        checkpoint: The file that must exist to resume the run.
+        resume: Whether to resume a run rather than start a new one.
 
     Raises:
-        FileNotFoundError: There is nothing to resume.
-        FileExistsError: The folder is not empty and `resume` is off.
-        RuntimeError: Another process is training in the folder.
-        OSError: The folder can't be written.
+        FileNotFoundError: If there is no checkpoint to resume from.
+        FileExistsError: If the folder is not empty and `resume` is False.
+        RuntimeError: If another process is training in the folder.
+        OSError: If the folder can't be written.
     """
     with needs("filelock", "the lock of a run's folder", "train"):
         import filelock
     if resume and not checkpoint.is_file():
-        raise FileNotFoundError(f"{folder} holds no {checkpoint.name} to resume from.")
+        raise FileNotFoundError(f"{folder} has no {checkpoint.name} to resume from.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = sorted(entry.name for entry in folder.iterdir())
@@ -42,11 +42,13 @@ def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
         if not held or resume or held == [_LOCK]:
             lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise RuntimeError(f"Another process is training in {folder}; let it end, or name another run_dir.") from error
+        raise RuntimeError(
+            f"Another process is training in {folder}; wait until it ends, or choose another run_dir."
+        ) from error
     except OSError as error:
-        raise OSError(f"{folder} can't hold a run ({error.strerror}); name another run_dir.") from error
+        raise OSError(f"{folder} can't be used as run_dir ({error.strerror}); choose another one.") from error
     if not lock.is_locked:
-        raise FileExistsError(f"{folder} is not empty; pass resume=True to continue the run in it, or name another.")
+        raise FileExistsError(f"{folder} is not empty; pass resume=True to continue its run, or choose another folder.")
     try:
         yield
     finally:
@@ -54,7 +56,7 @@ def run_folder(folder: Path, checkpoint: Path, resume: bool) -> Iterator[None]:
 
 
 def write_description(path: Path, settings: dict, notes: dict) -> None:
-    """Write run.json: the settings that decide the training, the versions it began with, and further notes."""
+    """Write run.json: the settings of the run, the versions of the software, the git commit, and further notes."""
     content = {"settings": settings, "versions": _versions(), "git_commit": _git_commit(), **notes}
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
@@ -66,7 +68,7 @@ def _versions():
 
 
 def _git_commit():
-    """Return the commit of the current repository, with "+" if files were changed, or None without one."""
+    """Return the commit of the current git repository, with "+" if it has changes, or None outside a repository."""
     try:
         commit, changes = (
             subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""Train an image classifier in a run that can be interrupted, continued exactly and repeated exactly."""
+"""Train an image classifier in a run that can be resumed and reproduced exactly."""
 
 import contextlib
 import dataclasses
@@ -29,13 +29,13 @@ from keras_vit.utils.retracing import no_retracing_warnings
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of a training.
+    """The result of `fit`.
 
     Attributes:
-        history: One dictionary an epoch, as in log.csv: epoch, learning_rate, loss, accuracy, val_loss,
-            val_accuracy.
-        best_model: Path of the saved model with the highest validation accuracy.
-        run_dir: The run's folder.
+        history: One dictionary per epoch, as in log.csv, with "epoch", "learning_rate", "loss", "accuracy", "val_loss"
+            and "val_accuracy".
+        best_model: The path of the saved model with the highest validation accuracy.
+        run_dir: The folder of the run.
     """
 
     history: list[dict]
@@ -62,56 +62,59 @@ def fit(
     notes: Mapping | None = None,
     **changes,
 ) -> TrainingResult:
-    """Train a classifier by Keras' `model.fit`, and keep the run in a folder.
+    """Train a classifier with Keras' `model.fit`, and save the run in a folder.
 
     `fit(model, data, epochs=40, learning_rate=1e-3, run_dir="runs/mine")` trains with AdamW, a cosine schedule and
-    cross-entropy; `Hyperparameters` has all other settings.
+    cross-entropy. See `Hyperparameters` for all other settings.
 
-    The folder gets run.json (settings and versions), log.csv and tensorboard/ (one entry an epoch), best.keras (the
-    model with the highest validation accuracy) and checkpoint.safetensors (everything needed to continue). The model
-    itself ends with the last weights.
+    The folder contains run.json (settings and versions), log.csv and tensorboard/ (one entry per epoch), best.keras
+    (the model with the highest validation accuracy) and checkpoint.safetensors (everything needed to resume). After
+    `fit`, the model has the weights of the last step.
 
-    The same data, starting weights and seed give the same result, bit by bit on a CPU. Call
-    `keras.utils.set_random_seed` before you build the model to get the same starting weights.
+    The same data, initial weights and seed give the same result; on a CPU, it is identical bit by bit. Call
+    `keras.utils.set_random_seed` before you build the model to get the same initial weights.
 
-    A model that was built under a strategy, see `training.strategy`, is trained under it, with batch normalization over
-    the global batch. With several workers, the chief writes the run's folder; to resume, all of them must see it. When
-    a worker is lost the others stop with an error: restart all of them with `resume`.
+    A model that was built under a strategy (see `training.strategy`) is trained under it, with batch normalization over
+    the global batch. With several workers, the chief writes the folder, and all workers must have access to it to
+    resume. If a worker fails, the others stop with an error; restart all of them with `resume`.
 
     Args:
-        model: Any model with one input of images and one output of class scores; with a teacher, also a student with
-            two outputs. Its dtype policy sets mixed precision; if it computes in float16, the loss is scaled.
-        data: Images, such as `digits()`.
-        run_dir: A folder that does not exist yet or is empty; with `resume`, the folder of the run.
-        hyperparameters: Settings, such as those of a recipe. By default they are made of `changes`.
-        teacher: A trained model that the student also learns from, see `distill`.
-        recomputed: Save memory by computing inner activations twice, see `recompute`.
-        synchronized: Normalize batches over all replicas, see `synchronize`.
-        from_logits: Whether the scores are logits rather than probabilities. By default the last layer decides.
-        seed: Sets the global seeds and the states of the model's SeedGenerators, so of dropout and stochastic depth.
-            The data has its own seed.
-        deterministic: Let TensorFlow use only operations that give the same result every time, in the whole process
-            until `fit` ends. On a GPU this costs speed.
-        checkpoint_steps: Steps between two checkpoints within an epoch. Each epoch ends with a checkpoint as well.
-        callbacks: Further Keras callbacks. Their own state is not part of the checkpoint.
-        verbose: 1 shows a line that is updated during training, 2 prints a line for each epoch, "auto" means 1 on a
-            terminal and 2 elsewhere, 0 shows nothing.
-        resume: Continue the run in `run_dir` from its last checkpoint, to the result it would have had.
-        notes: Further entries of run.json, in JSON's types.
-        changes: Fields of `Hyperparameters`, which replace those of `hyperparameters`.
+        model: A model with one input of images and one output of class scores. With a teacher, a student with two
+            outputs works too. Its dtype policy determines mixed precision. If a layer computes in float16, the loss is
+            scaled.
+        data: The images, such as `digits()`.
+        run_dir: A folder that is empty or does not exist yet. With `resume`, the folder of the run.
+        hyperparameters: The hyperparameters, such as those of a recipe. By default, they are created from `changes`.
+        teacher: A trained model for the model to learn from, see `distill`.
+        recomputed: Whether to save memory by computing inner activations twice, see `recompute`.
+        synchronized: Whether batch normalization uses the statistics of all replicas, see `synchronize`.
+        from_logits: Whether the scores are logits rather than probabilities. By default, the last layer decides.
+        seed: The seed of the global random generators and of the model's SeedGenerators, which dropout and stochastic
+            depth use. The data has its own seed.
+        deterministic: Whether TensorFlow only uses deterministic operations. This applies to the whole process until
+            `fit` ends, and makes training slower on a GPU.
+        checkpoint_steps: The number of steps between two checkpoints within an epoch. There is also a checkpoint at the
+            end of each epoch.
+        callbacks: Further Keras callbacks. Their states are not part of the checkpoint.
+        verbose: 1 updates a line during training, 2 prints a line per epoch, and 0 prints nothing. "auto" means 1 on a
+            terminal and 2 otherwise.
+        resume: Whether to continue the run in `run_dir` from its last checkpoint. The result is the same as without
+            the interruption.
+        notes: Further JSON-serializable entries of run.json.
+        changes: Fields of `Hyperparameters`. They take precedence over `hyperparameters`.
 
     Returns:
-        The history, and where the best model and the run are.
+        The history, and the paths of the best model and of the folder.
 
     Raises:
-        ValueError: Model and data don't fit together, it is unclear whether the scores are logits, a setting is out of
-            range, the replicas can't share a batch equally, or the run to resume has other settings.
-        FileExistsError: `run_dir` is not empty and `resume` is off.
-        FileNotFoundError: There is nothing to resume.
-        RuntimeError: Another process is training in `run_dir`.
-        OSError: `run_dir` can't be written.
-        FloatingPointError: The loss or a weight became NaN or infinite. The checkpoint on disk is an earlier, valid
-            one.
+        ValueError: If the model does not match the data, it is unclear whether the scores are logits, a setting is out
+            of range, the replicas can't share a batch equally, or the run to resume has other settings.
+        FileExistsError: If `run_dir` is not empty and `resume` is False.
+        FileNotFoundError: If there is no checkpoint to resume from.
+        RuntimeError: If another process is training in `run_dir`.
+        OSError: If `run_dir` can't be written.
+        ImportError: If a package of the "train" extra is not installed.
+        FloatingPointError: If the loss or a weight becomes NaN or infinite. The checkpoint on disk remains valid.
     """
     if hyperparameters is None:
         hyperparameters = Hyperparameters(**changes)
@@ -131,7 +134,7 @@ def fit(
 
 
 class _Run:
-    """One call of `fit`: its methods are its phases, in the order in which `fit` calls them."""
+    """One call of `fit`. The methods are its phases, in the order in which `fit` calls them."""
 
     def __init__(self, model, data, run_dir, hyperparameters, *, seed, deterministic):
         self.model, self.data, self.run_dir, self.hyperparameters = model, data, run_dir, hyperparameters
@@ -141,7 +144,7 @@ class _Run:
         self.epochs = math.ceil(self.total_steps / data.steps_per_epoch)
 
     def check(self, teacher, from_logits):
-        """Refuse what doesn't fit together, and collect the settings that decide the training."""
+        """Check that the arguments are consistent, and collect the settings that determine the result."""
         model, data, replicas = self.model, self.data, self.strategy.num_replicas_in_sync
         if data.batch_size % replicas:
             raise ValueError(
@@ -153,7 +156,7 @@ class _Run:
             from_logits = heads > 1 or gives_logits(model)
         if self.hyperparameters.loss == "sigmoid" and not from_logits:
             raise ValueError(
-                f"The sigmoid loss takes logits, and {model.name} gives probabilities; build it with "
+                f"The sigmoid loss takes logits, but {model.name} returns probabilities; build it with "
                 "classifier_activation=None."
             )
         self.from_logits = from_logits
@@ -177,7 +180,7 @@ class _Run:
         self.checkpoint = TrainingCheckpoint(path, checkpoint_steps, self.settings, states_of=(self.best, self.log))
 
     def folder(self, resume):
-        """Hold the run's folder for this process; of several workers, the chief alone does."""
+        """Lock the folder of the run for this process. With several workers, only the chief does this."""
         if is_chief(self.model):
             return run_folder(self.run_dir, self.checkpoint.path, resume)
         return contextlib.nullcontext()
@@ -195,7 +198,7 @@ class _Run:
             )
 
     def prepare_step(self, teacher, recomputed):
-        """Add to the model's training step what this training asks for."""
+        """Add recomputation, distillation and SAM to the model's training step, as requested."""
         hyperparameters = self.hyperparameters
         if recomputed:
             recompute(self.model)
@@ -212,19 +215,19 @@ class _Run:
             use_sam(self.model, hyperparameters.sam, adaptive=hyperparameters.sam_adaptive)
 
     def create_variables(self):
-        """Create metrics and the optimizer's variables, which a checkpoint holds, before Keras first needs them."""
-        # By made-up images, which leave no half-read dataset behind: TensorFlow waits for its threads to end when it
-        # releases one, and where these wait for Python in turn, they wait forever.
+        """Create the variables of the metrics and of the optimizer, so that a checkpoint can save or restore them."""
+        # A blank batch is used, because reading only one batch of the data could cause a deadlock: to release a
+        # partly read dataset, TensorFlow waits for its threads, which in turn may wait for Python.
         self.model.evaluate(_blank_batch(self.data), verbose=0)
         with self.strategy.scope():
             self.model.optimizer.build(self.model.trainable_variables)
 
     def resume(self):
-        """Return the epoch and the step in it at which the training continues."""
+        """Restore the checkpoint, and return the epoch, and the step within it, at which to continue."""
         return self.checkpoint.restore(self.model)
 
     def start(self, notes):
-        """Return the epoch and the step in it at which the training starts."""
+        """Write the initial files, and return the epoch and the step at which to start."""
         _seed_generators(self.model, self.seed)
         if is_chief(self.model):
             write_description(self.run_dir / "run.json", self.settings, dict(notes or {}))
@@ -232,7 +235,7 @@ class _Run:
         return 0, 0
 
     def loop(self, epoch, step, callbacks, verbose):
-        """Train from a step of an epoch to the end."""
+        """Train from the given epoch, and the step within it, to the end."""
         model, data, steps = self.model, self.data, self.data.steps_per_epoch
         progress = Progress(data.batch_size, self.epochs, steps, self.total_steps, verbose if is_chief(model) else 0)
         average = [EvaluateAverage()] if self.hyperparameters.ema_decay is not None else []
@@ -246,13 +249,13 @@ class _Run:
         )
         run.begin_run()
         try:
-            # One call of `model.fit` an epoch: each has its own dataset, and the first may begin in the middle.
+            # `model.fit` is called once per epoch: each epoch has its own dataset, and the first may start midway.
             for current in range(epoch, self.epochs):
                 run.first_step = step
                 last = min(steps, self.total_steps - current * steps)
                 model.fit(
                     training_batches(data, current, step, last, self.strategy),
-                    # Under a strategy, Keras runs a step too many where it doesn't know how many there are.
+                    # Without this, Keras runs one step too many under a strategy.
                     steps_per_epoch=last - step,
                     validation_data=shareable(data.validation, self.strategy),
                     shuffle=False,
@@ -269,7 +272,7 @@ class _Run:
 
 
 class _RunCallbacks(keras.callbacks.CallbackList):
-    """Callbacks that see one training and its true step numbers, although `model.fit` is called once an epoch."""
+    """Callbacks that see a single training run with its actual step numbers, although `fit` is called every epoch."""
 
     first_step = 0
 
@@ -298,7 +301,7 @@ def _blank_batch(data):
 
 
 def _count_outputs(model, data, has_teacher):
-    """Return the number of the model's outputs, which must be class scores."""
+    """Return the number of outputs of the model, after checking that they are class scores."""
     try:
         scores = model(tf.zeros((1, *data.input_shape)), training=False)
     except ValueError as error:
@@ -307,26 +310,26 @@ def _count_outputs(model, data, has_teacher):
     expected = (1, data.classes)
     if any(tuple(head.shape) != expected for head in heads) or (isinstance(scores, dict) or len(heads) > 2):
         raise ValueError(
-            f"The data has {data.classes} classes, so for one image {model.name} must give scores of shape "
-            f"{expected}; it gives {', '.join(str(tuple(head.shape)) for head in heads)}."
+            f"The data has {data.classes} classes, so for one image {model.name} must return scores of shape "
+            f"{expected}; it returns {', '.join(str(tuple(head.shape)) for head in heads)}."
         )
     if len(heads) == 2 and not has_teacher:
         raise ValueError(
-            f"{model.name} has two outputs, of which the second learns from a teacher: give one to learn from, or "
-            "train a model without the distillation token."
+            f"{model.name} has two outputs, and the second one learns from a teacher: pass a teacher, or train a model "
+            "without a distillation token."
         )
     return len(heads)
 
 
 def _compute_dtypes(model):
-    # A functional model's own policy says nothing when only its layers were given one.
+    # The policy may have been set on the layers of a functional model rather than on the model.
     return {model.compute_dtype}.union(*map(_compute_dtypes, getattr(model, "layers", ())))
 
 
 def _seed_generators(model, seed):
     weights = {id(variable) for variable in model.weights}
     states = [variable for variable in model.variables if id(variable) not in weights]
-    # 31 bits, since some devices' random state is of signed integers.
+    # Use 31 bits, because some devices store random states as signed integers.
     numbers = np.random.SeedSequence(seed).generate_state(len(states)) >> 1
     for state, number in zip(states, numbers, strict=True):
         state.assign([number, 0])

@@ -1,1 +1,1 @@
-"""What changes a training step: several image sizes, recomputation, distillation and SAM."""
+"""Options of the training step: several image sizes, recomputation, distillation and SAM."""

@@ -1,4 +1,4 @@
-"""Distillation: a student learns from the labels and from a teacher's scores of the same augmented images."""
+"""Distillation: a student learns from the labels and from a teacher's scores for the same augmented images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,32 +21,34 @@ def distill(
     from_logits: bool | None = None,
     teacher_from_logits: bool | None = None,
 ) -> None:
-    """Train by distillation in `model.fit`, as DeiT does (Touvron et al., arXiv 2012.12877).
+    """Train a model by distillation in `model.fit`, as in DeiT (Touvron et al., arXiv 2012.12877).
 
-    The training loss is (1 - weight) * L(y, class scores) + weight * D(teacher, distillation scores), with the loss L
-    that the model is compiled with and D = `DistillationLoss`.
+    The training loss is (1 - weight) * L(labels, class scores) + weight * D(teacher's scores, distillation scores). L
+    is the loss that the model is compiled with, and D is `DistillationLoss`.
 
-    The student has two outputs, [class logits, distillation logits], as a DeiT with a distillation token, or one output
-    to which both terms apply. Metrics and the validation loss are those of its prediction, the mean of the outputs.
+    The student has either two outputs, [class logits, distillation logits], such as a DeiT with a distillation token,
+    or one output, to which both terms apply. Its prediction is the mean of the outputs, which the metrics and the
+    validation loss use.
 
-    Compile, fit and save the model as usual. A loaded or cloned model trains without a teacher, and `restore_step`
-    undoes it. The teacher runs within the step on the images of the step, in inference mode and without gradients.
-    Under a strategy, create it within the same scope.
+    Compile, fit and save the model as usual. The distillation is not saved: a loaded or cloned model trains without a
+    teacher. `restore_step` turns it off. The teacher runs within the training step, on the same images, in inference
+    mode and without gradients. Under a strategy, create the teacher within the same scope.
 
     Args:
-        model: The student, built.
-        teacher: Any built Keras model that gives scores of the same classes. Images are resized to its size
-            (bilinear). It gets the values that the student gets: put a scaling layer in front of a teacher that
-            expects another range.
+        model: The student, a built model.
+        teacher: A built Keras model with scores for the same classes. Images are resized to its input size (bilinear).
+            It gets the same pixel values as the student, so put a rescaling layer in front of a teacher that expects
+            another range.
         kind: "hard" or "soft", see `DistillationLoss`.
-        weight: Weight of the teacher's term, in [0, 1]. DeiT takes 0.5 for hard and 0.1 for soft distillation.
-        temperature: Temperature of soft distillation; DeiT takes 3.
-        from_logits: Whether the scores of a student with one output are logits rather than probabilities. By default
+        weight: The weight of the distillation loss, in [0, 1]. DeiT uses 0.5 for hard and 0.1 for soft distillation.
+        temperature: The temperature of soft distillation. DeiT uses 3.
+        from_logits: For a student with one output, whether its scores are logits rather than probabilities. By default,
             its last layer decides.
-        teacher_from_logits: The same for the teacher.
+        teacher_from_logits: Whether the teacher's scores are logits rather than probabilities. By default, its last
+            layer decides.
 
     Raises:
-        ValueError: A setting is out of range, the classes differ, or it is unclear whether scores are logits.
+        ValueError: If a setting is out of range, the classes differ, or it is unclear whether scores are logits.
     """
     heads = [tuple(output.shape) for output in model.outputs]
     classes = tuple(teacher.output.shape)
@@ -56,7 +58,7 @@ def distill(
             f"have {', '.join(map(str, heads))}."
         )
     if len(heads) == 2 and from_logits is False:
-        raise ValueError("A student with two outputs gives logits, since their mean is taken.")
+        raise ValueError("A student with two outputs must return logits, because its prediction is their mean.")
     if from_logits is None:
         from_logits = len(heads) == 2 or gives_logits(model)
     if teacher_from_logits is None:
@@ -71,8 +73,8 @@ class Distillation:
 
     Attributes:
         teacher: The teacher.
-        loss: D.
-        weight: Weight of D.
+        loss: The distillation loss.
+        weight: The weight of the distillation loss.
         from_logits: Whether the student's scores are logits.
         teacher_from_logits: Whether the teacher's scores are logits.
     """
@@ -85,7 +87,7 @@ class Distillation:
 
     def __post_init__(self):
         if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight is in [0, 1]; received {self.weight}.")
+            raise ValueError(f"weight must be in [0, 1]; received {self.weight}.")
 
     def overrides(self, model: keras.Model, options: StepOptions) -> Iterator[Override]:
         label_loss, label_metrics = type(model).compute_loss, type(model).compute_metrics
@@ -99,14 +101,14 @@ class Distillation:
 
         def compute_metrics(x, y, y_pred, sample_weight=None):
             results = label_metrics(model, x, y, _prediction(y_pred), sample_weight)
-            # Keras 3.12 names them after the first of several outputs.
+            # Keras 3.12 prefixes the names with that of the first output if there are several.
             return {name.removeprefix(f"{model.output_names[0]}_"): value for name, value in results.items()}
 
         yield Override(model, "compute_loss", compute_loss)
         yield Override(model, "compute_metrics", compute_metrics)
 
     def _of_teacher(self, images, scores, sample_weight):
-        """Return the loss of the student's scores by those of the teacher."""
+        """Return the distillation loss for the student's scores."""
         teacher_scores = self.teacher(_resized(images, self.teacher.input_shape), training=False)
         targets = _as_logits(ops.stop_gradient(teacher_scores), self.teacher_from_logits)
         return self.loss(targets, _as_logits(scores, self.from_logits), sample_weight)
@@ -126,6 +128,6 @@ def _resized(images, shape):
 
 
 def _as_logits(scores, are_logits):
-    # The logarithm of softmax probabilities differs from the logits by a constant, which no softmax sees.
+    # The logarithms of softmax probabilities differ from the logits by a constant, which does not affect a softmax.
     scores = ops.cast(scores, "float32")
     return scores if are_logits else ops.log(ops.maximum(scores, 1e-37))

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: train a model whose activations would not fit into memory."""
+"""Gradient checkpointing: train models whose activations would not fit into memory."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -13,29 +13,29 @@ from keras_vit.training.steps.step import Override, StepOptions, change_step
 
 
 def recompute(model: keras.Model) -> None:
-    """Discard the inner activations of each block in training, and compute them again for its gradient.
+    """Save memory in training: discard the inner activations of each block, and recompute them for its gradient.
 
     This is gradient checkpointing (Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174,
-    section 4) with the blocks as segments: only the input of a block is kept until the backward pass, and while its
-    gradient is computed, the activations of this block alone. A step runs one more forward pass, which takes about a
-    third of its time.
+    section 4) with the blocks as segments. Until the backward pass, only the input of each block is kept. Inner
+    activations are kept for only one block at a time, while its gradient is computed. The additional forward pass makes
+    a step about a third slower.
 
-    The gradients stay the same: both passes use the same random numbers, and random states and the statistics of batch
-    normalization are updated once.
+    The gradients do not change: both passes use the same random numbers, and random states and the statistics of batch
+    normalization are updated only once.
 
-    Compile, fit and save the model as usual. A loaded or cloned model trains without recomputation, and inference
-    doesn't change. `restore_step` undoes it.
+    Compile, fit and save the model as usual. Recomputation is not saved: a loaded or cloned model trains without it. It
+    does not affect inference. `restore_step` turns it off.
 
     Args:
-        model: A model of keras_vit. Its blocks are the layers that have composite layers as parts, as in
-            `layer_depths`.
+        model: A model of keras_vit. Its blocks are the layers that contain composite layers, as in `layer_depths`.
 
     Raises:
-        ValueError: The model has no such blocks.
+        ValueError: If the model has no such blocks.
     """
     if not list(_blocks(model)):
         raise ValueError(
-            f"{model.name} has no blocks to recompute: layers made of composite layers, as models of keras_vit have."
+            f"{model.name} has no blocks to recompute. Blocks are layers that contain composite layers, as in the "
+            "models of keras_vit."
         )
     change_step(model, recomputation=Recomputation())
 
@@ -60,7 +60,7 @@ def _blocks(model: keras.Model) -> Iterator[Composite]:
 
 
 def _recomputing_call(block: Composite) -> Callable:
-    """Return what replaces the block's `call`."""
+    """Return the replacement for the block's `call`."""
     call = functools.partial(type(block).call, block)
     inner = FunctionLayer(lambda inputs, training: call(*inputs), block.name)
 
@@ -70,14 +70,14 @@ def _recomputing_call(block: Composite) -> Callable:
         return _call_without_activations(inner, inputs, block.trainable_variables, block.non_trainable_variables)
 
     outer = FunctionLayer(run, block.name)
-    # A function, since Keras would track a layer as a part of the block.
+    # Return a function, because Keras would track a layer as a part of the block.
     return lambda *inputs: outer(*inputs)
 
 
 def _call_without_activations(run: FunctionLayer, inputs: tuple, weights: list, states: list):
-    """Return `run(*inputs, training=True)`, and keep only inputs and variables' values for the backward pass."""
+    """Return `run(*inputs, training=True)`, keeping only the inputs and variable values for the backward pass."""
     sizes = len(keras.tree.flatten(inputs)), len(weights), len(states)
-    structure, updated = [], []  # Of the outputs; the states that get new values. The first pass fills both.
+    structure, updated = [], []  # The structure of the outputs, and the updated states. The first pass fills both.
 
     def function(tensors, weight_values, state_values):
         arguments = keras.tree.pack_sequence_as(inputs, tensors)
@@ -121,11 +121,11 @@ def _split(values, sizes):
 
 
 def _depending_on(gradients, tensors):
-    """Return the same tensors, computed in a way that needs the gradients.
+    """Return the tensors unchanged, but make their computation depend on the gradients.
 
-    Otherwise the second pass would not wait until the backward pass reaches the block, and a compiler would see that it
-    repeats the first pass and keep the activations of that one.
+    Otherwise, the second pass could run before the backward pass reaches the block, and a compiler could detect that it
+    repeats the first pass and keep the activations of the first pass instead.
     """
     first = tf.reshape(gradients[0], [-1])[:1]
-    invalid = tf.reduce_any(tf.math.is_nan(first))  # Then the step is invalid too, whatever is added here.
+    invalid = tf.reduce_any(tf.math.is_nan(first))  # In this case the step is invalid anyway.
     return [tensor + tf.cast(invalid, tensor.dtype) for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimization around any optimizer: take the gradient where the loss nearby is highest."""
+"""Sharpness-aware minimization with any optimizer: use the gradient at the nearby point with the highest loss."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,40 +14,42 @@ from keras_vit.training.steps.step import Override, StepOptions, change_step
 def use_sam(
     model: keras.Model, rho: float = 0.05, *, adaptive: bool = False, eta: float = 0.01, per_replica: bool = False
 ) -> None:
-    """Train by SAM (Foret et al., arXiv 2010.01412) or ASAM (Kwon et al., arXiv 2102.11600) in `model.fit`.
+    """Train a model with SAM (Foret et al., arXiv 2010.01412) or ASAM (Kwon et al., arXiv 2102.11600) in `model.fit`.
 
-    Compile the model with any optimizer, fit and save it as usual. A loaded or cloned model trains without SAM, and
-    `restore_step` undoes it. A step takes twice the time: a first pass on the batch gives the gradient g, a second one
-    the gradient at w + e, which the optimizer gets.
+    A step takes about twice as long: a first pass computes the gradient g at the weights w, and a second pass on the
+    same batch computes the gradient at w + e, which the optimizer applies to w.
 
     SAM:  e = rho * g / |g|
     ASAM: e = rho * t ** 2 * g / |t * g|   with t = |w| + eta, element by element
 
     The norm is taken over all trainable variables. Both passes use the same random numbers. The statistics of batch
-    normalization and the metrics come from the first pass alone. The weights themselves are never moved, so nothing has
-    to be restored, and an invalid gradient doesn't affect them.
+    normalization and the metrics come only from the first pass. The weights themselves are not perturbed, so they need
+    not be restored, and an invalid gradient does not affect them.
+
+    Compile the model with any optimizer, and fit and save it as usual. SAM is not saved: a loaded or cloned model
+    trains without it. `restore_step` turns it off.
 
     Args:
-        model: A built model without a training step of its own.
-        rho: Radius of the neighborhood. ASAM needs about ten times that of SAM.
-        adaptive: Use ASAM instead of SAM.
-        eta: Smallest scale of a weight in ASAM.
-        per_replica: Under a strategy, compute e on each replica from its part of the batch, as the authors of SAM do
-            (section 4.1, "m-sharpness"). By default there is one e for the whole batch, so that the result does not
-            depend on the number of replicas.
+        model: A built model whose class does not define its own training step.
+        rho: The radius of the neighborhood. ASAM needs a radius about ten times as large as SAM.
+        adaptive: Whether to use ASAM rather than SAM.
+        eta: The smallest scale of a weight in ASAM.
+        per_replica: Whether each replica computes e from its own part of the batch, as the authors of SAM do (section
+            4.1, "m-sharpness"). By default, e is computed from the whole batch, so that the result does not depend on
+            the number of replicas.
 
     Raises:
-        ValueError: rho or eta is out of range.
-        TypeError: The model's class has a training step of its own, which SAM's would replace.
+        ValueError: If `rho` or `eta` is out of range.
+        TypeError: If the model's class defines its own training step, which SAM would replace.
     """
     if type(model).train_step is not keras.Model.train_step:
-        raise TypeError(f"{type(model).__name__} has a train_step of its own, which SAM's would replace.")
+        raise TypeError(f"{type(model).__name__} defines its own train_step, which SAM would replace.")
     change_step(model, sam=SAM(rho, adaptive=adaptive, eta=eta, per_replica=per_replica))
 
 
 @dataclass(frozen=True)
 class SAM:
-    """The option of a training step that `use_sam` sets, whose arguments these are."""
+    """The option of a training step that `use_sam` sets. The attributes are the arguments of `use_sam`."""
 
     rho: float = 0.05
     adaptive: bool = False
@@ -64,7 +66,7 @@ class SAM:
     def _train_step(self, model, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         weights = model.trainable_variables
-        # The second pass starts from the statistics and random states before the first one.
+        # The second pass starts from the same statistics and random states as the first one.
         states = [(state, tf.identity(state.value)) for state in model.non_trainable_variables]
         with tf.GradientTape() as tape:
             y_pred = model(x, training=True)
@@ -76,7 +78,7 @@ class SAM:
         if not self.per_replica:
             gradients = summed_over_replicas(gradients)
         perturbed = self._perturbed(weights, gradients)
-        # Within the scope, variables have these values, and assignments to them are dropped at its end.
+        # Within the scope, the variables have these values. Assignments to them are discarded at the end.
         with tf.GradientTape() as tape, keras.StatelessScope([*zip(weights, perturbed, strict=True), *states]):
             tape.watch(perturbed)
             perturbed_pred = model(x, training=True)
@@ -101,7 +103,7 @@ class SAM:
 
 
 def _update_loss_metric(model, loss, x):
-    # As Keras' own step does. A replica's loss is its part of the mean over all of them.
+    # As in Keras' own training step. The loss of a replica is its contribution to the mean over all replicas.
     tracker = next(metric for metric in model.metrics if metric.name == "loss")
     images = ops.shape(keras.tree.flatten(x)[0])[0]
     tracker.update_state(loss * tf.distribute.get_strategy().num_replicas_in_sync, sample_weight=images)

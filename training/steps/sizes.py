@@ -1,4 +1,4 @@
-"""Train on batches of several image sizes, with models whose graphs have one size."""
+"""Train models with a fixed image size on batches of several image sizes."""
 
 import functools
 from collections.abc import Iterator
@@ -14,25 +14,26 @@ from keras_vit.training.steps.step import Override, StepOptions, change_step
 
 
 def train_at_sizes(model: keras.Model, sizes: tuple[int | tuple[int, int], ...]) -> None:
-    """Let a model take images of several sizes in `model.fit`, such as those of `MultiScale`.
+    """Train a model on images of several sizes in `model.fit`, such as those of `MultiScale`.
 
-    MobileViT (Mehta and Rastegari, arXiv 2110.02178, section 3.2) and EfficientViT of MIT are trained in this way. For
-    each size the model is rebuilt, see `keras_vit.resize_model`, and computes with the values of the variables of
-    `model`: only these are trained, and they hold the statistics of batch normalization and the random states.
+    MobileViT (Mehta and Rastegari, arXiv 2110.02178, section 3.2) and EfficientViT from MIT are trained in this way.
+    The model is rebuilt for each size (see `keras_vit.resize_model`), but all sizes share the variables of `model`:
+    its weights, the statistics of batch normalization and the random states.
 
-    Compile, fit and save the model as usual. A loaded or cloned model takes its own size alone, and `restore_step`
-    undoes it. Batches whose size is known only at run time, (None, None, None, 3), work too, and so do `use_sam`,
-    `distill` and `recompute`. Each further size takes memory for a copy of the weights, which is never used. On several
-    replicas, batch normalization can't be synchronized.
+    Compile, fit and save the model as usual. The sizes are not saved: a loaded or cloned model only accepts its own
+    size. `restore_step` undoes the change. The size of a batch may be unknown until run time, as in the shape (None,
+    None, None, 3). The function can be combined with `use_sam`, `distill` and `recompute`. Each additional size needs
+    memory for an unused copy of the weights. On several replicas, batch normalization can't be synchronized.
 
     Args:
-        model: A functional or sequential model of images, none of whose weights depend on the size of the images, as
-            position embeddings do.
-        sizes: Heights and widths in pixels; a number stands for a square. The model's own size is always included.
+        model: A functional or sequential model that takes images. None of its weights may depend on the image size, as
+            those of position embeddings do.
+        sizes: The image sizes in pixels: (height, width), or a single number for square images. The model's own size
+            is always included.
 
     Raises:
-        TypeError: The model is neither functional nor sequential.
-        ValueError: A size is invalid, or the model can't take it or has weights that depend on it.
+        TypeError: If the model is neither functional nor sequential.
+        ValueError: If a size is invalid, the model does not work at a size, or it has weights that depend on the size.
     """
     change_step(model, sizes=Sizes(model, sizes))
 
@@ -41,7 +42,7 @@ class Sizes:
     """The option of a training step that `train_at_sizes` sets.
 
     Attributes:
-        other_models: The model at the sizes other than its own.
+        other_models: The model rebuilt at each of the other sizes.
     """
 
     def __init__(self, model: keras.Model, sizes: tuple[int | tuple[int, int], ...]):
@@ -57,7 +58,7 @@ class Sizes:
         self._own_call = functools.partial(type(model).call, model)
         self._variables = [variable for _, layer in layers for variable in layer.variables]
         own_layer = FunctionLayer(lambda inputs, training: self._own_call(*inputs, training=training), model.name)
-        # By size: a layer that computes the model, and its variables in the order of the model's own.
+        # By size: a layer that computes the model, and its variables in the order of those of the original model.
         self._at_size = {own[:2]: (own_layer, self._variables)}
         self.other_models = []
         for size in sizes:
@@ -69,7 +70,7 @@ class Sizes:
 
     def overrides(self, model: keras.Model, options: StepOptions) -> Iterator[Override]:
         layer = FunctionLayer(functools.partial(self._call, model), model.name)
-        # A function, since Keras would track a layer as a part of the model.
+        # Set a function, because Keras would track a layer as a part of the model.
         yield Override(model, "call", lambda inputs, training=None, mask=None: layer(inputs, training=bool(training)))
         yield Override(model, "input_spec", keras.layers.InputSpec(shape=(None, None, None, self._channels)))
 
@@ -86,7 +87,7 @@ class Sizes:
         return outputs
 
     def _outputs(self, name, images, values, training):
-        """Return the outputs for images of one of the sizes, and new values of variables by their index."""
+        """Return the outputs for images of one of the sizes, and the new values of variables by index."""
         message = f"{name} is trained at {', '.join(f'{height} x {width}' for height, width in self._at_size)}"
         size = tuple(images.shape[1:3])
         if None not in size:
@@ -95,7 +96,7 @@ class Sizes:
             layer, variables = self._at_size[size]
             return call_with_values(layer, (images,), variables, values, training)
 
-        traced = {}  # The structure of the outputs and the indices of new values, which are the same at all sizes.
+        traced = {}  # The structure of the outputs and the indices of new values are the same at all sizes.
 
         def branch(size, layer, variables):
             def run():
@@ -118,22 +119,22 @@ class Sizes:
 
 
 def _same_variables(variables, other, model):
-    """Return the variables of the other model in the order of these."""
+    """Return the variables of the resized model in the order of the given variables, after checking their shapes."""
     others = [variable for _, layer in leaves(other) for variable in layer.variables]
     for variable, same in zip(variables, others, strict=True):
         if variable.shape != same.shape:
             raise ValueError(
-                f"{model.name} can't be trained at several sizes: {variable.path} is {tuple(variable.shape)} at its "
-                f"own size and {tuple(same.shape)} at another."
+                f"{model.name} can't be trained at several sizes: {variable.path} has shape {tuple(variable.shape)} "
+                f"at its own size and {tuple(same.shape)} at another."
             )
     return others
 
 
 def _check_not_synchronized(model):
-    # TensorFlow can't synchronize replicas within a branch of a graph.
+    # TensorFlow can't synchronize replicas within a conditional branch of a graph.
     for name, layer in leaves(model):
         if getattr(layer, "synchronized", False):
             raise ValueError(
                 f"{model.name} can't be trained at several sizes on several replicas: its layer {name} is synchronized "
-                "between them. Train on one device, or call model.fit without keras_vit.training.synchronize."
+                "across replicas. Train on one device, or call model.fit without keras_vit.training.synchronize."
             )

@@ -1,4 +1,4 @@
-"""Call Keras layers as functions of the values of their variables."""
+"""Call Keras layers as stateless functions of the values of their variables."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import keras
 
 
 class FunctionLayer(keras.layers.Layer):
-    """A layer that calls a function of tensors, so that Keras passes `training` on to all layers within.
+    """A layer that calls a function. Keras passes `training` on to the layers that the function calls.
 
     Args:
-        function: Called with the inputs as a tuple and with `training`. Variables that it reads keep their own
-            precision.
-        name: Name of the layer.
+        function: The function. It is called with the tuple of inputs and with `training`. Variables that it reads are
+            not cast to the compute dtype.
+        name: The name of the layer.
     """
 
     def __init__(self, function: Callable, name: str):
@@ -26,25 +26,25 @@ class FunctionLayer(keras.layers.Layer):
 def call_with_values(
     layer: keras.layers.Layer, inputs: Sequence, variables: Sequence[keras.Variable], values: Sequence, training: bool
 ) -> tuple[Any, dict[int, Any]]:
-    """Call a layer with other values of its variables, and leave the variables as they are.
+    """Call a layer with other values for its variables, without changing the variables.
 
     Args:
         layer: The layer.
-        inputs: Its arguments.
+        inputs: The inputs of the layer.
         variables: Variables that the layer uses.
-        values: A tensor for each of them.
+        values: The values to use for these variables, as tensors.
         training: Whether the layer runs in training mode.
 
     Returns:
-        The outputs, and the new values of those variables that the layer assigned to, by their index in `variables`.
+        The outputs, and the new values of the variables that the layer assigned to, by their index in `variables`.
 
     Raises:
-        ValueError: The layer adds losses of its own, which would be lost.
+        ValueError: If the layer adds losses, which would be lost.
     """
     with keras.StatelessScope(zip(variables, values, strict=True), collect_losses=True) as scope:
         before = [scope.get_current_value(variable) for variable in variables]
         outputs = layer(*inputs, training=training)
     if scope.losses:
-        raise ValueError(f"{layer.name} adds losses of its own, such as an activity regularizer's; they would be lost.")
+        raise ValueError(f"{layer.name} adds losses, such as those of an activity regularizer, which would be lost.")
     after = [scope.get_current_value(variable) for variable in variables]
     return outputs, {index: new for index, new in enumerate(after) if new is not before[index]}

@@ -1,10 +1,10 @@
-"""The one place where the training step of a model is changed.
+"""Change the training step of a model. This is the only module that does so.
 
-A `StepOptions` object says what a step does besides Keras' own step, and `prepare_step` applies it to a model:
-it removes what it applied before and sets every method again. The public functions `recompute`, `train_at_sizes`,
-`distill` and `use_sam` each replace one option, so the order of their calls makes no difference.
+A `StepOptions` object describes the changes to Keras' own training step. `prepare_step` applies it to a model: it
+removes all earlier changes, then makes all changes again. The public functions `recompute`, `train_at_sizes`, `distill`
+and `use_sam` each set one option, so the order in which they are called does not matter.
 
-Each option replaces other methods than the others do:
+Each option replaces different methods:
 
 | option         | replaces                                                    |
 |----------------|-------------------------------------------------------------|
@@ -13,19 +13,20 @@ Each option replaces other methods than the others do:
 | `distillation` | `compute_loss` and `compute_metrics` of the model           |
 | `sam`          | `train_step` of the model                                   |
 
-A train step calls `compute_loss` and the model, and the model calls its blocks, so the options are nested by Keras' own
-order of calls. A replacement starts from the method of the class, never from another replacement.
+A training step calls the model and `compute_loss`, and the model calls its blocks, so the options combine through
+Keras' own calls. A replacement always calls the method of the class, never another replacement.
 
-Keras' own means were tried and don't suffice:
+We tried the alternatives that Keras offers, and they are not sufficient:
 
-- `keras.RematScope` acts on layers that are created within it, so it can't change a model that exists. On the
-  TensorFlow backend (Keras 3.15) no functional model can be built of such layers whose parts are called with keyword
-  arguments such as `training`: `tf.recompute_grad` refuses them while it traces. And where it runs, the
-  second pass updates random states and statistics of batch normalization once more.
-- A subclass with a `train_step` would have to be chosen before the model is built: the functions of `keras_vit` return
-  functional models. Assigning such a class to `model.__class__` is possible, but the saved file then names that class
-  and can't be loaded elsewhere. Instance attributes are not saved, so a saved, loaded or cloned model is a plain one.
-- A wrapper model has other variable paths and layers, and it is not the object that the user compiles and fits.
+- `keras.RematScope` only affects layers that are created within it, so it can't change an existing model. On the
+  TensorFlow backend (Keras 3.15), a functional model can't be built from such layers if their parts are called with
+  keyword arguments such as `training`, because `tf.recompute_grad` rejects them during tracing. And if it does work,
+  the second pass updates random states and the statistics of batch normalization again.
+- A subclass with its own `train_step` would have to be chosen before the model is built, but the functions of
+  `keras_vit` return functional models. Assigning such a class to `model.__class__` is possible, but the saved file
+  would then refer to that class and could not be loaded elsewhere. Instance attributes are not saved, so a saved,
+  loaded or cloned model is an ordinary one.
+- A wrapper model has different variable paths and layers, and it is not the object that the user compiles and fits.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from typing import Any, NamedTuple, Protocol
 
 import keras
 
-_ATTRIBUTE = "_keras_vit_step"  # Of a model: its `_PreparedStep`.
+_ATTRIBUTE = "_keras_vit_step"  # The attribute of a model that contains its `_PreparedStep`.
 
 
 class Override(NamedTuple):
-    """An attribute of a model or layer that gets another value."""
+    """A new value for an attribute of a model or layer."""
 
     owner: keras.layers.Layer
     name: str
@@ -49,19 +50,19 @@ class Override(NamedTuple):
 
 
 class StepOption(Protocol):
-    """One way to change a training step."""
+    """A change to a training step."""
 
     def overrides(self, model: keras.Model, options: StepOptions) -> Iterator[Override]:
-        """Yield what has to be replaced in the model, given all options of its step."""
+        """Yield the attributes of the model and its layers to replace, given all options of its step."""
 
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What a model's training step does besides Keras' own step. `None` means that the option is off.
+    """The changes to Keras' own training step. None means that an option is off.
 
     Attributes:
         recomputation: A `Recomputation`, see `recompute`.
-        sizes: `Sizes` of this model, see `train_at_sizes`.
+        sizes: The `Sizes` of the model, see `train_at_sizes`.
         distillation: A `Distillation`, see `distill`.
         sam: A `SAM`, see `use_sam`.
     """
@@ -78,12 +79,12 @@ class StepOptions:
 
 
 class _PreparedStep:
-    """The options of a model, and the overrides that they made. (Keras doesn't track the layers within.)"""
+    """The options of a model's training step, and the overrides that they made."""
 
     def __init__(self, options: StepOptions, overrides: list[Override], input_spec):
         self.options = options
         self.overrides = overrides
-        self.input_spec = input_spec  # The model's own.
+        self.input_spec = input_spec  # The original one of the model.
 
 
 def step_options(model: keras.Model) -> StepOptions:
@@ -93,13 +94,13 @@ def step_options(model: keras.Model) -> StepOptions:
 
 
 def prepare_step(model: keras.Model, options: StepOptions) -> None:
-    """Make a model's training step that of these options, whatever it was before.
+    """Set the options of a model's training step, replacing all earlier ones.
 
-    If an option refuses the model, the model keeps its former step. Compiled functions of the model are dropped.
+    If an option raises an error, the model keeps its current step. The compiled functions of the model are discarded.
 
     Args:
-        model: The model. `StepOptions()` gives it back the plain step of its class.
-        options: All options of the step.
+        model: The model.
+        options: All options of the step. `StepOptions()` restores the training step of the model's class.
     """
     overrides = [override for option in options.active() for override in option.overrides(model, options)]
     prepared = vars(model).get(_ATTRIBUTE)
@@ -107,26 +108,27 @@ def prepare_step(model: keras.Model, options: StepOptions) -> None:
     for owner, name, value in prepared.overrides if prepared is not None else ():
         if name == "input_spec":
             owner.input_spec = input_spec
-        elif vars(owner).get(name) is value:  # Otherwise someone else replaced it since.
+        elif vars(owner).get(name) is value:  # Otherwise, other code has replaced it since.
             delattr(owner, name)
     for owner, name, value in overrides:
         setattr(owner, name, value)
-    # Not by setattr, which makes Keras look for layers and variables within.
+    # Bypass setattr, so that Keras does not track the layers and variables within.
     vars(model)[_ATTRIBUTE] = _PreparedStep(options, overrides, input_spec)
     model.train_function = model.test_function = model.predict_function = None
 
 
 def change_step(model: keras.Model, **options: StepOption | None) -> None:
-    """Replace some options of a model's training step, and keep the others."""
+    """Change some options of a model's training step, and keep the others."""
     prepare_step(model, dataclasses.replace(step_options(model), **options))
 
 
 def restore_step(model: keras.Model) -> None:
-    """Give a model back the plain training step of its class.
+    """Restore the training step of the model's class.
 
-    This undoes `recompute`, `train_at_sizes`, `distill` and `use_sam`. Weights, optimizer and compilation stay.
+    This undoes `recompute`, `train_at_sizes`, `distill` and `use_sam`. The weights, the optimizer and the settings of
+    `compile` do not change.
 
     Args:
-        model: Any model.
+        model: A model.
     """
     prepare_step(model, StepOptions())

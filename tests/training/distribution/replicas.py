@@ -1,6 +1,7 @@
-"""Train tiny models on one device and on two replicas, some with XLA, and print how far the results are apart.
+"""Train tiny models on one device and on two replicas, some with XLA, and print how much the results differ.
 
-A program of its own, whose arguments are names of cases: a process can't change its devices once TensorFlow runs.
+This is a separate program, because the devices of a process can't be changed once TensorFlow is running. Its arguments
+are names of cases.
 """
 
 import json
@@ -81,18 +82,18 @@ CASES = {
 }
 
 
-# test_updates.py runs the updates of the optimizers themselves with XLA.
+# test_updates.py covers the updates of the optimizers with XLA.
 WITH_XLA = ("SAM", "ASAM", "hard distillation", "accumulation, average and layer decay")
-# These take the same ways through our code as one of the others.
+# These use the same code paths as one of the other cases.
 SLOW = ("adafactor", "lamb", "lars", "lion", "soap", "ASAM", "soft distillation")
 
 
 def trained(make, strategy, part=slice(None), **how):
-    """The weights and averages after a step on each batch of 8 images, and the loss."""
+    """Return the weights and averages after one step on each batch of 8 images, and the loss."""
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model, optimizer = make()
-        # Cross-entropy's gradients have directions that are zero but for rounding, in which SOAP is arbitrary.
+        # With cross-entropy, some components of the gradient are only rounding errors, for which SOAP is arbitrary.
         loss = "mse" if len(model.outputs) == 1 else keras.losses.CategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss, **how)
     assert model.jit_compile is how.get("jit_compile", False)
@@ -104,10 +105,11 @@ def trained(make, strategy, part=slice(None), **how):
 
 
 def moving_statistics(strategy, synchronized):
-    """Train batch normalization by plain `model.fit`, and return how far each replica is from what is right.
+    """Train batch normalization with plain `model.fit`, and return the largest error of the replicas' statistics.
 
-    The layer stands first, so its statistics depend on the images alone. In NumPy: the mean is that of the whole batch,
-    and so is the variance if the replicas are synchronized; otherwise it is the mean of their variances.
+    The layer is the first one, so its statistics depend only on the images. They are compared with NumPy: the mean is
+    that of the whole batch. The variance is that of the whole batch if the replicas are synchronized, and otherwise the
+    mean of the replicas' variances.
     """
     keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -149,9 +151,9 @@ def main(names):
 
 
 def of_whole_batches(one, two):
-    """What is compared with something else than a training on one device."""
+    """Return the differences of the cases that are not compared with training on one device."""
     distances = {}
-    # A step of gradient descent by which each half of the batch has its own perturbation is the mean of their steps.
+    # If each half of the batch has its own perturbation, a gradient descent step is the mean of the halves' steps.
     each = CASES["SAM of each replica"]
     halves = [trained(each, one, slice(start, start + 4)) for start in (0, 4)]
     distances["SAM of each half"] = {"replicas": float(np.abs(np.mean(halves, 0) - trained(each, two, slice(8))).max())}

@@ -1,4 +1,4 @@
-"""Under XLA and under MirroredStrategy, training gives what it gives on one device with the whole batch."""
+"""Check that training with XLA and on replicas gives the same result as on one device with the whole batch."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.distribution.replicas import CASES, SLOW, WITH_XLA
 
-# These differ by design: each replica its own perturbation; Keras clips each replica's gradient by itself.
+# These differ by design: each replica has its own perturbation, and Keras clips the gradients of each replica.
 DIFFERENT = ("SAM of each replica", "Keras' clipping")
 
 
@@ -26,7 +26,7 @@ def distances():
 
 
 @pytest.mark.parametrize("name", [*(name for name in CASES if name not in SLOW), "SAM of each half"])
-def test_replicas_give_the_same(distances, name):
+def test_replicas_give_the_same_result(distances, name):
     if name in DIFFERENT:
         assert distances[name]["replicas"] > 1e-4
     else:
@@ -40,11 +40,11 @@ def test_plain_fit_averages_moving_statistics_over_the_replicas(distances, how):
 
 
 @pytest.mark.parametrize("name", [name for name in WITH_XLA if name not in SLOW])
-def test_xla_gives_the_same(distances, name):
+def test_xla_gives_the_same_result(distances, name):
     assert distances[name]["xla"] < 1e-5
 
 
 @pytest.mark.slow
-def test_the_other_optimizers_and_steps_give_the_same():
+def test_other_optimizers_and_steps_give_the_same_result():
     for name, ways in of_program(SLOW).items():
         assert max(ways.values()) < 1e-5, name

@@ -1,4 +1,4 @@
-"""Strategies by name, and what is said when there is no such thing here."""
+"""Check the strategies by name, and the errors if a device or worker is not available."""
 
 import json
 import re
@@ -20,7 +20,7 @@ without_gpu = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), r
 
 @pytest.fixture
 def silent():
-    """Address of a server that takes connections and says nothing."""
+    """Yield the address of a server that accepts connections but sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -31,7 +31,7 @@ def free_address():
 
 
 @without_gpu
-def test_without_a_gpu_auto_is_the_cpu_in_float32(monkeypatch):
+def test_without_a_gpu_auto_uses_the_cpu_and_float32(monkeypatch):
     for name in ("TF_CONFIG", "SLURM_STEP_NUM_TASKS", "TPU_NAME"):
         monkeypatch.delenv(name, raising=False)
     strategy = training.strategy()
@@ -44,8 +44,8 @@ def test_without_a_gpu_auto_is_the_cpu_in_float32(monkeypatch):
 @pytest.mark.parametrize(
     ("capability", "policy"), [((9, 0), "mixed_bfloat16"), ((7, 5), "mixed_float16"), ((6, 1), "float32")]
 )
-def test_the_precision_of_a_gpu_is_by_its_generation(monkeypatch, capability, policy):
-    # The slower of two decides.
+def test_the_precision_depends_on_the_generation_of_the_gpu(monkeypatch, capability, policy):
+    # The older of two GPUs decides.
     details = {"old": {"compute_capability": capability}, "new": {"compute_capability": (9, 0)}}
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(details))
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
@@ -54,29 +54,29 @@ def test_the_precision_of_a_gpu_is_by_its_generation(monkeypatch, capability, po
 
 @without_gpu
 @pytest.mark.parametrize("kind", ["gpu", "mirrored"])
-def test_a_missing_gpu_is_named(kind):
-    with pytest.raises(RuntimeError, match=f"no GPU here, which kind='{kind}' needs"):
+def test_a_missing_gpu_is_reported(kind):
+    with pytest.raises(RuntimeError, match=f"kind='{kind}' needs a GPU, but TensorFlow finds none"):
         training.strategy(kind)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "tpus"}, "kind is one of auto, cpu.*'tpus'"),
-        ({"kind": "cpu", "tpu": "local"}, "tpu is of kind='tpu'"),
-        ({"workers": ["a:1"]}, "workers is of kind='multi_worker'"),
+        ({"kind": "tpus"}, "kind must be one of auto, cpu.*'tpus'"),
+        ({"kind": "cpu", "tpu": "local"}, "tpu requires kind='tpu'"),
+        ({"workers": ["a:1"]}, "workers requires kind='multi_worker'"),
         ({"kind": "multi_worker", "workers": ["a:1", "b"], "index": 0}, "'host:port'; received 'b'"),
-        ({"kind": "multi_worker", "workers": ["a:1", "a:1"], "index": 0}, "address of its own"),
+        ({"kind": "multi_worker", "workers": ["a:1", "a:1"], "index": 0}, "workers must be different"),
         ({"kind": "multi_worker", "workers": ["a:1", "b:1"]}, "from 0 to 1; received None"),
         ({"kind": "multi_worker", "workers": ["a:1", "b:1"], "index": 2}, "from 0 to 1; received 2"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named(arguments, message):
+def test_invalid_arguments_are_rejected(arguments, message):
     with pytest.raises(ValueError, match=message):
         training.strategy(**arguments)
 
 
-def test_a_worker_that_does_not_answer_is_named_in_time():
+def test_a_worker_that_does_not_answer_is_reported_in_time():
     own, other = free_address(), free_address()
     start = time.monotonic()
     with pytest.raises(TimeoutError, match=f"Worker 1 at {re.escape(other)} did not answer within 1 s"):
@@ -84,16 +84,16 @@ def test_a_worker_that_does_not_answer_is_named_in_time():
     assert time.monotonic() - start < 10
 
 
-def test_workers_that_are_there_meet(silent):
+def test_workers_that_are_running_find_each_other(silent):
     wait_for_workers(Worker((free_address(), silent), 0), timeout=5)
 
 
-def test_an_address_that_is_taken_is_named(silent):
-    with pytest.raises(OSError, match=f"Worker 0 can't listen at {re.escape(silent)}"):
+def test_an_address_in_use_is_reported(silent):
+    with pytest.raises(OSError, match=f"Worker 0 can't listen on {re.escape(silent)}"):
         wait_for_workers(Worker((silent, free_address()), 0), timeout=1)
 
 
-def test_a_tpu_that_does_not_answer_is_named_in_time(silent):
+def test_a_tpu_that_does_not_answer_is_reported_in_time(silent):
     for address in (free_address(), silent):
         start = time.monotonic()
         with pytest.raises(TimeoutError, match=f"The TPU at {re.escape(address)} did not answer within 1 s"):
@@ -101,14 +101,14 @@ def test_a_tpu_that_does_not_answer_is_named_in_time(silent):
         assert time.monotonic() - start < 10
 
 
-def test_nothing_says_who_the_workers_are(monkeypatch):
+def test_workers_must_be_specified(monkeypatch):
     for name in ("TF_CONFIG", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(RuntimeError, match="Nothing says who the workers are"):
+    with pytest.raises(RuntimeError, match="The workers are not specified"):
         training.strategy("multi_worker")
 
 
-def test_tf_config_says_who_the_workers_are():
+def test_workers_are_read_from_tf_config():
     cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
 
     def worker(kind, index, cluster=cluster):
@@ -120,12 +120,12 @@ def test_tf_config_says_who_the_workers_are():
     assert worker("worker", 1, {"worker": ["b:1", "c:1"]}) == Worker(("b:1", "c:1"), 1)
     with pytest.raises(ValueError, match="TF_CONFIG has 'evaluator'"):
         worker("evaluator", 0)
-    with pytest.raises(ValueError, match=r"TF_CONFIG can't be read"):
+    with pytest.raises(ValueError, match=r"TF_CONFIG can't be parsed"):
         worker_of_environment({"TF_CONFIG": "{"})
     assert worker_of_environment({}) is None
 
 
-def test_slurm_says_who_the_workers_are():
+def test_workers_are_read_from_slurm_variables():
     variables = {
         "SLURM_PROCID": "3",
         "SLURM_STEP_NUM_TASKS": "5",
@@ -134,9 +134,9 @@ def test_slurm_says_who_the_workers_are():
     }
     workers = ("gpu09:700", "gpu09:701", "gpu10:700", "gpu10:701", "big:700")
     assert worker_of_environment(variables, port=700) == Worker(workers, 3)
-    with pytest.raises(ValueError, match="don't fit together"):
+    with pytest.raises(ValueError, match="variables are inconsistent"):
         worker_of_environment({**variables, "SLURM_STEP_NUM_TASKS": "4"})
-    with pytest.raises(ValueError, match="no SLURM_STEP_NODELIST; start it by srun"):
+    with pytest.raises(ValueError, match="no SLURM_STEP_NODELIST; start it with srun"):
         worker_of_environment({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"})
 
 
@@ -149,7 +149,7 @@ def test_slurm_says_who_the_workers_are():
         ("r[1-2]n[0,2].local", ["r1n0.local", "r1n2.local", "r2n0.local", "r2n2.local"]),
     ],
 )
-def test_slurm_s_lists_of_hosts(names, hosts):
+def test_slurm_host_lists_are_expanded(names, hosts):
     assert expand_hosts(names) == hosts
 
 
@@ -172,7 +172,7 @@ def test_synchronize_reaches_every_batch_normalization():
 @pytest.mark.parametrize(
     ("batch", "images", "sizes"), [(4, 9, [4, 2, 3]), (4, 10, [4, 4, 2]), (4, 5, [2, 3]), (4, 8, [4, 4]), (4, 1, [1])]
 )
-def test_a_last_batch_too_small_for_the_replicas_shares_those_of_the_one_before(batch, images, sizes):
+def test_a_last_batch_that_is_too_small_for_the_replicas_is_rebalanced(batch, images, sizes):
     class Two:
         num_replicas_in_sync = 2
 

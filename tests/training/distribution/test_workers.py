@@ -1,4 +1,4 @@
-"""Under a strategy, training gives what it gives on one device with the same global batch."""
+"""Check that training under a strategy gives the same result as on one device with the same global batch."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from tests.training.distribution.workers import BATCH, pictures
 
-LIMIT = 400  # Seconds for a job; most take 20, on a machine that has nothing else to do.
+LIMIT = 400  # Seconds for a job. Most take 20 on an idle machine.
 
 
 def start(output, *arguments):
@@ -22,7 +22,7 @@ def start(output, *arguments):
 
 
 def finish(processes):
-    """Exit codes; a process that goes on beyond the limit is killed."""
+    """Return the exit codes. Kill processes that exceed the time limit."""
     try:
         return [process.wait(timeout=LIMIT) for process in processes]
     finally:
@@ -51,7 +51,7 @@ def run(folder, *arguments):
 
 
 def start_job(folder, count, *arguments, of_worker=None):
-    """A process for each worker of a job; `of_worker` has further arguments of single ones."""
+    """Start one process per worker of a job; `of_worker` has further arguments of individual workers."""
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     workers = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
     for server in servers:
@@ -79,7 +79,7 @@ EQUAL = ("vit", "mobilevit", "sharp_average")
 
 
 def test_two_workers_train_as_one_device(tmp_path):
-    """In one test, so that the processes are shared; `test_replicas` trains other models on two replicas."""
+    """Train two models in one test to share the processes; `test_replicas` trains other models on two replicas."""
     one = run(tmp_path, "vit")
     workers = run_job(tmp_path, 2, "vit", "unseeded_conv")
     for worker in workers:
@@ -88,8 +88,8 @@ def test_two_workers_train_as_one_device(tmp_path):
 
 
 @pytest.mark.slow
-def test_tensorflow_s_own_strategy_does_not_work_with_keras(tmp_path):
-    # Where this fails, Keras' trainer has learned what keras_vit.training.distribution.mirrored is for: then it can go.
+def test_tensorflow_strategies_do_not_work_with_keras_unmodified(tmp_path):
+    # If this fails, Keras supports these strategies, and keras_vit.training.distribution.mirrored can be removed.
     for worker in run_job(tmp_path, 2, "without_ours"):
         whole_batch, scalar = worker["without_ours"][0]
         assert "PerReplica" in whole_batch
@@ -97,7 +97,7 @@ def test_tensorflow_s_own_strategy_does_not_work_with_keras(tmp_path):
 
 
 def check_unseeded(workers, name):
-    """Workers that draw their own random numbers keep equal weights."""
+    """Check that workers that draw different random numbers keep the same weights."""
     assert distance(*(worker[name] for worker in workers)) == 0
     assert all(np.isfinite(array).all() for array in workers[0][name])
 
@@ -108,12 +108,12 @@ def test_replicas_train_as_one_device(tmp_path):
     mirrored = run(tmp_path, *EQUAL, "conv_apart", "--replicas", "2")
     for name in EQUAL:
         assert distance(mirrored[name], one[name]) < 1e-5, name
-    # Replicas that normalize by their own part of the batch do not.
+    # Replicas that normalize with the statistics of their own part of the batch give another result.
     assert distance(mirrored["conv_apart"][:-2], one["conv_apart"][:-2]) > 1e-3
 
 
 @pytest.mark.slow
-def test_plain_fit_gives_all_workers_the_mean_of_their_statistics(tmp_path):
+def test_plain_fit_averages_the_statistics_of_the_workers(tmp_path):
     workers = run_job(tmp_path, 2, "moving_statistics", "unseeded_vit")
     check_unseeded(workers, "unseeded_vit")
     images = 4 * pictures()[0] - 2
@@ -128,12 +128,12 @@ def test_plain_fit_gives_all_workers_the_mean_of_their_statistics(tmp_path):
 
 
 @pytest.mark.slow
-def test_fit_under_a_strategy_is_fit_on_one_device(tmp_path):
+def test_fit_under_a_strategy_gives_the_same_result_as_on_one_device(tmp_path):
     for name in ("one", "mirrored", "workers"):
         (tmp_path / name).mkdir()
     one = run(tmp_path / "one", "fit", "--run-dir", tmp_path / "one" / "run")
     mirrored = run(tmp_path / "mirrored", "fit", "--replicas", "2", "--run-dir", tmp_path / "mirrored" / "run")
-    # The second worker is given another folder, to see that it writes nothing.
+    # The second worker gets another folder, to check that it writes nothing.
     run_dirs = [tmp_path / "workers" / f"run{index}" for index in range(2)]
     of_worker = {index: ["--run-dir", run_dir] for index, run_dir in enumerate(run_dirs)}
     workers = run_job(tmp_path / "workers", 2, "fit", of_worker=of_worker)
@@ -155,7 +155,7 @@ def test_workers_train_as_one_device(count, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_whose_worker_was_killed_continues_to_the_same_end(tmp_path):
+def test_a_job_resumes_to_the_same_result_after_a_worker_was_killed(tmp_path):
     folders = [tmp_path / name for name in ("whole", "killed", "resumed")]
     for folder in folders:
         folder.mkdir()

@@ -1,6 +1,6 @@
-"""Trains small models under a strategy and writes their last states: a program, of which each worker runs one.
+"""Train small models under a strategy, and write their final states. Each worker of a job runs this program.
 
-A process of its own, since devices and workers can't be changed once TensorFlow runs.
+This is a separate program, because devices and workers can't be changed once TensorFlow is running.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from keras_vit import training
 from keras_vit.layers import ConvNorm
 from keras_vit.training.distribution.strategy import shareable
 
-BATCH = 12  # That 2 and 3 replicas can share.
+BATCH = 12  # Divisible by 2 and by 3 replicas.
 STEPS = 5
 SIZE = 32
 
@@ -83,21 +83,21 @@ def unseeded_batches():
 
 
 def own_batches(strategy):
-    """Each worker augments its own part of every batch."""
+    """Return batches of which each worker augments its own part."""
     augmentation = training.Augmentation(policy=training.RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0)
     data = training.arrays(*pictures(), validation=pictures(), batch_size=BATCH, augmentation=augmentation)
     return strategy.distribute_datasets_from_function(lambda context: data.train(0, 0, context))
 
 
 def state(model):
-    """Weights, statistics, random states and moving averages."""
+    """Return the weights, statistics, random states and moving averages of a model."""
     averages = getattr(model.optimizer, "averages", [])
     return [keras.ops.convert_to_numpy(variable) for variable in [*model.variables, *averages]]
 
 
 def momentum(model):
-    # Each step of a fresh MobileViT multiplies differences, the more the longer it is: Keras' third, of the loss for
-    # three replicas, is a float32 number and off by 3e-8.
+    # The steps of an untrained MobileViT amplify differences, larger steps more so. With three replicas, Keras
+    # multiplies the loss by a third in float32, which is off by 3e-8.
     return keras.optimizers.SGD(0.005 if model.name.startswith("mobilevit") else 0.05, momentum=0.9)
 
 
@@ -111,10 +111,10 @@ def adamw(model):
 
 
 def trained(strategy, build, optimizer, data, synchronized=True, rest=5, **settings):
-    """The state of a model after one epoch, and what `fit`, `evaluate` and `predict` gave.
+    """Return the state of a model after one epoch, and the results of `fit`, `evaluate` and `predict`.
 
-    Evaluation is of a batch and a rest that replicas can't share equally. If that is less than an image for each,
-    both are made uneven.
+    The model is evaluated on one full batch and on `rest` more images, which replicas can't share equally. If there are
+    fewer than one for each replica, `shareable` rebalances both batches.
     """
     with strategy.scope():
         model = build(**settings)
@@ -124,11 +124,11 @@ def trained(strategy, build, optimizer, data, synchronized=True, rest=5, **setti
     history = model.fit(data, shuffle=False, verbose=0).history
     images = shareable(batches().rebatch(1).take(BATCH + rest).rebatch(BATCH), strategy)
     results = [history["loss"][0], history["accuracy"][0], *model.evaluate(images, verbose=0)]
-    # Of batches that several workers can't share equally, predictions make later steps hang, in TensorFlow 2.21.
+    # In TensorFlow 2.21, predicting on batches that workers can't share equally makes later steps hang.
     return [*state(model), model.predict(batches(), verbose=0), np.array(results)]
 
 
-# The same on any number of replicas, everything seeded; but for the last.
+# Everything is seeded, so all cases except the last give the same result on any number of replicas.
 STEPS_OF = {
     "vit": (vit, momentum, {}),
     "mobilevit": (mobilevit, momentum, {}),
@@ -140,14 +140,14 @@ STEPS_OF = {
 def steps_of(name, strategy):
     build, optimizer, how = STEPS_OF[name]
     keras.utils.set_random_seed(0)
-    # Rounding errors are differences too.
+    # Float64, because rounding errors of MobileViT count as differences too.
     floatx = "float64" if name == "mobilevit" else "float32"
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(floatx)
     return {name: trained(strategy, build, optimizer, batches(), **how)}
 
 
-# No seed given, so each process draws its own numbers.
+# Without a seed, each process draws different random numbers.
 def unseeded_vit(strategy):
     return {"unseeded_vit": trained(strategy, vit, adamw, unseeded_batches(), dropout=0.2)}
 
@@ -157,7 +157,7 @@ def unseeded_conv(strategy):
 
 
 def moving_statistics(strategy):
-    """The images' mean and variance that batch normalization has after plain `model.fit`, and an evaluation."""
+    """Return the moving statistics of batch normalization after plain `model.fit`, and the results of `evaluate`."""
     with strategy.scope():
         images = keras.Input((SIZE, SIZE, 3))
         layer = keras.layers.BatchNormalization(momentum=0.5)
@@ -172,7 +172,10 @@ def moving_statistics(strategy):
 
 
 def without_ours(strategy):
-    """The errors of `fit` when `reduce` is TensorFlow's, and when it is but for structures; "" where there is none."""
+    """Return the errors of `fit` with TensorFlow's `reduce`, as it is and applied to each part of a tuple.
+
+    An empty string means that there was no error.
+    """
     ours, theirs = type(strategy), tf.distribute.MultiWorkerMirroredStrategy
 
     def structures_only(self, reduce_op, value, axis):
@@ -193,7 +196,7 @@ def without_ours(strategy):
 
 
 class KillAt(keras.callbacks.Callback):
-    """Kills its own process after a number of steps."""
+    """Kill the process after a number of steps."""
 
     def __init__(self, steps):
         super().__init__()
@@ -205,7 +208,7 @@ class KillAt(keras.callbacks.Callback):
 
 
 def fit(strategy, dropout, run_dir, kill_at, resume):
-    """`training.fit` of two epochs. With dropout, replicas draw other numbers than one device does."""
+    """Run `training.fit` for two epochs. With dropout, replicas draw different random numbers than one device."""
     data = training.digits()
     keras.utils.set_random_seed(0)
     with strategy.scope():

@@ -33,7 +33,7 @@ def loss(model, data):
     return model.evaluate(*data, verbose=0, return_dict=True)["loss"]
 
 
-def test_validation_and_the_best_model_have_the_average(tmp_path):
+def test_validation_and_the_best_model_use_the_average(tmp_path):
     model, data, measured, best = fitted(tmp_path, ema_decay=0.9)
     weights = model.get_weights()
     with training.averaged_weights(model):
@@ -41,14 +41,14 @@ def test_validation_and_the_best_model_have_the_average(tmp_path):
         averaged = model.get_weights()
         for received, right in zip(averaged, model.optimizer.averages, strict=True):
             np.testing.assert_array_equal(received, right)
-    # Bit by bit what they were, and not the average.
+    # The weights are restored exactly, and differ from the average.
     for after, before, average in zip(model.get_weights(), weights, averaged, strict=True):
         np.testing.assert_array_equal(after, before)
         assert np.abs(after - average).max() > 1e-3
     assert abs(loss(model, data) - measured) > 1e-4
     loaded = keras.models.load_model(best.path)
     np.testing.assert_array_equal(loaded.get_weights()[0], averaged[0])
-    # The loaded optimizer goes on with the average as it was.
+    # The loaded optimizer continues with the same average.
     np.testing.assert_array_equal(loaded.optimizer.averages[0], averaged[0])
 
 
@@ -63,7 +63,7 @@ def test_without_an_average_nothing_changes(tmp_path):
         np.testing.assert_array_equal(fresh.get_weights()[0], before[0])
 
 
-def test_the_weights_come_back_after_an_error(tmp_path):
+def test_the_weights_are_restored_after_an_error(tmp_path):
     model, *_ = fitted(tmp_path, ema_decay=0.9)
     before = model.get_weights()
     with pytest.raises(KeyError), training.averaged_weights(model):

@@ -10,9 +10,9 @@ from keras_vit import training
 
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
 RANDOM = np.random.default_rng(0)
-# The model gives its images as scores, so that all results follow from these numbers.
+# The model returns its images as scores, so these numbers determine all results.
 SCORES = RANDOM.normal(size=(50, 7)).astype("float32")
-LABELS = RANDOM.choice([0, 1, 2, 4, 5, 6], size=50)  # No dog.
+LABELS = RANDOM.choice([0, 1, 2, 4, 5, 6], size=50)  # There is no image of a dog.
 
 
 def echo(outputs=1, activation=None):
@@ -20,7 +20,7 @@ def echo(outputs=1, activation=None):
     scores = keras.layers.Flatten()(image)
     if activation:
         scores = keras.layers.Activation(activation)(scores)
-    # The second output is large where the mean of both has another order than the first one alone.
+    # The second output reverses the order of the scores in the mean of both.
     return keras.Model(image, [scores, keras.layers.Rescaling(-3.0)(scores)] if outputs == 2 else scores)
 
 
@@ -29,7 +29,7 @@ def batches(labels=LABELS, scores=SCORES, size=16):
 
 
 def counted(scores=SCORES, labels=LABELS):
-    """Confusions and top-5 hits, image by image."""
+    """Count the confusions and the top-5 hits image by image."""
     confusion = np.zeros((7, 7), int)
     hits = 0
     for row, label in zip(scores, labels, strict=True):
@@ -38,7 +38,7 @@ def counted(scores=SCORES, labels=LABELS):
     return confusion, hits
 
 
-def test_figures_are_those_counted_by_hand():
+def test_results_match_a_count_image_by_image():
     result = training.evaluate(echo(), batches(), NAMES)
     confusion, hits = counted()
     np.testing.assert_array_equal(result.confusion, confusion)
@@ -60,11 +60,11 @@ def test_figures_are_those_counted_by_hand():
     ],
     ids=["column", "float", "one-hot", "mixed"],
 )
-def test_kinds_of_labels(labels):
+def test_every_kind_of_label_gives_the_same_result(labels):
     np.testing.assert_array_equal(training.evaluate(echo(), batches(labels), NAMES).confusion, counted()[0])
 
 
-def test_probabilities_and_two_outputs():
+def test_probabilities_and_two_outputs_are_supported():
     softmax = training.evaluate(echo(activation="softmax"), batches(), NAMES)
     np.testing.assert_array_equal(softmax.confusion, counted()[0])
     mean = training.evaluate(echo(outputs=2), batches(), NAMES)
@@ -72,7 +72,7 @@ def test_probabilities_and_two_outputs():
     assert mean.top5_images == counted(-SCORES)[1] != softmax.top5_images
 
 
-def test_it_agrees_with_keras():
+def test_accuracies_match_keras():
     model = echo(activation="softmax")
     model.compile(
         loss="sparse_categorical_crossentropy", metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(5)]
@@ -82,7 +82,7 @@ def test_it_agrees_with_keras():
     assert (result.top1, result.top5) == (pytest.approx(top1), pytest.approx(top5))
 
 
-def test_files(tmp_path):
+def test_saved_files_contain_the_results(tmp_path):
     result = training.evaluate(echo(), batches(), NAMES)
     folder = result.save(tmp_path / "new" / "folder")
     read = json.loads((folder / "evaluation.json").read_text())
@@ -103,7 +103,7 @@ def test_files(tmp_path):
     [
         (SCORES, NAMES, TypeError, "received ndarray"),
         (tf.data.Dataset.from_tensor_slices(SCORES[:, None, None]).batch(4), NAMES, TypeError, r"\(images, labels\)"),
-        (batches().repeat(), NAMES, ValueError, "never ends"),
+        (batches().repeat(), NAMES, ValueError, "is infinite"),
         (batches().take(0), NAMES, ValueError, "no images"),
         (batches(), NAMES[:6], ValueError, "6 class names"),
         (batches(scores=SCORES[:, :5]), NAMES, ValueError, r"takes \(None, 1, 1, 7\).*images \(None, 1, 1, 5\)"),
@@ -114,6 +114,6 @@ def test_files(tmp_path):
         (batches(scores=SCORES * np.inf), NAMES, ValueError, "NaN or infinite"),
     ],
 )
-def test_what_does_not_fit_is_named(dataset, names, error, message):
+def test_invalid_arguments_are_rejected(dataset, names, error, message):
     with pytest.raises(error, match=message):
         training.evaluate(echo(), dataset, names)

@@ -24,7 +24,7 @@ def binary(y, p):
     return -y * np.log(p) - (1 - y) * np.log(1 - p)
 
 
-def test_sigmoid_crossentropy(scores):
+def test_sigmoid_crossentropy_matches_numpy(scores):
     logits, targets = scores
     targets[targets < 0.1] = 0
     p = sigmoid(logits)
@@ -48,11 +48,11 @@ def test_sigmoid_crossentropy_of_extreme_logits_is_finite():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_distillation_loss(scores, temperature):
+def test_distillation_loss_matches_numpy(scores, temperature):
     student, teacher = scores[0], np.log(scores[1])
     log_p = np.log(softmax(student))
     hard = training.DistillationLoss("hard", temperature)
-    # Hard distillation has no temperature.
+    # Hard distillation does not depend on the temperature.
     assert float(hard(teacher, student)) == pytest.approx(-log_p[range(6), teacher.argmax(-1)].mean(), rel=1e-5)
     p, q = softmax(teacher / temperature), softmax(student / temperature)
     right = temperature**2 * (p * np.log(p / q)).sum(-1)
@@ -72,6 +72,6 @@ def test_distillation_loss(scores, temperature):
         (lambda: training.DistillationLoss("soft", 0.0), "received 0.0"),
     ],
 )
-def test_settings_out_of_range_are_refused(make, message):
+def test_settings_out_of_range_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Adaptive gradient clipping against equation 3 of its paper, in NumPy and float64."""
+"""Check adaptive gradient clipping against equation 3 of the paper, in NumPy and float64."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ def model_of():
 
 
 def clipped(weight, gradient, units):
-    """Each unit by itself; `units` gives the index of each."""
+    """Return the gradient with each unit clipped separately; `units` contains the index of each unit."""
     result = np.array(gradient, "float64")
     for unit in units:
         ratio = np.linalg.norm(result[unit]) / max(np.linalg.norm(weight[unit]), 1e-3)
@@ -46,7 +46,7 @@ UNITS = {
 
 
 def some_gradients(model):
-    """Of units that have to be clipped and of such as have not."""
+    """Return gradients of which some units exceed the limit and others do not."""
     return [RANDOM.normal(size=v.shape) * np.geomspace(1e-4, 1, v.shape[-1]) for v in model.weights]
 
 
@@ -66,18 +66,18 @@ def test_each_unit_is_clipped_by_its_own_norm(accumulation_steps):
         optimizer.apply(constants(gradients), model.trainable_variables)
     kept = []
     for variable, weight, *gradients in zip(model.weights, before, *batches, strict=True):
-        # The mean is clipped, not each batch's gradient.
+        # The mean gradient is clipped, not the gradient of each batch.
         gradient = np.mean(gradients, axis=0)
         right = clipped(weight, gradient, UNITS[variable.path])
         np.testing.assert_allclose(weight - np.array(variable), right, atol=1e-5, err_msg=variable.path)
         kept += list(np.isclose(right, gradient).ravel())
         if variable.path.endswith("kernel") and UNITS[variable.path]:
             whole = clipped(weight, gradient, [np.s_[:]])
-            assert np.abs(whole - right).max() > 1e-4, "the check must see clipping of the whole kernel"
+            assert np.abs(whole - right).max() > 1e-4, "the check must detect clipping of the whole kernel"
     assert 0.1 < np.mean(kept) < 0.9
 
 
-def test_weights_of_zero_move_and_gradients_of_zero_do_not():
+def test_zero_weights_are_updated_and_zero_gradients_change_nothing():
     model = model_of()
     for variable in model.weights:
         variable.assign(np.zeros(variable.shape))
@@ -102,7 +102,7 @@ SMALL = {"input_shape": (32, 32, 3), "width": 24, "depth": 1, "num_heads": 3}
         ("ViT", {"include_top": False, **SMALL}, set()),
     ],
 )
-def test_the_classifier_is_left_out(name, settings, heads):
+def test_the_classifier_is_not_clipped(name, settings, heads):
     model = getattr(keras_vit, name)(**settings)
     axes = dict(zip((v.path for v in model.trainable_variables), unit_axes(model), strict=True))
     assert {path.split("/")[0] for path, over in axes.items() if over is None} == heads
@@ -111,7 +111,7 @@ def test_the_classifier_is_left_out(name, settings, heads):
         assert {over for path, over in axes.items() if "block_0" in path and path.endswith("kernel")} == {(0,)}
 
 
-def test_it_is_saved_with_the_model(tmp_path):
+def test_clipping_settings_are_saved_with_the_model(tmp_path):
     model = model_of()
     model.compile(training.optimizer("adamw", model, 0.1, adaptive_clip=LAMBDA), "mse")
     model.save(tmp_path / "model.keras")
@@ -120,9 +120,9 @@ def test_it_is_saved_with_the_model(tmp_path):
     assert optimizer.clip_axes[:3] == ((0, 1, 2), (0,), (0, 1))
 
 
-def test_invalid_settings_are_refused():
+def test_invalid_settings_are_rejected():
     model = model_of()
     with pytest.raises(ValueError, match="adaptive_clip must be above 0; received 0"):
         training.optimizer("sgd", model, 0.1, adaptive_clip=0)
-    with pytest.raises(ValueError, match="clip_axes has 1 entries and the model 8"):
+    with pytest.raises(ValueError, match="clip_axes has 1 entries, but the model has 8"):
         training.SGD(0.1, adaptive_clip=0.1, clip_axes=[(0,)]).build(model.trainable_variables)

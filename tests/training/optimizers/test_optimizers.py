@@ -30,7 +30,7 @@ def model():
     return model
 
 
-def test_weight_decay_takes_kernels_alone(model):
+def test_weight_decay_applies_to_kernels_only(model):
     optimizer = training.optimizer("adamw", model, 0.1, weight_decay=0.5)
     optimizer.apply([keras.ops.zeros_like(v) for v in model.trainable_variables], model.trainable_variables)
     highest = {variable.path: float(keras.ops.max(variable)) for variable in model.trainable_variables}
@@ -40,7 +40,7 @@ def test_weight_decay_takes_kernels_alone(model):
     np.testing.assert_allclose(list(decayed.values()), 1 - 0.1 * 0.5, rtol=1e-6)
 
 
-def test_warm_up_and_cosine_decay(model):
+def test_the_learning_rate_follows_the_schedule(model):
     optimizer = training.optimizer("adamw", model, training.Cosine(0.2, 100, 20))
     received = []
     for step in (0, 5, 20, 60, 99, 100):
@@ -50,11 +50,11 @@ def test_warm_up_and_cosine_decay(model):
     np.testing.assert_allclose(received, expected, atol=1e-7)
 
 
-def test_without_warm_up_the_first_step_has_the_highest_rate(model):
+def test_without_warm_up_the_first_step_uses_the_highest_rate(model):
     assert float(training.optimizer("adamw", model, training.Cosine(0.2, 100)).learning_rate) == pytest.approx(0.2)
 
 
-def test_gradients_are_clipped_by_their_norm_over_all_variables(model):
+def test_gradients_are_clipped_by_their_global_norm(model):
     optimizer = training.optimizer("adamw", model, 0.1, clip_norm=0.5)
     gradients = [keras.ops.full(v.shape, 100.0) for v in model.trainable_variables]
     optimizer.apply(gradients, model.trainable_variables)
@@ -63,14 +63,14 @@ def test_gradients_are_clipped_by_their_norm_over_all_variables(model):
     assert norm == pytest.approx((1 - optimizer.beta_1) * 0.5, rel=1e-4)
 
 
-def test_invalid_settings_are_refused(model):
+def test_invalid_settings_are_rejected(model):
     for settings, message in [
-        ({"name": "adam"}, "no optimizer 'adam'; there are 'adafactor', 'adamw', .*'soap'"),
-        ({"layer_decay": 0.0}, "layer_decay is above 0 and at most 1; received 0.0"),
+        ({"name": "adam"}, "no optimizer 'adam'; choose one of 'adafactor', 'adamw', .*'soap'"),
+        ({"layer_decay": 0.0}, "layer_decay must be above 0 and at most 1; received 0.0"),
         ({"accumulation_steps": 0}, "accumulation_steps=0"),
         ({"ema_decay": 1.0}, "below 1; received 1.0"),
-        ({"use_ema": True}, "Use ema_decay in place of use_ema"),
-        ({"gradient_accumulation_steps": 4}, "Use accumulation_steps in place of gradient_accumulation_steps"),
+        ({"use_ema": True}, "Use ema_decay instead of use_ema"),
+        ({"gradient_accumulation_steps": 4}, "Use accumulation_steps instead of gradient_accumulation_steps"),
     ]:
         with pytest.raises(ValueError, match=message):
             training.optimizer(**{"name": "adamw", "model": model, "learning_rate": 0.1, **settings})
@@ -78,10 +78,10 @@ def test_invalid_settings_are_refused(model):
         training.optimizer("lamb", keras.Sequential([keras.layers.Dense(3)]), 0.1)
 
 
-def test_an_optimizer_of_another_model_is_refused(model):
+def test_an_optimizer_of_another_model_is_rejected(model):
     optimizer = training.optimizer("adamw", model, 0.1)
     model.layers[0].trainable = False
-    with pytest.raises(ValueError, match="has 7 entries and the model 5 trainable variables"):
+    with pytest.raises(ValueError, match="has 7 entries, but the model has 5 trainable variables"):
         optimizer.build(model.trainable_variables)
 
 
@@ -96,7 +96,7 @@ def by_layer(model):
     return depths
 
 
-def test_depths_are_counted_from_the_embedding_to_the_head():
+def test_depths_increase_from_the_embedding_to_the_head():
     vit = {
         "patch_embedding": {0},
         "class_token": {0},
@@ -109,7 +109,7 @@ def test_depths_are_counted_from_the_embedding_to_the_head():
     }
     model = tiny_vit(layer_scale=1e-4)
     assert by_layer(model) == vit
-    # The same model in one piece with another classifier, flat, and with int8's rounding.
+    # The same model nested with another classifier, flattened, and with quantization-aware training.
     whole = keras.Sequential([tiny_vit(include_top=False, pooling="token"), keras.layers.Dense(2, name="head")])
     assert training.layer_depths(whole) == training.layer_depths(tiny_vit())
     assert by_layer(keras_vit.flatten(model)) == vit
@@ -117,12 +117,12 @@ def test_depths_are_counted_from_the_embedding_to_the_head():
     assert by_layer(edge.quantize_aware(model, calibration_data=images)).items() >= vit.items()
 
 
-def test_depths_without_blocks_are_the_layers():
+def test_in_a_model_without_blocks_each_layer_has_its_own_depth():
     model = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(4) for _ in range(3))])
     assert training.layer_depths(model) == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_variable_outside_of_all_layers_has_no_depth():
+def test_a_variable_outside_all_layers_is_an_error():
     class Outside(keras.Model):
         def __init__(self):
             super().__init__()
@@ -134,11 +134,11 @@ def test_a_variable_outside_of_all_layers_has_no_depth():
 
     model = Outside()
     model(np.zeros((1, 3)))
-    with pytest.raises(ValueError, match=r"offset of .* is in none of its layers"):
+    with pytest.raises(ValueError, match=r"offset of .* belongs to none of its layers"):
         training.layer_depths(model)
 
 
-def test_layer_decay_is_beit_s():
+def test_layer_decay_matches_beit():
     model = tiny_vit()
     optimizer = training.optimizer("adamw", model, 1.0, layer_decay=0.5)
     factors = dict(zip([v.path for v in model.trainable_variables], optimizer.learning_rate_factors, strict=True))
@@ -149,7 +149,7 @@ def test_layer_decay_is_beit_s():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_loaded_model_trains_on_equally(name, tmp_path):
+def test_a_loaded_model_continues_training_identically(name, tmp_path):
     images, labels = (
         np.random.default_rng(0).normal(size=(12, 5)).astype("float32"),
         np.eye(4, dtype="float32")[[0] * 12],
@@ -179,12 +179,12 @@ def test_a_loaded_model_trains_on_equally(name, tmp_path):
         model.variables + optimizer.variables, loaded.variables + loaded.optimizer.variables, strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    # Biases are still left out of weight decay, and the first layer learns at half the rate.
+    # Biases are still excluded from weight decay, and the first layer still uses half the learning rate.
     assert loaded.optimizer.weight_decay_factors == (1, 0, 1, 0)
     assert loaded.optimizer.learning_rate_factors == (0.5, 0.5, 1, 1)
 
 
-def test_a_loss_scale_goes_around_any_of_them(model):
+def test_an_optimizer_works_within_a_loss_scale_optimizer(model):
     optimizer = keras.optimizers.LossScaleOptimizer(
         training.optimizer("lamb", model, 0.1, accumulation_steps=2, ema_decay=0.9), initial_scale=8.0
     )
@@ -201,7 +201,7 @@ def test_a_loss_scale_goes_around_any_of_them(model):
         results.append(model.get_weights())
     for scaled, right in zip(*results, strict=True):
         np.testing.assert_allclose(scaled, right, rtol=1e-6)
-    # A gradient that is not finite changes nothing but the scale.
+    # An infinite gradient only changes the loss scale.
     optimizer.apply([v * np.inf for v in model.trainable_variables], model.trainable_variables)
     np.testing.assert_array_equal(model.get_weights()[0], results[1][0])
     assert float(optimizer.dynamic_scale) == 4.0

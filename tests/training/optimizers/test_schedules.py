@@ -39,20 +39,20 @@ def warmed_up(decayed, peak=0.4, start=0.02, warmup=20):
     ],
     ids=["cosine", "linear", "inverse square root", "without cool-down"],
 )
-def test_closed_forms(schedule, decayed):
+def test_rates_match_the_closed_form(schedule, decayed):
     np.testing.assert_allclose(values(schedule), warmed_up(decayed), rtol=1e-5, atol=1e-7)
     again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
     assert type(again) is type(schedule) and again.get_config() == schedule.get_config()
     assert values(again) == values(schedule)
 
 
-def test_without_warm_up_the_first_step_has_the_highest_rate():
+def test_without_warm_up_the_first_step_uses_the_highest_rate():
     for schedule in (training.Cosine, training.Linear, training.InverseSquareRoot):
         assert values(schedule(0.3, 10), [0]) == [pytest.approx(0.3)]
 
 
 @pytest.mark.parametrize("warmup_steps", [-1, 10, 11])
-def test_a_warm_up_must_end_before_the_training(warmup_steps):
+def test_the_warm_up_must_be_shorter_than_the_training(warmup_steps):
     with pytest.raises(ValueError, match=f"{warmup_steps} of 10 steps"):
         training.Linear(0.1, 10, warmup_steps)
 
@@ -66,6 +66,6 @@ def test_a_warm_up_must_end_before_the_training(warmup_steps):
         (lambda: training.InverseSquareRoot(0.1, 10, timescale=0), "timescale=0"),
     ],
 )
-def test_settings_out_of_range_are_refused(make, message):
+def test_settings_out_of_range_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()

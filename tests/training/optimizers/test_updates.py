@@ -1,4 +1,4 @@
-"""Each optimizer's update against its paper's algorithm, in NumPy and float64."""
+"""Check the updates of each optimizer against the algorithm in its paper, in NumPy and float64."""
 
 import math
 
@@ -158,36 +158,36 @@ def trained(name, jit=False, **settings):
     return model, optimizer
 
 
-def test_the_rates_are_those_of_the_schedule():
+def test_the_reference_rates_match_the_schedule():
     schedule = training.Cosine(0.1, 10, 2, warmup_learning_rate=0.02)
     np.testing.assert_allclose([float(schedule(step)) for step in range(STEPS)], RATES, rtol=1e-6)
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_updates_are_the_paper_s(name, jit):
+def test_updates_match_the_paper(name, jit):
     model, _ = trained(name, jit)
     for received, right in zip(model.get_weights(), expected(name), strict=True):
         np.testing.assert_allclose(received, right, **TOLERANCE)
-    # The check sees a rate and a decay that are a thousandth too high.
+    # The check would detect a rate or a decay that is too high by 0.1 %.
     for wrong in (expected(name, rates=[1.001 * rate for rate in RATES]), expected(name, decay=1.001 * DECAY)):
         assert not np.allclose(model.get_weights()[0], wrong[0], **TOLERANCE)
 
 
-def test_a_norm_of_zero_leaves_the_rate_alone():
+def test_a_zero_norm_does_not_scale_the_rate():
     for name in ("lamb", "lars"):
         model = model_of([np.zeros((4, 3)), np.zeros(3)])
         optimizer = training.optimizer(name, model, 0.5, weight_decay=0.1)
         gradients = [np.full((4, 3), 2.0, "float32"), np.zeros(3, "float32")]
         optimizer.apply([tf.constant(g) for g in gradients], model.trainable_variables)
         kernel, bias = model.get_weights()
-        # A step of the whole rate in LAMB's direction 1; of the rate, the trust and the gradient in LARS.
+        # LAMB steps by the rate, since its direction is 1. LARS steps by rate * trust * gradient.
         np.testing.assert_allclose(kernel, -0.5 if name == "lamb" else -0.5 * 0.001 * 2, rtol=1e-5)
         np.testing.assert_array_equal(bias, 0)
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 4), (2, 3, 4, 5)])
-def test_norms_are_over_all_axes(shape):
+def test_norms_are_taken_over_all_axes(shape):
     variable = keras.Variable(np.arange(1.0, 1 + math.prod(shape)).reshape(shape))
     for optimizer, length in ((training.LAMB(0.1), norm(variable) * 0.1), (training.LARS(0.1), norm(variable) * 1e-4)):
         before = np.array(variable)
@@ -196,7 +196,7 @@ def test_norms_are_over_all_axes(shape):
         variable.assign(before)
 
 
-def test_soap_takes_any_shape_and_gives_long_sides_no_basis():
+def test_soap_accepts_any_shape_and_keeps_no_basis_for_long_sides():
     random = np.random.default_rng(0)
     image = keras.Input((6, 6, 3))
     x = keras.layers.DepthwiseConv2D(3)(keras.layers.Conv2D(5, 3)(image))
@@ -205,7 +205,7 @@ def test_soap_takes_any_shape_and_gives_long_sides_no_basis():
     optimizer = training.optimizer("soap", model, 0.01, max_size=20)
     optimizer.build(model.trainable_variables)
     shapes = [tuple(v.shape) for v in optimizer.variables if "basis" in v.path]
-    # Kernels 27 x 5, 9 x 5 and 20 x 2; the biases have none.
+    # The kernels are 27 x 5, 9 x 5 and 20 x 2; the biases have no basis.
     assert shapes == [(5, 5), (9, 9), (5, 5), (20, 20), (2, 2)]
     for _ in range(3):
         gradients = [tf.constant(random.normal(size=v.shape), "float32") for v in model.trainable_variables]
@@ -215,7 +215,7 @@ def test_soap_takes_any_shape_and_gives_long_sides_no_basis():
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_layer_wise_factors_scale_the_rate_of_their_variable(name):
+def test_layer_wise_factors_scale_the_learning_rate(name):
     weights, gradients = problem()
     received = {}
     for layer_decay in (1.0, 0.25):
@@ -241,7 +241,7 @@ def test_layer_wise_factors_scale_the_rate_of_their_variable(name):
 
 
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
-def test_accumulation_takes_the_mean_of_the_batches_for_one_update(jit):
+def test_accumulation_averages_the_gradients_of_the_batches_for_one_update(jit):
     model, optimizer = trained("adamw", jit, accumulation_steps=2, clip_norm=1.0, ema_decay=0.5)
     weights, gradients = problem()
     averages = []
@@ -262,7 +262,7 @@ def test_accumulation_takes_the_mean_of_the_batches_for_one_update(jit):
 
 
 @pytest.mark.parametrize("warmup", [False, True])
-def test_the_average_is_exponential(warmup):
+def test_the_moving_average_is_exponential(warmup):
     _, optimizer = trained("sgd", ema_decay=0.9, ema_warmup=warmup)
     for index in range(2):
         average = None
@@ -273,7 +273,7 @@ def test_the_average_is_exponential(warmup):
         np.testing.assert_allclose(optimizer.averages[index], average, **TOLERANCE)
 
 
-def test_clipping():
+def test_gradients_are_clipped_by_value():
     model = model_of(problem()[0])
     gradients = [tf.fill((4, 3), 3.0), tf.fill((3,), -0.1)]
     before = model.get_weights()
@@ -282,12 +282,12 @@ def test_clipping():
     kernel, bias = model.get_weights()
     np.testing.assert_allclose(before[0] - kernel, 0.5, rtol=1e-5)
     np.testing.assert_allclose(before[1] - bias, -0.1, rtol=1e-5)
-    # By the norm: in test_accumulation_takes_the_mean_of_the_batches_for_one_update.
+    # test_accumulation_averages_the_gradients_of_the_batches_for_one_update covers clipping by the norm.
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_a_variable_without_a_gradient_stays(accumulation_steps):
+def test_a_variable_without_a_gradient_does_not_change(accumulation_steps):
     model = model_of(problem()[0])
     before = model.get_weights()
     optimizer = training.optimizer("adamw", model, 0.1, accumulation_steps=accumulation_steps)

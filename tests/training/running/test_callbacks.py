@@ -1,4 +1,4 @@
-"""The callbacks in a user's own `model.fit`."""
+"""Check the callbacks in a user's own call of `model.fit`."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_training_continues_from_a_checkpoint(tmp_path):
     assert not np.array_equal(other.get_weights()[0], whole.get_weights()[0])
 
 
-def test_there_is_a_checkpoint_every_so_many_steps_but_for_the_last(tmp_path):
+def test_checkpoints_are_written_every_few_steps_and_once_at_the_end_of_an_epoch(tmp_path):
     written = []
 
     class Watched(training.TrainingCheckpoint):
@@ -63,7 +63,7 @@ def test_there_is_a_checkpoint_every_so_many_steps_but_for_the_last(tmp_path):
     assert written == [(0, 2), (1, 0), (1, 2), (2, 0)]
 
 
-def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
+def test_a_checkpoint_of_another_model_is_rejected_without_changing_the_model(tmp_path):
     checkpoint = training.TrainingCheckpoint(tmp_path / "checkpoint.safetensors")
     fit(compiled(), [checkpoint], epochs=1)
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(2)])
@@ -78,7 +78,7 @@ def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
     np.testing.assert_array_equal(before[0], other.get_weights()[0])
 
 
-def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_previous_file(tmp_path, monkeypatch):
     checkpoint = training.TrainingCheckpoint(tmp_path / "checkpoint.safetensors")
     model = compiled()
     fit(model, [checkpoint], epochs=1)
@@ -95,7 +95,7 @@ def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
 
-def test_the_best_model_is_the_most_accurate_and_among_equals_the_one_of_lower_loss(tmp_path):
+def test_the_best_model_has_the_highest_accuracy_and_then_the_lowest_loss(tmp_path):
     best = training.BestModel(tmp_path / "best.keras")
     model = compiled()
     best.set_model(model)
@@ -108,7 +108,7 @@ def test_the_best_model_is_the_most_accurate_and_among_equals_the_one_of_lower_l
     assert saved == [0, 1, 1, 1, 4, 4]
 
 
-def test_a_model_with_spoilt_weights_is_never_the_best(tmp_path):
+def test_a_model_with_infinite_weights_is_not_saved(tmp_path):
     best = training.BestModel(tmp_path / "best.keras")
     model = compiled()
     best.set_model(model)
@@ -117,7 +117,7 @@ def test_a_model_with_spoilt_weights_is_never_the_best(tmp_path):
     assert not best.path.exists()
 
 
-def test_the_best_model_needs_validation(tmp_path):
+def test_best_model_requires_validation(tmp_path):
     with pytest.raises(ValueError, match="needs val_accuracy and val_loss"):
         compiled().fit(FEATURES, LABELS, verbose=0, callbacks=[training.BestModel(tmp_path / "best.keras")])
 

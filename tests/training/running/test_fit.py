@@ -39,14 +39,14 @@ def data():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, data):
-    """A run without interruption: its folder, its result and its last state."""
+    """Train without interruption, and return the folder, the result and the final state."""
     model = build_model()
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     result = training.fit(model, data, run_dir=run_dir, **SETTINGS)
     return run_dir, result, state(model)
 
 
-def test_a_run_keeps_what_it_did(whole, data):
+def test_the_folder_of_a_run_contains_its_log_best_model_and_settings(whole, data):
     run_dir, result, _ = whole
     assert sorted(path.name for path in run_dir.iterdir()) == [
         "best.keras",
@@ -74,7 +74,7 @@ def test_a_run_keeps_what_it_did(whole, data):
     assert run["versions"]["keras"] == keras.__version__ and run["versions"]["tensorflow"] == tf.__version__
 
 
-def test_tensorboard_has_each_epoch(whole):
+def test_every_epoch_is_logged_to_tensorboard(whole):
     run_dir, result, _ = whole
     logged = {}
     for path in (run_dir / "tensorboard").iterdir():
@@ -86,7 +86,7 @@ def test_tensorboard_has_each_epoch(whole):
             assert logged[line["epoch"], name] == pytest.approx(line[name], rel=1e-6)
 
 
-def test_a_killed_run_continues_to_the_same_end_in_another_process(whole, tmp_path):
+def test_a_killed_run_resumes_in_another_process_to_the_same_result(whole, tmp_path):
     whole_dir, _, whole_state = whole
     run_dir, weights = tmp_path / "run", tmp_path / "weights.npz"
     killed = run_program(run_dir, "--kill-at", STEPS + 7)
@@ -111,7 +111,7 @@ def test_another_seed_gives_another_result(whole, data, tmp_path):
     assert differences(whole[2], state(model))
 
 
-def test_the_states_of_random_layers_are_part_of_the_checkpoint(data, tmp_path):
+def test_a_checkpoint_contains_random_states_statistics_and_metrics(data, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 9:
@@ -126,7 +126,7 @@ def test_the_states_of_random_layers_are_part_of_the_checkpoint(data, tmp_path):
     assert next(value for key, value in tensors.items() if key.endswith("loss/count")) == 8 * 64
 
 
-def test_a_finished_run_resumes_to_its_result(whole, data):
+def test_resuming_a_finished_run_returns_its_result(whole, data):
     run_dir, result, whole_state = whole
     before = {path: path.read_bytes() for path in run_dir.iterdir() if path.is_file()}
     model = build_model()
@@ -136,7 +136,7 @@ def test_a_finished_run_resumes_to_its_result(whole, data):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_other_settings_cannot_be_resumed(whole, data):
+def test_a_run_is_not_resumed_with_other_settings(whole, data):
     run_dir, _, _ = whole
     before = (run_dir / "checkpoint.safetensors").read_bytes()
     for changed, message in [
@@ -156,28 +156,28 @@ def test_a_folder_with_a_run_is_not_overwritten(whole, data):
         training.fit(build_model(), data, run_dir=whole[0], **SETTINGS)
 
 
-def test_there_must_be_something_to_resume(data, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no checkpoint\.safetensors to resume"):
+def test_resuming_without_a_checkpoint_is_an_error(data, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoint\.safetensors to resume"):
         training.fit(build_model(), data, run_dir=tmp_path / "nothing", resume=True, **SETTINGS)
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_missing_tensorboard_is_named_before_anything_is_written(data, tmp_path, monkeypatch):
+def test_missing_tensorboard_is_reported_before_anything_is_written(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ImportError, match=r'pip install "keras-vit\[train\]"'):
         training.fit(build_model(), data, run_dir=tmp_path / "run", **SETTINGS)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_checkpoint_is_named(data, tmp_path):
+def test_a_damaged_checkpoint_is_reported(data, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
-    with pytest.raises(ValueError, match="not a training checkpoint, or a damaged one"):
+    with pytest.raises(ValueError, match="not a training checkpoint or is damaged"):
         training.fit(build_model(), data, run_dir=tmp_path, resume=True, **SETTINGS)
 
 
-def test_a_folder_that_cannot_be_made_is_named(data, tmp_path):
+def test_a_folder_that_cannot_be_created_is_reported(data, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"file/run can't hold a run \(Not a directory\)"):
+    with pytest.raises(OSError, match=r"file/run can't be used as run_dir \(Not a directory\)"):
         training.fit(build_model(), data, run_dir=tmp_path / "file" / "run", **SETTINGS)
 
 
@@ -190,7 +190,7 @@ def spoilt_from(data, epoch, step):
     return dataclasses.replace(data, train=train)
 
 
-def test_a_spoilt_loss_stops_the_training_and_leaves_sound_files(data, tmp_path):
+def test_a_nan_loss_stops_training_and_keeps_valid_files(data, tmp_path):
     with pytest.raises(FloatingPointError, match=r"loss is nan at epoch 2, step 7, .* learning rate 0\.00"):
         training.fit(build_model(), spoilt_from(data, 1, 6), run_dir=tmp_path / "run", **SETTINGS)
     tensors = safetensors.numpy.load_file(tmp_path / "run" / "checkpoint.safetensors")
@@ -200,10 +200,10 @@ def test_a_spoilt_loss_stops_the_training_and_leaves_sound_files(data, tmp_path)
     assert all(np.isfinite(weight).all() for weight in best.get_weights())
 
 
-def test_weights_spoilt_before_the_loss_shows_it_are_not_written(data, tmp_path):
+def test_nan_weights_are_not_saved_even_if_the_loss_is_finite(data, tmp_path):
     image = keras.Input((8, 8, 1))
     x = keras.layers.Flatten()(image)
-    # The root of zero is a sound number with an infinite derivative, which the factor zero makes NaN.
+    # The square root of zero is finite, but its derivative is infinite; multiplied by zero, it becomes NaN.
     x = keras.layers.Dense(10)(x) + keras.ops.sqrt(keras.layers.Dense(10)(x) * 0.0)
     model = keras.Model(image, keras.layers.Softmax()(x))
     with pytest.raises(FloatingPointError, match="no longer finite after epoch 0, step 1"):
@@ -244,13 +244,13 @@ def test_mixed_precision_trains_and_resumes(data, tmp_path, dtype):
     )
 
 
-def test_the_model_must_give_a_score_a_class(data, tmp_path):
-    with pytest.raises(ValueError, match=r"10 classes.*\(1, 10\); it gives \(1, 7\)"):
+def test_the_model_must_return_one_score_per_class(data, tmp_path):
+    with pytest.raises(ValueError, match=r"10 classes.*\(1, 10\); it returns \(1, 7\)"):
         training.fit(build_model(classes=7), data, run_dir=tmp_path / "run", **SETTINGS)
     assert not (tmp_path / "run").exists()
 
 
-def test_the_model_must_take_the_images(data, tmp_path):
+def test_the_model_must_accept_the_shape_of_the_images(data, tmp_path):
     with pytest.raises(ValueError, match=r"does not take images of shape \(8, 8, 1\): .*16, 16, 1"):
         training.fit(build_model(size=16), data, run_dir=tmp_path / "run", **SETTINGS)
 
@@ -263,12 +263,12 @@ def test_the_model_must_take_the_images(data, tmp_path):
         ({"checkpoint_steps": 0}, "every_steps=0"),
     ],
 )
-def test_settings_out_of_range_are_refused(data, tmp_path, changed, message):
+def test_settings_out_of_range_are_rejected(data, tmp_path, changed, message):
     with pytest.raises(ValueError, match=message):
         training.fit(build_model(), data, run_dir=tmp_path / "run", **{**SETTINGS, **changed})
 
 
-def test_logits_and_probabilities_are_told_apart():
+def test_logits_and_probabilities_are_distinguished():
     features = keras.Input((4,))
     dense = keras.layers.Dense(3)(features)
     for scores, logits in [
@@ -287,7 +287,7 @@ def test_logits_and_probabilities_are_told_apart():
             training.gives_logits(keras.Model(features, scores))
 
 
-def test_logits_and_probabilities_train_to_the_same_loss(data, tmp_path):
+def test_training_on_logits_and_on_probabilities_gives_the_same_loss(data, tmp_path):
     settings = {**SETTINGS, "epochs": 1}
     losses = [
         training.fit(build_model(activation=name), data, run_dir=tmp_path / name, **settings).history[0]["loss"]
@@ -311,7 +311,7 @@ def test_a_subclassed_model_trains(data, tmp_path):
     assert result.history[-1]["val_accuracy"] > 0.5
 
 
-def test_a_user_s_callbacks_see_one_training(data, tmp_path):
+def test_user_callbacks_see_a_single_training_run(data, tmp_path):
     class Count(keras.callbacks.Callback):
         seen = []
 
@@ -334,7 +334,7 @@ def test_a_user_s_callbacks_see_one_training(data, tmp_path):
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_determinism_ends_with_the_training(data, tmp_path, before):
+def test_determinism_is_restored_after_training(data, tmp_path, before):
     class Seen(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             assert is_op_determinism_enabled()
@@ -351,7 +351,7 @@ def test_determinism_ends_with_the_training(data, tmp_path, before):
         disable_op_determinism()
 
 
-def test_operations_need_no_seed_after_a_training(whole):
-    # With determinism on and no seed, TensorFlow refuses them.
+def test_random_operations_need_no_seed_after_training(whole):
+    # With determinism enabled and no seed, TensorFlow raises an error.
     tf.random.set_seed(None)
     assert np.isfinite(tf.random.normal(())) and not is_op_determinism_enabled()

@@ -9,7 +9,7 @@ from keras_vit.training.running.run_folder import run_folder
 from keras_vit.utils.files import replacing
 
 
-def test_a_folder_is_one_process_s(tmp_path):
+def test_only_one_process_can_lock_a_folder(tmp_path):
     folder = tmp_path / "run"
     program = f"""
 from pathlib import Path
@@ -29,16 +29,16 @@ with run_folder(Path({str(folder)!r}), Path({str(folder / "checkpoint")!r}), res
                 run_folder(folder, folder / "checkpoint", resume=resume),
             ):
                 pass
-        # However it ends, the folder is free again.
+        # The lock is released even if the process is killed.
         other.send_signal(signal.SIGKILL)
     with run_folder(folder, folder / "checkpoint", resume=True):
         pass
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path):
+def test_a_full_disk_keeps_the_previous_file(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"before")
-    # A limit on the size of files fails as a full disk does, in the middle of a write.
+    # Like a full disk, a limit on the file size makes a write fail midway.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))

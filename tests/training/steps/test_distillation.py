@@ -36,7 +36,7 @@ def softmax(x):
 
 
 def expected(logits, targets, teacher_scores, kind, weight, temperature):
-    """Loss, and gradient of the loss by each output's logits."""
+    """Return the loss, and its gradient with respect to the logits of each output."""
     p = [softmax(x) for x in logits]
     labels = -(targets * np.log(p[0])).sum(-1).mean()
     if kind == "hard":
@@ -54,7 +54,7 @@ def expected(logits, targets, teacher_scores, kind, weight, temperature):
 @pytest.mark.parametrize("activation", [None, "softmax"], ids=["logits", "probabilities"])
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 @pytest.mark.parametrize("outputs", [1, 2])
-def test_a_step_is_that_of_deit_s_loss(batch, outputs, kind, activation):
+def test_a_training_step_matches_the_loss_of_deit(batch, outputs, kind, activation):
     images, targets = batch
     model, knowing = student(outputs), teacher(activation=activation)
     known = knowing.get_weights()
@@ -71,19 +71,19 @@ def test_a_step_is_that_of_deit_s_loss(batch, outputs, kind, activation):
         np.testing.assert_allclose(
             model.get_weights()[2 * index], before[2 * index] - 0.5 * pixels.T @ slope, atol=1e-5
         )
-    # The check sees another weight of the teacher, and another teacher.
+    # The check would detect another weight of the distillation loss, and another teacher.
     for wrong in (
         expected(logits, targets, teacher_scores, kind, 0.31, 2.0),
         expected(logits, targets, teacher_scores[::-1], kind, 0.3, 2.0),
     ):
         assert abs(wrong[0] - right) > 1e-4
-    # No gradient and no statistic of the batch reached the teacher, and the student does not own it.
+    # The teacher's weights and statistics have not changed, and its variables do not belong to the student.
     for after, weight in zip(knowing.get_weights(), known, strict=True):
         np.testing.assert_array_equal(after, weight)
     assert len(model.variables) == len(before)
 
 
-def test_metrics_and_validation_see_the_mean_of_the_outputs(batch):
+def test_metrics_and_validation_use_the_mean_of_the_outputs(batch):
     images, targets = batch
     model = student()
     training.distill(model, teacher())
@@ -96,7 +96,7 @@ def test_metrics_and_validation_see_the_mean_of_the_outputs(batch):
 
 
 @pytest.mark.parametrize("size", [8, 2])
-def test_the_teacher_sees_the_same_images_in_its_own_size(batch, size):
+def test_images_are_resized_for_the_teacher(batch, size):
     images, targets = batch
     model, knowing = student(1), teacher(size)
     training.distill(model, knowing, kind="soft", weight=1.0)
@@ -108,7 +108,7 @@ def test_the_teacher_sees_the_same_images_in_its_own_size(batch, size):
     assert float(model.train_on_batch(images, targets)) == pytest.approx(right, rel=1e-5)
 
 
-def test_a_distilled_student_is_saved_plain_and_trains_with_sam(batch, tmp_path):
+def test_a_student_trains_with_sam_and_is_saved_as_an_ordinary_model(batch, tmp_path):
     model = student()
     training.distill(model, teacher())
     training.use_sam(model)
@@ -126,12 +126,12 @@ def test_a_distilled_student_is_saved_plain_and_trains_with_sam(batch, tmp_path)
     ("settings", "message"),
     [
         ({"kind": "medium"}, "'medium'"),
-        ({"weight": 1.5}, r"weight is in \[0, 1\]; received 1.5"),
+        ({"weight": 1.5}, r"weight must be in \[0, 1\]; received 1.5"),
         ({"temperature": 0.0}, "received 0.0"),
-        ({"from_logits": False}, "two outputs gives logits"),
+        ({"from_logits": False}, "two outputs must return logits"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_settings_out_of_range_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         training.distill(student(), teacher(), **settings)
 

@@ -48,7 +48,7 @@ def images(model, count=8):
 
 
 def gradients(model, eager=False):
-    """Loss and gradients of a training step, and the states after it."""
+    """Return the loss and the gradients of a training step, and the states after it."""
 
     def step(x, y):
         with tf.GradientTape() as tape:
@@ -65,7 +65,7 @@ def convolutions():
 
 
 @pytest.mark.parametrize("build", [vit, convolutions])
-def test_gradients_and_states_are_the_same(build):
+def test_recomputation_does_not_change_gradients_and_states(build):
     plain, model = build(), build()
     before = [np.array(v) for v in model.non_trainable_variables]
     training.recompute(model)
@@ -77,7 +77,7 @@ def test_gradients_and_states_are_the_same(build):
     for variable, ours, theirs in zip(model.non_trainable_variables, received[2], right[2], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6, err_msg=variable.path)
     assert any((old != new).any() for old, new in zip(before, received[2], strict=True))
-    # The check sees random states and statistics that moved on twice.
+    # The check would detect random states and statistics that are updated twice.
     assert max(np.abs(a - b).max() for a, b in zip(gradients(model)[2], right[2], strict=True)) > 1e-3
 
 
@@ -89,7 +89,7 @@ def test_gradients_and_states_are_the_same(build):
         pytest.param(mobile_former, marks=pytest.mark.slow),
     ],
 )
-def test_without_a_compiler_between_they_are_the_same_bit_by_bit(build):
+def test_eager_gradients_and_states_are_identical(build):
     plain, model = build(), build()
     training.recompute(model)
     right, received = gradients(plain, eager=True), gradients(model, eager=True)
@@ -122,14 +122,14 @@ def trained(build, recomputes, sam=False, strategy=None, **how):
     ],
     ids=str,
 )
-def test_training_is_the_same(how):
+def test_recomputation_does_not_change_training(how):
     plain, recomputing = (trained(vit, recomputes, **how) for recomputes in (False, True))
     for ours, theirs in zip(recomputing, plain, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert max(np.abs(a - b).max() for a, b in zip(recomputing, vit().variables, strict=True)) > 0.01
 
 
-# A process of its own, since a process has one or two devices from its first operation on.
+# Runs in its own process, because the number of devices can't be changed after the first operation.
 REPLICAS = """
 import numpy as np, tensorflow as tf
 from tests.training.steps.test_recomputation import convolutions, trained, vit
@@ -143,13 +143,13 @@ for build in (vit, convolutions):
 
 
 @pytest.mark.slow
-def test_training_is_the_same_on_replicas():
+def test_recomputation_does_not_change_training_on_replicas():
     result = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr[-3000:]
     assert max(map(float, result.stdout.splitlines()[-2:])) < 1e-5
 
 
-def test_what_a_block_computes_is_computed_again():
+def test_the_operations_of_a_block_run_twice():
     counts = []
     for recomputes in (False, True):
         model = vit()
@@ -164,11 +164,11 @@ def test_what_a_block_computes_is_computed_again():
 
         operations = step.get_concrete_function(tf.zeros((8, 16, 16, 3))).graph.get_operations()
         counts.append(sum(operation.type == "Erf" for operation in operations))
-    # GELU's, which stands in the blocks alone.
+    # Erf belongs to GELU, which is only used within the blocks.
     assert counts[1] == 2 * counts[0] > 0
 
 
-def test_inference_saved_and_cloned_models_are_left_alone(tmp_path):
+def test_inference_and_saved_and_cloned_models_do_not_recompute(tmp_path):
     model = vit()
     before = model.predict(images(model), verbose=0)
     training.recompute(model)
@@ -183,13 +183,13 @@ def test_inference_saved_and_cloned_models_are_left_alone(tmp_path):
     assert len(keras_vit.flatten(model).layers) == len(keras_vit.flatten(vit()).layers)
 
 
-def test_a_model_without_blocks_is_refused():
+def test_a_model_without_blocks_is_rejected():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)], name="plain")
     with pytest.raises(ValueError, match="plain has no blocks"):
         training.recompute(model)
 
 
-# A process of its own for each, since a process never gives its highest memory back.
+# Each measurement runs in its own process, because the peak memory of a process can't be reset.
 STEP = """
 import json, re, sys, time
 import keras, numpy as np, tensorflow as tf
@@ -226,14 +226,14 @@ def measured(recomputes, batch, settings, steps=2):
 
 
 @pytest.mark.slow
-def test_memory_falls():
+def test_recomputation_reduces_memory():
     settings = {"input_shape": [96, 96, 3], "patch_size": 8, "width": 96, "depth": 12, "num_heads": 3, "classes": 10}
     plain, less = (measured(recomputes, 16, settings) for recomputes in (False, True))
-    assert less["MB"] < 0.6 * plain["MB"], (plain, less)  # 0.5 was measured.
+    assert less["MB"] < 0.6 * plain["MB"], (plain, less)  # The measured ratio is 0.5.
 
 
 @pytest.mark.slow
-def test_memory_of_vit_b16_falls():
+def test_recomputation_reduces_memory_of_vit_b16():
     plain, less = (measured(recomputes, 16, {"name": "vit_b16"}, 3) for recomputes in (False, True))
     print(plain, less)
     assert less["MB"] < 0.6 * plain["MB"] and less["seconds"] < 1.5 * plain["seconds"], (plain, less)

@@ -28,7 +28,7 @@ def moved(weights, slopes, rho, eta):
 
 
 def descended(weights, x, y, rho, eta, steps=3, rate=0.1):
-    """SAM's and ASAM's algorithm 1 around gradient descent."""
+    """Run algorithm 1 of SAM or ASAM with gradient descent."""
     weights = [np.asarray(w, "float64") for w in weights]
     for _ in range(steps):
         slopes = gradients(*moved(weights, gradients(*weights, x, y), rho, eta), x, y)
@@ -37,7 +37,7 @@ def descended(weights, x, y, rho, eta, steps=3, rate=0.1):
 
 
 @pytest.mark.parametrize("eta", [None, 0.01], ids=["SAM", "ASAM"])
-def test_steps_are_the_paper_s(batch, eta):
+def test_steps_match_the_paper(batch, eta):
     model = linear()
     weights = model.get_weights()
     adaptive = {} if eta is None else {"adaptive": True, "eta": eta}
@@ -47,11 +47,11 @@ def test_steps_are_the_paper_s(batch, eta):
     history = model.fit(*batch, batch_size=10, epochs=3, verbose=0)
     for received, right in zip(model.get_weights(), descended(weights, *batch, 0.5, eta), strict=True):
         np.testing.assert_allclose(received, right, atol=1e-5)
-    # The loss that is shown is that of the weights themselves, before each step.
+    # The reported loss is that of the unperturbed weights before each step.
     before = [descended(weights, *batch, 0.5, eta, steps) for steps in range(3)]
     losses = [np.square(batch[0] @ kernel + bias - batch[1]).mean() for kernel, bias in before]
     assert history.history["loss"] == pytest.approx(losses, rel=1e-5)
-    # The check sees the difference between the two, and a radius that is a hundredth too large.
+    # The check would detect SAM in place of ASAM or vice versa, and a radius that is too large by 1 %.
     for wrong in (
         descended(weights, *batch, 0.5, 0.01 if eta is None else None),
         descended(weights, *batch, 0.505, eta),
@@ -66,7 +66,7 @@ def noisy():
     return keras.Model(image, keras.layers.Dense(3)(keras.layers.Dropout(0.5, seed=1)(x)))
 
 
-def test_both_passes_have_the_same_random_numbers_and_one_updates_the_statistics(batch):
+def test_both_passes_use_the_same_random_numbers_and_only_one_updates_the_statistics(batch):
     results = {}
     for rho in (None, 1e-6, 0.5):
         model = noisy()
@@ -76,10 +76,10 @@ def test_both_passes_have_the_same_random_numbers_and_one_updates_the_statistics
         first = model.train_on_batch(*batch)
         results[rho] = first, [np.array(v) for v in model.variables], len(model.trainable_variables)
     plain, near, far = results.values()
-    # With a radius of almost 0 both passes are one, if their masks are the same.
+    # With a radius close to 0, both passes give the same gradient if their dropout masks are the same.
     for received, right in zip(near[1], plain[1], strict=True):
         np.testing.assert_allclose(received, right, atol=1e-5)
-    # Statistics and random states are those of the first pass, whatever the radius.
+    # Statistics and random states come from the first pass, regardless of the radius.
     model = noisy()
     trained = [v.path for v in model.trainable_variables]
     assert float(far[0]) == pytest.approx(float(plain[0]), rel=1e-6)
@@ -90,7 +90,7 @@ def test_both_passes_have_the_same_random_numbers_and_one_updates_the_statistics
             np.testing.assert_array_equal(received, right)
 
 
-def test_a_gradient_of_zero_moves_nothing():
+def test_a_zero_gradient_changes_nothing():
     model = linear()
     before = model.get_weights()
     training.use_sam(model)
@@ -101,7 +101,7 @@ def test_a_gradient_of_zero_moves_nothing():
         np.testing.assert_allclose(after, weight, atol=1e-6)
 
 
-def test_float16_goes_on_after_an_infinite_gradient(batch):
+def test_float16_training_skips_an_infinite_gradient(batch):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="mixed_float16")])
     before = model.get_weights()
     training.use_sam(model)
@@ -111,7 +111,7 @@ def test_float16_goes_on_after_an_infinite_gradient(batch):
     assert float(model.optimizer.dynamic_scale) == 2.0**39
 
 
-def test_a_run_with_sam_leaves_a_plain_model(tmp_path):
+def test_a_run_with_sam_saves_an_ordinary_model(tmp_path):
     data = training.digits()
     model = build_model()
     training.use_sam(model, adaptive=True, rho=0.5)
@@ -123,12 +123,12 @@ def test_a_run_with_sam_leaves_a_plain_model(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_invalid_settings_are_refused():
+def test_invalid_settings_are_rejected():
     class Own(keras.Sequential):
         def train_step(self, data):
             return {}
 
     with pytest.raises(ValueError, match="rho=0"):
         training.use_sam(linear(), 0)
-    with pytest.raises(TypeError, match="Own has a train_step of its own"):
+    with pytest.raises(TypeError, match="Own defines its own train_step"):
         training.use_sam(Own([keras.Input((4,)), keras.layers.Dense(3)]))

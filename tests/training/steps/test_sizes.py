@@ -18,7 +18,7 @@ SHAPES = [(32, 32), (48, 48), (32, 16)]
 
 
 def net(outputs=1):
-    """Batch normalization, dropout and another random state, in composites and outside."""
+    """Return a model with batch normalization, dropout and noise, within composite layers and outside."""
     keras.utils.set_random_seed(5)
     body = convnet((32, 32, 3), classes=3)
     x = keras.layers.GaussianNoise(0.1)(body.get_layer("pooling").output)
@@ -50,7 +50,7 @@ def batches(shapes, dynamic=True, count=4):
         return arrays
     signature = (tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None, 3)))
     found = tf.data.Dataset.from_generator(lambda: iter(arrays), output_signature=signature)
-    # Else Keras finds out by a step too many, in which TensorFlow may draw random numbers before it misses the data.
+    # Without the cardinality, Keras starts one step too many, which may draw random numbers before the data ends.
     return found.apply(tf.data.experimental.assert_cardinality(len(arrays)))
 
 
@@ -64,7 +64,7 @@ def compiled(model, **how):
 
 
 def stepped_by_rebuilding(model, shapes, **how):
-    """What steps give if the model is built anew at the size of each."""
+    """Run the steps by rebuilding the model at the size of each batch, and return the variables and the losses."""
     losses = []
     for images, labels in batches(shapes, dynamic=False):
         other = compiled(keras_vit.resize_model(model, images.shape[1:]), **how)
@@ -87,9 +87,9 @@ def stepped_by_rebuilding(model, shapes, **how):
         pytest.param(efficientvit, (64, 96), [(96, 96), (64, 64)], {}, marks=pytest.mark.slow),
     ],
 )
-def test_a_step_at_each_size_is_that_of_a_model_of_this_size(build, sizes, shapes, how):
+def test_a_step_at_each_size_matches_a_model_of_that_size(build, sizes, shapes, how):
     model = build()
-    right, losses = stepped_by_rebuilding(model, shapes, **how)  # XLA has random numbers of its own.
+    right, losses = stepped_by_rebuilding(model, shapes, **how)  # XLA draws different random numbers.
     before = arrays_of(model)
     training.train_at_sizes(model, sizes)
     compiled(model, **how)
@@ -99,14 +99,14 @@ def test_a_step_at_each_size_is_that_of_a_model_of_this_size(build, sizes, shape
     paths = [variable.path for _, layer in leaves(model) for variable in layer.variables]
     for path, ours, theirs, old in zip(paths, received, right, before, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=path)
-        # All of it moves but for what has no slope: a bias before a batch normalization.
+        # All variables change, except those with a zero gradient: biases before a batch normalization.
         assert (ours != old).any() or np.abs(theirs - old).max() < 1e-6, path
-    # The check sees another order of the sizes.
+    # The check would detect another order of the sizes.
     other, _ = stepped_by_rebuilding(build(), shapes[::-1], run_eagerly=True)
     assert max(np.abs(ours - theirs).max() for ours, theirs in zip(received, other, strict=True)) > 1e-4
 
 
-def test_prediction_evaluation_and_files(tmp_path):
+def test_prediction_evaluation_and_saving_work_at_every_size(tmp_path):
     model = net()
     training.train_at_sizes(model, SIZES)
     compiled(model, metrics=["accuracy"])
@@ -126,7 +126,7 @@ def test_prediction_evaluation_and_files(tmp_path):
     np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
 
 
-def test_sam_sees_the_moved_weights():
+def test_sam_uses_the_perturbed_weights():
     steps = {}
     for sized in (False, True):
         model = net()
@@ -146,7 +146,7 @@ def fixed(count):
     return batches([(32, 32)] * count).map(lambda x, y: (tf.ensure_shape(x, (4, 32, 32, 3)), y))
 
 
-def test_distillation_at_several_sizes():
+def test_distillation_works_at_several_sizes():
     model, teacher = net(outputs=2), convnet((24, 24, 3), classes=3)
     training.train_at_sizes(model, SIZES)
     training.distill(model, teacher)
@@ -157,7 +157,7 @@ def test_distillation_at_several_sizes():
     assert all((ours != old).any() for ours, old in zip(arrays_of(model), before, strict=True) if ours.ndim == 4)
 
 
-def test_recomputed_blocks_are_so_at_every_size():
+def test_recomputation_gives_the_same_result_at_every_size():
     results = []
     for recomputes in (False, True):
         model = net()
@@ -170,7 +170,7 @@ def test_recomputed_blocks_are_so_at_every_size():
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_run_on_batches_of_several_sizes(tmp_path):
+def test_a_run_trains_on_batches_of_several_sizes(tmp_path):
     write_folder(tmp_path / "pictures", images=12)
     scale = training.MultiScale((32, 48), multiple_of=1)
     data = training.image_folder(tmp_path / "pictures", image_size=32, batch_size=6, multi_scale=scale)
@@ -183,7 +183,7 @@ def test_a_run_on_batches_of_several_sizes(tmp_path):
     assert best.evaluate(data.validation, verbose=0, return_dict=True)["accuracy"] >= 0
 
 
-# A process of its own, since a process has one or two devices from its first operation on.
+# Runs in its own process, because the number of devices can't be changed after the first operation.
 REPLICAS = """
 import numpy as np, tensorflow as tf
 from keras_vit import training
@@ -216,7 +216,7 @@ except Exception as error:
 """
 
 
-def test_replicas():
+def test_replicas_give_the_same_result_and_reject_synchronized_layers():
     result = subprocess.run(
         [sys.executable, "-c", REPLICAS], capture_output=True, text=True, cwd=Path(__file__).parents[3]
     )
@@ -227,7 +227,7 @@ def test_replicas():
     assert "synchronized" in refusal
 
 
-def test_invalid_settings_are_refused():
+def test_invalid_settings_are_rejected():
     vit = keras_vit.ViT(input_shape=(16, 16, 3), patch_size=8, width=24, depth=1, num_heads=3, classes=3)
     with pytest.raises(ValueError, match="vit can't be trained at several sizes: the weights of position_embedding"):
         training.train_at_sizes(vit, (16, 32))

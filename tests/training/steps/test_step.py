@@ -1,4 +1,4 @@
-"""What changes a training step is composed in one place: order doesn't matter, and all of it can be undone."""
+"""Check that the changes to a training step can be combined in any order, and that they can be undone."""
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ def replaced(model):
     return REPLACED & {name for layer in (model, *model.layers) for name in vars(layer)}
 
 
-def test_the_order_of_the_calls_makes_no_difference():
+def test_the_order_of_the_calls_does_not_matter():
     results = []
     for names in (list(CHANGES), list(CHANGES)[::-1], ["sizes", "sam", "recompute", "distillation"]):
         model, teacher = new_model(), new_model(seed=4)
@@ -49,7 +49,7 @@ def test_the_order_of_the_calls_makes_no_difference():
     for other in results[1:]:
         for ours, theirs in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    # Each of them has a part in the result but recomputation, which changes none.
+    # Distillation and SAM both affect the result. (Recomputation does not.)
     for missing in ("distillation", "sam"):
         model, teacher = new_model(), new_model(seed=4)
         for name in CHANGES.keys() - {missing}:
@@ -59,7 +59,7 @@ def test_the_order_of_the_calls_makes_no_difference():
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_change_is_undone(name):
+def test_restore_step_undoes_each_change(name):
     model = new_model()
     spec = model.input_spec[0].shape
     CHANGES[name](model, new_model(seed=4))
@@ -71,7 +71,7 @@ def test_each_change_is_undone(name):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_change_that_is_refused_leaves_the_step_as_it_was():
+def test_a_rejected_change_keeps_the_current_step():
     model = new_model()
     training.use_sam(model, 0.5)
     with pytest.raises(ValueError, match="received"):
@@ -84,7 +84,7 @@ def test_a_change_that_is_refused_leaves_the_step_as_it_was():
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_method_that_somebody_replaced_since_stays():
+def test_restore_step_keeps_a_method_that_other_code_has_replaced():
     model = new_model()
     training.use_sam(model)
     calls = []

@@ -1,4 +1,4 @@
-"""The train step of every family compiles with XLA at fixed shapes, as on a TPU, once, and computes the same."""
+"""Check that the training step of every family is compiled once by XLA, as on a TPU, and computes the same result."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from keras_vit import training
 from tests.models.cases import build, families, forms_of
 
 STEPS = 4
-# A form of each family, and the other forms that train in their own way.
+# One form of each family, and the other forms that are trained differently.
 FORMS = [f"{family}: {next(iter(forms_of(family).FORMS))}" for family in families()]
 FORMS += ["vit: DeiT", "vit: distilled DeiT with two outputs", "vit: DeiT III"]
 QUICK = ("vit: class token",)
@@ -24,7 +24,7 @@ def model_and_loss(form):
 
 
 def trained(form, batches=(8,) * STEPS, **how):
-    """The loss of each step, and how often the step had been traced by then."""
+    """Return the loss of each step, and how often the step had been traced by then."""
     keras.utils.set_random_seed(0)
     model, loss = model_and_loss(form)
     traces, step = [], model.train_step
@@ -34,7 +34,7 @@ def trained(form, batches=(8,) * STEPS, **how):
         return step(data)
 
     model.train_step = train_step
-    # Not AdamW, which makes steps of full length of rounding errors where a gradient is zero.
+    # AdamW would turn rounding errors into full steps if a gradient is zero.
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), loss, metrics=["accuracy"], **how)
     random = np.random.default_rng(0)
     losses, counts = [], []
@@ -49,7 +49,7 @@ def trained(form, batches=(8,) * STEPS, **how):
 @pytest.mark.parametrize(
     "form", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FORMS]
 )
-def test_the_train_step_compiles_once_and_computes_the_same(form):
+def test_xla_compiles_the_training_step_once_and_computes_the_same(form):
     # A batch of another shape is traced again.
     batches = (8,) * STEPS + ((4,) if form in QUICK else ())
     losses, counts = trained(form, batches, jit_compile=True)
