@@ -1,4 +1,4 @@
-"""Small forms of Mobile-Former, with every kind of block, and the reference outputs that they are compared with."""
+"""Small forms of Mobile-Former, with every kind of block, and reference outputs to compare the family with."""
 
 from tests.models.cases import Reference
 

@@ -1,8 +1,8 @@
-"""Small forms of MobileViT and MobileViTV2, and the reference outputs that they are compared with."""
+"""Small forms of MobileViT and MobileViTV2, and reference outputs to compare the family with."""
 
 from tests.models.cases import Reference
 
-# The maps of the last three stages have odd sides: 12 x 9, 6 x 5 and 3 x 3.
+# The maps of the last three stages are 12 x 9, 6 x 5 and 3 x 3, with odd sides.
 TINY = dict(
     input_shape=(96, 72, 3), stem_channels=8, channels=(8, 12, 16, 20, 24), widths=(8, 12, 16), depths=(1, 1, 1)
 )
