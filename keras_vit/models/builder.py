@@ -50,7 +50,7 @@ def image_input(
 
 
 def preprocess(images, include_preprocessing: bool | Statistics, statistics: Statistics):
-    """Normalize images if asked, and record in the graph how the model takes its images.
+    """Normalize images if requested, and record in the graph how the model takes its images.
 
     Args:
         images: (batch, height, width, channels).

@@ -64,7 +64,7 @@ def _from_bfloat16(array):
 def _pickle_sentence(path):
     target = os.path.splitext(os.path.basename(path))[0] + ".safetensors"
     return (
-        f"{path!r} is a pickle and is refused, because unpickling runs code. If you trust where it came from, convert "
+        f"{path!r} is a pickle and is refused, because unpickling runs code. If you trust its source, convert "
         "it to safetensors on a machine with PyTorch:\n"
         "    import torch, safetensors.torch\n"
         f"    state = torch.load({os.path.basename(path)!r}, map_location='cpu', weights_only=True)\n"

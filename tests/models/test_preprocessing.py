@@ -41,11 +41,11 @@ def weights(before, after, kernel, support):
     step = before / after
     width = max(step, 1.0)
     for i in range(after):
-        centre = (i + 0.5) * step - 0.5
+        center = (i + 0.5) * step - 0.5
         for j in range(
-            max(0, math.floor(centre - support * width)), min(before, math.ceil(centre + support * width) + 1)
+            max(0, math.floor(center - support * width)), min(before, math.ceil(center + support * width) + 1)
         ):
-            matrix[i, j] = kernel((j - centre) / width)
+            matrix[i, j] = kernel((j - center) / width)
     return matrix / matrix.sum(1, keepdims=True)
 
 

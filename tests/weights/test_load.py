@@ -101,7 +101,7 @@ class TestAnotherImageSize:
     @pytest.mark.parametrize(("builder", "method"), [(keras_vit.ViT, "linear"), (keras_vit.DeiT, "cubic")])
     @pytest.mark.parametrize("shape", [(24, 32, 3), (8, 8, 3), (32, 8, 3)])
     def test_each_family_has_the_method_of_its_authors(self, builder, method, shape, tmp_path):
-        # 32 x 8 has as many patches as 16 x 16, in another grid.
+        # 32 x 8 has the same number of patches as 16 x 16, in a different grid.
         target = builder(classes=5, **{**SETTINGS, "input_shape": shape})
         report = self.loaded(tmp_path, target, arrays())
         assert report.resized == ["position_embedding/table"] and not report.adapted
@@ -186,20 +186,20 @@ class TestTheClassTokensPosition:
 class TestAnotherNumberOfImageChannels:
     def models(self, tmp_path, channels):
         path = write(tmp_path, arrays())
-        colour, other = model(), model(input_shape=(16, 16, channels))
-        assert not keras_vit.load_weights(colour, path).adapted
+        color, other = model(), model(input_shape=(16, 16, channels))
+        assert not keras_vit.load_weights(color, path).adapted
         assert keras_vit.load_weights(other, path).adapted == ["patch_embedding.projection/kernel"]
-        return colour, other
+        return color, other
 
     def test_the_kernel_for_one_channel_is_the_sum(self, tmp_path):
-        colour, grey = self.models(tmp_path, 1)
+        color, gray = self.models(tmp_path, 1)
         images = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype("float32")
-        np.testing.assert_allclose(grey(images), colour(np.repeat(images, 3, axis=3)), atol=1e-4)
+        np.testing.assert_allclose(gray(images), color(np.repeat(images, 3, axis=3)), atol=1e-4)
 
     def test_the_kernel_is_repeated_for_six_channels(self, tmp_path):
-        colour, six = self.models(tmp_path, 6)
+        color, six = self.models(tmp_path, 6)
         images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
-        np.testing.assert_allclose(six(np.concatenate([images, images], axis=3)), colour(images), atol=1e-4)
+        np.testing.assert_allclose(six(np.concatenate([images, images], axis=3)), color(images), atol=1e-4)
 
     def test_the_fourth_channel_repeats_the_first(self, tmp_path):
         _, four = self.models(tmp_path, 4)

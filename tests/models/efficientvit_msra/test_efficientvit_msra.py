@@ -143,7 +143,7 @@ def test_other_image_sizes():
 
 def test_weights_of_another_image_size_are_refused_by_shape(tmp_path):
     model = keras_vit.EfficientViT_M0(input_shape=(256, 256, 3))
-    # 8 x 8 pixels in the second stage make four windows of 7 x 7; 4 x 4 in the third are as many as at 224 x 224.
+    # 8 x 8 pixels in the second stage make four windows of 7 x 7; the third has 4 x 4 pixels, as at 224 x 224.
     keras_vit.load_weights(model, timm_file("efficientvit_m0", tmp_path))
     with pytest.raises(ValueError, match=r"head_0\.bias/table is \(49,\) in the file and \(36,\) in the model"):
         keras_vit.load_weights(
