@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import keras_vit
+from tests.models.cases import all_forms, build
 from tests.stubs import STUB, stub
 
 ROOT = Path(__file__).parent.parent
@@ -69,9 +70,7 @@ def test_every_public_name_exists_and_importing_keras_vit_does_not_import_keras(
 )
 def test_keras_finds_the_classes_of_a_saved_model(order, tmp_path):
     """The order of the imports does not matter, and nothing of keras_vit has to be used before."""
-    model = keras_vit.MobileFormer(
-        input_shape=(16, 16, 3), stem_channels=4, lite_row=(8, 4, 1), rows=((12, 4, 2),), token_width=8, head_width=4
-    )
+    model = build(next(iter(all_forms())))
     model.save(tmp_path / "model.keras")
     script = f"{order}; keras.models.load_model('model.keras')"
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
     from keras_vit.training.augment import (
         Augmentation,
         AutoAugment,
-        CentreCrop,
+        CenterCrop,
         ColorJitter,
         RandAugment,
         RandomResizedCrop,
@@ -61,7 +61,7 @@ _NAMES = {
     "augment": (
         "Augmentation",
         "AutoAugment",
-        "CentreCrop",
+        "CenterCrop",
         "ColorJitter",
         "RandAugment",
         "RandomResizedCrop",
@@ -158,7 +158,7 @@ __all__ = [
     "Augmentation",
     "AutoAugment",
     "BestModel",
-    "CentreCrop",
+    "CenterCrop",
     "ClassAccuracy",
     "ColorJitter",
     "Cosine",

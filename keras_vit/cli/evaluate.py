@@ -111,7 +111,7 @@ def _preprocessing(given: argparse.Namespace, model: keras.Model) -> dict:
 def _of_the_run(model_path: str) -> dict:
     """Return the preprocessing that run.json beside the model describes, or an empty dictionary."""
     from keras_vit.models.image_facts import Statistics
-    from keras_vit.training.augment import CentreCrop
+    from keras_vit.training.augment import CenterCrop
 
     path = Path(model_path).with_name("run.json")
     if not path.is_file():
@@ -125,19 +125,19 @@ def _of_the_run(model_path: str) -> dict:
     statistics = pipeline["statistics"] and Statistics(
         *(tuple(value) if isinstance(value, list) else value for value in _fields(pipeline["statistics"]))
     )
-    return {"evaluation": CentreCrop(*_fields(pipeline["evaluation"])), "statistics": statistics}
+    return {"evaluation": CenterCrop(*_fields(pipeline["evaluation"])), "statistics": statistics}
 
 
 def _of_the_model(model: keras.Model) -> dict:
     """Return the preprocessing that the model itself describes, or an empty dictionary."""
     from keras_vit.models.preprocessing import image_facts
-    from keras_vit.training.augment import CentreCrop
+    from keras_vit.training.augment import CenterCrop
 
     try:
         facts = image_facts(model)
     except ValueError:  # No builder of keras_vit made the model.
         return {}
-    return {"evaluation": CentreCrop(facts.crop_fraction, facts.interpolation), "statistics": facts.statistics}
+    return {"evaluation": CenterCrop(facts.crop_fraction, facts.interpolation), "statistics": facts.statistics}
 
 
 def _fields(settings: dict) -> list:

@@ -87,7 +87,7 @@ def test_training_on_records_of_a_folder(folder, capsys):
     assert code == 1 and "no folder 'nowhere'" in err
     (folder / "empty").mkdir()
     code, _, err = run(capsys, "train", "--recipe", "digits_vit", "--data", "empty", "--run-dir", "other")
-    assert code == 1 and "holds no folders" in err
+    assert code == 1 and "has no subfolders" in err
 
 
 @pytest.mark.parametrize(

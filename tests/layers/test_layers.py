@@ -7,21 +7,11 @@ import numpy as np
 import pytest
 
 from keras_vit import layers
-from keras_vit.models.efficientvit.efficientvit_block import EfficientViTBlock
-from keras_vit.models.efficientvit.linear_attention import LinearAttention
-from keras_vit.models.efficientvit_msra.attention_bias import AttentionBias
-from keras_vit.models.efficientvit_msra.sandwich import SandwichBlock, SandwichDownsample
-from keras_vit.models.mobilevit.mobilevit_block import MobileViTBlock
-from keras_vit.models.mobilevit.mobilevit_v2_block import MobileViTV2Block
-from keras_vit.models.mobilevit.separable_attention import SeparableSelfAttention
-from keras_vit.models.mobilevit.separable_transformer_block import SeparableTransformerBlock
-from keras_vit.models.vit.attention_pooling import AttentionPooling
+from tests.models.cases import IMAGES, TOKENS, families, forms_of
 
 rng = np.random.default_rng(0)
-TOKENS = rng.normal(size=(2, 5, 12)).astype("float32")
-IMAGES = rng.normal(size=(2, 8, 12, 3)).astype("float32")
 
-# Every public layer with the input it takes.
+# Every public layer with the input it takes, and then the layers of each family, as its forms list them.
 CASES = [
     (layers.PatchEmbedding, {"width": 7, "patch_size": (4, 3)}, IMAGES),
     (layers.ClassToken, {"stddev": 0.02}, TOKENS),
@@ -37,7 +27,6 @@ CASES = [
     (layers.Affine, {}, TOKENS),
     (layers.DropPath, {"rate": 0.5, "seed": 3}, TOKENS),
     (layers.TokenPooling, {"index": 1}, TOKENS),
-    (AttentionPooling, {"width": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (
         layers.TransformerBlock,
         {"width": 12, "num_heads": 2, "mlp_dim": 24, "layer_scale": 0.1, "drop_path_rate": 0.2},
@@ -50,20 +39,8 @@ CASES = [
     (layers.Resize, {"height": 5, "width": 13}, IMAGES),
     (layers.ResizeToEven, {}, IMAGES[:, 1:, 3:]),
     (layers.GroupNorm, {"epsilon": 1e-3}, TOKENS),
-    (SeparableSelfAttention, {"width": 12}, TOKENS),
-    (SeparableTransformerBlock, {"width": 12, "mlp_dim": 24, "drop_path_rate": 0.2}, TOKENS),
-    (
-        MobileViTBlock,
-        {"size": (8, 12), "channels": 3, "width": 8, "depth": 1, "num_heads": 2, "mlp_dim": 16, "drop_path_rate": 0.2},
-        IMAGES,
-    ),
-    (MobileViTV2Block, {"size": (8, 11), "channels": 3, "width": 8, "depth": 1, "mlp_dim": 16}, IMAGES[:, :, 1:]),
     (layers.MBConv, {"channels": 5, "input_channels": 3, "strides": 2, "fewer_norm": True}, IMAGES),
-    (LinearAttention, {"epsilon": 1e-3}, rng.normal(size=(2, 3, 6, 5)).astype("float32")),
-    (EfficientViTBlock, {"channels": 3, "head_dim": 3, "drop_path_rate": 0.1}, IMAGES),
-    (AttentionBias, {"window": (1, 5)}, rng.normal(size=(2, 5, 5)).astype("float32")),
-    (SandwichBlock, {"channels": 3, "num_heads": 3, "size": (8, 12), "window": 5, "key_dim": 4}, IMAGES),
-    (SandwichDownsample, {"channels": 5, "input_channels": 3}, IMAGES),
+    *(case for family in families() for case in forms_of(family).LAYERS),
 ]
 
 
@@ -268,15 +245,6 @@ def test_transformer_block():
     x = TOKENS + attention(x, part(w, "attention"), 2) * w["layer_scale1/gamma"]
     y = mlp(norm(x) * w["norm2/gamma"] + w["norm2/beta"], part(w, "mlp"))
     np.testing.assert_allclose(numpy(layer(TOKENS)), x + y * w["layer_scale2/gamma"], atol=2e-4)
-
-
-def test_attention_pooling():
-    layer = randomized(AttentionPooling(12, 2, 24), TOKENS)
-    w = weights(layer)
-    probe = np.repeat(w["probe/tokens"][np.newaxis], 2, axis=0)
-    x = attention(TOKENS, part(w, "attention"), 2, queries=probe)[:, 0]
-    y = mlp(norm(x) * w["norm/gamma"] + w["norm/beta"], part(w, "mlp"))
-    np.testing.assert_allclose(numpy(layer(TOKENS)), x + y, atol=2e-4)
 
 
 @pytest.mark.parametrize("transpose_b", [False, True])

@@ -1,7 +1,8 @@
 """The small forms and the reference outputs of each family, which the suites over all families use.
 
-`tests/models/<family>/forms.py` defines `FORMS`, the builder and the settings of small models by name, and
-`REFERENCES`, the fixtures that the family is compared with. No suite names a family.
+`tests/models/<family>/forms.py` defines `FORMS`, the builder and the settings of small models by name; `REFERENCES`,
+the fixtures that the family is compared with; and `LAYERS`, the family's own layers with one input, each with its
+settings and an input. No suite names a family.
 """
 
 import importlib
@@ -13,6 +14,10 @@ import numpy as np
 
 import keras_vit
 import tests.models
+
+_random = np.random.default_rng(0)
+TOKENS = _random.normal(size=(2, 5, 12)).astype("float32")
+IMAGES = _random.normal(size=(2, 8, 12, 3)).astype("float32")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""Describe everything that happens to a training image."""
+"""Define the complete augmentation of a training image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from keras_vit.training.augment import pixels
-from keras_vit.training.augment.crops import CentreCrop, RandomResizedCrop, SimpleRandomCrop
+from keras_vit.training.augment.crops import CenterCrop, RandomResizedCrop, SimpleRandomCrop
 from keras_vit.training.augment.draws import Draws, on_some
 from keras_vit.training.augment.erasing import erase
 from keras_vit.training.augment.mixing import mix
@@ -17,31 +17,35 @@ _PROBABILITIES = ("flip", "gray", "blur", "solarize", "erase", "mix_probability"
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image, in the order of the attributes.
+    """Augment training images, with operations applied in the order of the attributes.
 
-    The default is the crop and flip that nearly every recipe begins with. DeiT's recipe is
-    `Augmentation(policy=RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0, repeats=3)`; the color jitter that its
-    settings name is not used beside RandAugment.
+    The default is a random resized crop and a horizontal flip, which most recipes start with. DeiT's recipe is
+    `Augmentation(policy=RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0, repeats=3)`. DeiT's settings also list color
+    jitter, but it is not applied when RandAugment is on.
 
     Attributes:
-        crop: `RandomResizedCrop`, `SimpleRandomCrop` or `CentreCrop`.
-        flip: Probability of being mirrored, left for right.
+        crop: `RandomResizedCrop`, `SimpleRandomCrop` or `CenterCrop`.
+        flip: Probability of a horizontal flip.
         policy: `RandAugment`, `AutoAugment`, `ThreeAugment` or None.
         jitter: `ColorJitter` or None.
-        gray: Probability of becoming gray.
-        blur: Probability of being blurred, with a deviation of 0.1 to 2 pixels.
-        solarize: Probability that values of at least 128 are inverted.
-        erase: Probability that a box becomes noise.
-        mixup: Alpha of MixUp's Beta distribution; 0 turns it off.
-        cutmix: Alpha of CutMix's; 0 turns it off.
-        mix_probability: Probability that a batch is mixed by one of the two.
-        switch_probability: Probability that it is mixed by CutMix, if both are on.
-        repeats: How often an image is used in an epoch, each time with other draws (Hoffer et al., arXiv 1901.09335).
-            The number of images in an epoch stays the same, so fewer of them are different.
-        image_size: Image size of this view, if it differs from that of the data.
+        gray: Probability of converting the image to grayscale.
+        blur: Probability of a Gaussian blur, with a standard deviation between 0.1 and 2 pixels.
+        solarize: Probability of solarizing, which inverts pixel values of 128 and above.
+        erase: Probability of random erasing, which fills a box with noise.
+        mixup: Alpha of the Beta distribution of MixUp; 0 turns MixUp off.
+        cutmix: Alpha of the Beta distribution of CutMix; 0 turns CutMix off.
+        mix_probability: Probability of applying MixUp or CutMix to a batch.
+        switch_probability: Probability of choosing CutMix for a mixed batch, if both are on.
+        repeats: Number of times each image is used in an epoch, with a different augmentation each time (repeated
+            augmentation; Hoffer et al., arXiv 1901.09335). The number of samples in an epoch does not change, so an
+            epoch covers fewer distinct images.
+        image_size: Image size of this view in pixels, if it differs from the image size of the data.
+
+    Raises:
+        ValueError: If a probability is not between 0 and 1, an alpha is negative, or `repeats` is less than 1.
     """
 
-    crop: RandomResizedCrop | SimpleRandomCrop | CentreCrop = field(default_factory=RandomResizedCrop)
+    crop: RandomResizedCrop | SimpleRandomCrop | CenterCrop = field(default_factory=RandomResizedCrop)
     flip: float = 0.5
     policy: RandAugment | AutoAugment | ThreeAugment | None = None
     jitter: ColorJitter | None = None
@@ -59,16 +63,16 @@ class Augmentation:
     def __post_init__(self):
         for name in _PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, between 0 and 1; received {getattr(self, name)}.")
+                raise ValueError(f"{name} must be a probability between 0 and 1; received {getattr(self, name)}.")
         for name in ("mixup", "cutmix"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is an alpha of at least 0; received {getattr(self, name)}.")
+                raise ValueError(f"{name} is an alpha and must be at least 0; received {getattr(self, name)}.")
         if self.repeats < 1:
             raise ValueError(f"repeats must be at least 1; received repeats={self.repeats}.")
 
     @property
     def needs_colors(self) -> bool:
-        """Whether the augmentation works on images of three channels only."""
+        """Whether the augmentation requires images with three channels."""
         return bool(self.policy or self.jitter or self.gray or self.blur or self.solarize)
 
     @property
@@ -77,15 +81,16 @@ class Augmentation:
         return bool(self.mixup or self.cutmix)
 
     def of_images(self, images: tf.Tensor, numbers: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Apply everything between the crop and the mixing.
+        """Apply all operations between the crop and the mixing.
 
         Args:
-            images: (batch, height, width, channels), uint8.
-            numbers: (batch, numbers): rows of `numbers_of` the images' seeds.
-            seeds: (batch, 2), int64.
+            images: Images of shape (batch, height, width, channels), uint8.
+            numbers: Random numbers of shape (batch, numbers); each row is the result of `numbers_of` for the seed of
+                one image.
+            seeds: Seed of each image, of shape (batch, 2), int64.
 
         Returns:
-            Images, float32, in [0, 255] except in erased boxes.
+            Images of the same shape, float32, with values in [0, 255] except in erased boxes.
         """
         draws = Draws(numbers)
         if self.flip:
@@ -104,12 +109,15 @@ class Augmentation:
         return on_some(images, draws.chance(self.erase), erase, seeds) if self.erase else images
 
     def of_batch(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mix the images of a batch.
+        """Apply MixUp or CutMix to a batch.
 
         Args:
-            images: (batch, height, width, channels), float32.
-            labels: (batch, classes), one-hot, float32.
-            seed: (2,), int64.
+            images: Images of shape (batch, height, width, channels), float32.
+            labels: One-hot labels of shape (batch, classes), float32.
+            seed: Seed of the batch, of shape (2,), int64.
+
+        Returns:
+            Mixed images and labels of the same shapes.
         """
         return mix(
             images,
@@ -129,9 +137,19 @@ def multi_crop(
     global_scale: tuple[float, float] = (0.4, 1.0),
     local_scale: tuple[float, float] = (0.05, 0.4),
 ) -> tuple[Augmentation, ...]:
-    """Return the augmentations of DINO: two large and several small views of each image (arXiv 2104.14294, appendix).
+    """Return the multi-crop augmentation of DINO (Caron et al., arXiv 2104.14294, appendix).
 
-    `local_crops=1` gives three views in all. The numbers are those of the authors' code.
+    Each image yields two global views and several local views. The default values are those of the authors' code.
+
+    Args:
+        global_size: Image size of the global views in pixels.
+        local_size: Image size of the local views in pixels.
+        local_crops: Number of local views.
+        global_scale: Smallest and largest area of a global crop, as fractions of the image area.
+        local_scale: Smallest and largest area of a local crop, as fractions of the image area.
+
+    Returns:
+        One `Augmentation` per view; the two global views come first.
     """
     jitter = ColorJitter(0.4, 0.4, 0.2, 0.1, probability=0.8)
 

@@ -1,7 +1,7 @@
-"""Which part of an image is taken, and how it is resized: for training and for evaluation.
+"""Crop and resize images for training and evaluation.
 
-A crop is called with an image, the size of the result and a random generator, and resizes with Pillow, which filters
-when it makes an image smaller, as the recipes' own code does.
+A crop is called with a Pillow image, the output size and a random generator. It resizes with Pillow, which applies an
+antialiasing filter when it shrinks an image, as the original code of the recipes does.
 """
 
 import math
@@ -20,11 +20,11 @@ def _filter(interpolation):
 
 def _check_interpolation(interpolation):
     if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation is one of {', '.join(INTERPOLATIONS)}; received {interpolation!r}.")
+        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}; received {interpolation!r}.")
 
 
 def _shorter_side(image, size, interpolation):
-    """Resize the whole image so that its shorter side has `size` pixels."""
+    """Resize an image so that its shorter side is `size` pixels long, keeping the aspect ratio."""
     shorter = min(image.size)
     width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
     return image.resize((width, height), _filter(interpolation))
@@ -32,12 +32,15 @@ def _shorter_side(image, size, interpolation):
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A box of random area and shape, resized to a square (Szegedy et al., arXiv 1409.4842, section 6).
+    """Crop a box of random area and aspect ratio and resize it to a square (arXiv 1409.4842, section 6).
 
     Attributes:
-        scale: Smallest and largest area, as parts of the image's.
-        ratio: Smallest and largest width, as parts of the height; drawn evenly in their logarithm.
+        scale: Smallest and largest area of the box, as fractions of the image area.
+        ratio: Smallest and largest aspect ratio (width / height) of the box; its logarithm is drawn uniformly.
         interpolation: One of `INTERPOLATIONS`.
+
+    Raises:
+        ValueError: If `scale`, `ratio` or `interpolation` is out of range.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -47,12 +50,12 @@ class RandomResizedCrop:
     def __post_init__(self):
         _check_interpolation(self.interpolation)
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"scale is a range of areas between 0 and 1; received {self.scale}.")
+            raise ValueError(f"scale must be a range of area fractions between 0 and 1; received {self.scale}.")
         if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"ratio is a range of widths over heights; received {self.ratio}.")
+            raise ValueError(f"ratio must be a range of aspect ratios (width / height) above 0; received {self.ratio}.")
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Return left, top, right and bottom of the box, in pixels."""
+        """Return a random box of an image as (left, top, right, bottom), in pixels."""
         for _ in range(10):
             area = width * height * rng.uniform(*self.scale)
             ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
@@ -60,7 +63,7 @@ class RandomResizedCrop:
             if 0 < w <= width and 0 < h <= height:
                 left, top = (int(rng.integers(room + 1)) for room in (width - w, height - h))
                 return left, top, left + w, top + h
-        # The image is too long for any of them: its middle, as much as the shapes allow.
+        # No box fits an elongated image: take the largest box at its center that the aspect ratios allow.
         w, h = min(width, round(height * self.ratio[1])), min(height, round(width / self.ratio[0]))
         left, top = (width - w) // 2, (height - h) // 2
         return left, top, left + w, top + h
@@ -73,13 +76,16 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True)
 class SimpleRandomCrop:
-    """The whole image at the size of the result, moved by a few pixels (DeiT III, arXiv 2204.07118, section 3.3).
+    """Resize an image and crop a square at a random position (DeiT III, Touvron et al., arXiv 2204.07118, section 3.3).
 
-    The shorter side is resized, the image is mirrored at its rim, and a square is cut out anywhere.
+    The shorter side is resized to the output size, and reflection padding is added on each side before the crop.
 
     Attributes:
-        padding: Pixels that are mirrored on each side.
+        padding: Width of the reflection padding on each side, in pixels.
         interpolation: One of `INTERPOLATIONS`.
+
+    Raises:
+        ValueError: If `interpolation` is unknown.
     """
 
     padding: int = 4
@@ -97,12 +103,15 @@ class SimpleRandomCrop:
 
 
 @dataclass(frozen=True)
-class CentreCrop:
-    """The middle of the image: what models are evaluated on.
+class CenterCrop:
+    """Resize an image and crop a square at its center, as for evaluation.
 
     Attributes:
-        fraction: The result's size over that of the resized image's shorter side.
+        fraction: Output size divided by the shorter side of the resized image.
         interpolation: One of `INTERPOLATIONS`.
+
+    Raises:
+        ValueError: If `fraction` is not in (0, 1], or `interpolation` is unknown.
     """
 
     fraction: float = 0.875
@@ -111,7 +120,7 @@ class CentreCrop:
     def __post_init__(self):
         _check_interpolation(self.interpolation)
         if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction is above 0 and at most 1; received {self.fraction}.")
+            raise ValueError(f"fraction must be greater than 0 and at most 1; received {self.fraction}.")
 
     def __call__(self, image, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
         pixels = np.asarray(_shorter_side(image, math.floor(size / self.fraction), self.interpolation))

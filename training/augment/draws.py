@@ -1,4 +1,4 @@
-"""Random numbers as functions of a seed, and operations on those images of a batch that drew them."""
+"""Derive random numbers from seeds, and apply operations to randomly chosen images of a batch."""
 
 from __future__ import annotations
 
@@ -10,61 +10,73 @@ _COLUMNS = 64
 
 
 def numbers_of(seed: tf.Tensor) -> tf.Tensor:
-    """Draw all numbers in [0, 1) that one image can need, for `Draws`.
+    """Draw all random numbers that one image can need, for use by `Draws`.
 
     Args:
-        seed: (2,), int64.
+        seed: Seed of the image, of shape (2,), int64.
+
+    Returns:
+        Numbers in [0, 1), of shape (numbers,), float32.
     """
     return tf.random.stateless_uniform([_COLUMNS], seed)
 
 
 class Draws:
-    """Hands out the random numbers of a batch's images, each once, in the order of the calls.
+    """Provide random values for the images of a batch.
 
-    Each method gives (batch,) values, one for each image, which depend on that image's numbers alone.
+    Each method uses up one number per image and returns values of shape (batch,). The value for an image depends only
+    on the numbers of that image.
 
     Args:
-        numbers: (batch, numbers), rows of `numbers_of`.
+        numbers: Random numbers of shape (batch, numbers); each row is a result of `numbers_of`.
     """
 
     def __init__(self, numbers: tf.Tensor):
         self._columns = iter(tf.unstack(tf.ensure_shape(numbers, (None, _COLUMNS)), axis=1))
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-        """Return numbers distributed uniformly over [low, high)."""
+        """Return numbers drawn uniformly from [low, high).
+
+        Raises:
+            ValueError: If all numbers have been used.
+        """
         number = next(self._columns, None)
         if number is None:
-            raise ValueError(
-                f"An augmentation draws at most {_COLUMNS} numbers for an image; give it fewer operations."
-            )
+            raise ValueError(f"An augmentation can draw at most {_COLUMNS} numbers per image; use fewer operations.")
         return low + (high - low) * number
 
     def normal(self) -> tf.Tensor:
-        """Return numbers of the standard normal distribution."""
-        # 0 would be minus infinity; the smallest number above it that is drawn is 2 ** -23.
+        """Return numbers drawn from the standard normal distribution."""
+        # 0 would give minus infinity; the smallest positive number that can be drawn is 2 ** -23.
         return tf.math.ndtri(tf.maximum(self.uniform(), 2.0**-24))
 
     def chance(self, probability: float | tf.Tensor) -> tf.Tensor:
-        """Return True with a probability."""
+        """Return True with the given probability, otherwise False."""
         return self.uniform() < probability
 
     def choice(self, count: int) -> tf.Tensor:
-        """Return one of 0 ... count - 1."""
+        """Return integers drawn uniformly from 0 to count - 1."""
         return tf.minimum(tf.cast(self.uniform() * count, tf.int32), count - 1)
 
     def sign(self) -> tf.Tensor:
-        """Return 1 or -1."""
+        """Return 1 or -1, each with probability 0.5."""
         return tf.where(self.chance(0.5), 1.0, -1.0)
 
 
 def by_choice(images: tf.Tensor, choice: tf.Tensor, operations: Sequence[Callable], *arguments: tf.Tensor) -> tf.Tensor:
-    """Apply to each image of a batch the operation that it drew; no operation computes on other images.
+    """Apply a chosen operation to each image of a batch.
+
+    Each operation runs only on the images that it was chosen for.
 
     Args:
-        images: (batch, ...).
-        choice: (batch,), int32: the number of an operation, or a number beyond them for none.
-        operations: Each is called with images and with its part of each of the arguments.
-        arguments: (batch, ...) each.
+        images: Images of shape (batch, ...).
+        choice: Index of the operation for each image, of shape (batch,), int32. An index of `len(operations)` or more
+            leaves the image unchanged.
+        operations: Functions called with the selected images and the matching rows of each argument.
+        arguments: Further arguments of the operations, each of shape (batch, ...).
+
+    Returns:
+        Images of the same shape.
     """
     places = tf.dynamic_partition(
         tf.range(tf.shape(images)[0]), tf.minimum(choice, len(operations)), len(operations) + 1

@@ -1,4 +1,4 @@
-"""Random erasing (Zhong et al., arXiv 1708.04896): a box of an image becomes noise."""
+"""Apply random erasing (Zhong et al., arXiv 1708.04896), which replaces a box of an image with noise."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import math
 from keras_vit.models.image_facts import IMAGENET
 from keras_vit.training.lazy_modules import tf
 
-_AREAS = (0.02, 1 / 3)  # of the image's
-_RATIO = 10 / 3  # of height to width, and of width to height
+_AREAS = (0.02, 1 / 3)  # Fractions of the image area.
+_RATIO = 10 / 3  # Largest ratio of height to width, and of width to height.
 _ATTEMPTS = 10
 
 
 def erase(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Fill a box of random position, area and shape in each image with noise.
+    """Fill a box of random position, area and aspect ratio in each image with noise.
 
-    The noise is normal, each value on its own, with the mean and the deviation of ImageNet's channels: after
-    normalization by them it is standard normal, as in the recipes' code.
+    Each value of the noise is drawn independently from a normal distribution with the mean and standard deviation of
+    the corresponding ImageNet channel. After normalization by the ImageNet statistics, the noise is standard normal, as
+    in the original code of the recipes.
 
     Args:
-        images: (batch, height, width, channels), float32, in [0, 255].
-        seeds: (batch, 2), int64.
+        images: Images of shape (batch, height, width, channels), float32, in [0, 255].
+        seeds: Seed of each image, of shape (batch, 2), int64.
+
+    Returns:
+        Images of the same shape, float32.
     """
     return tf.map_fn(
         lambda pair: _erased(*pair), (images, seeds), fn_output_signature=tf.TensorSpec(images.shape[1:], tf.float32)
@@ -37,7 +41,7 @@ def _erased(image, seed):
     widths = tf.cast(tf.round(tf.sqrt(area / ratio)), tf.int32)
     fits = (heights < height) & (widths < width)
     first = tf.argmax(fits)
-    # Where none of the attempts fits, the box is empty.
+    # If no attempt fits the image, the box is empty.
     h, w = (tf.where(fits[first], sides[first], 0) for sides in (heights, widths))
     rooms = tf.cast(tf.stack([height - h, width - w]) + 1, tf.float32)
     top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], of_place) * rooms, tf.int32))

@@ -1,7 +1,7 @@
-"""MixUp (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899) of a batch with itself.
+"""Mix images within a batch by MixUp (Zhang et al., arXiv 1710.09412) or CutMix (Yun et al., arXiv 1905.04899).
 
-Each image is mixed with the one at the same distance from the batch's other end, and the whole batch has one share, as
-in the recipes' own code.
+A batch is mixed with itself in reverse order, and one weight is drawn for the whole batch, as in the original code of
+the recipes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from keras_vit.training.lazy_modules import tf
 
 
 def _share(seed: tf.Tensor, alpha: float) -> tf.Tensor:
-    """Draw a share between 0 and 1 from the distribution Beta(alpha, alpha)."""
-    # In float64, since gamma variates of a small alpha can be 0 in float32, both of them.
+    """Draw a number between 0 and 1 from the distribution Beta(alpha, alpha)."""
+    # Use float64: with a small alpha, both gamma variates can be 0 in float32.
     gammas = tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64)
     return tf.cast(gammas[0] / tf.reduce_sum(gammas), tf.float32)
 
@@ -21,28 +21,35 @@ def _mixed_labels(labels, share):
 
 
 def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Replace images and labels by weighted means of two.
+    """Replace each image and its label with a weighted mean of two images and their labels.
 
     Args:
-        images: (batch, height, width, channels), float32.
-        labels: (batch, classes), one-hot, float32.
-        seed: (2,), int64.
-        alpha: Of the Beta distribution of the first image's weight.
+        images: Images of shape (batch, height, width, channels), float32.
+        labels: One-hot labels of shape (batch, classes), float32.
+        seed: Seed of the batch, of shape (2,), int64.
+        alpha: Alpha of the Beta distribution that the weight of the first image is drawn from.
+
+    Returns:
+        Mixed images and labels of the same shapes.
     """
     share = _share(seed, alpha)
     return images + (1 - share) * (tf.reverse(images, [0]) - images), _mixed_labels(labels, share)
 
 
 def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Paste a box of another image into each image, and weight the labels by the areas.
+    """Paste a box of another image into each image, and weight the labels by area.
 
-    The box has the shape of the image and its center anywhere in it; what would lie outside is cut off.
+    The box has the aspect ratio of the image, its center is drawn uniformly, and it is clipped at the image border.
 
     Args:
-        images: (batch, height, width, channels), float32.
-        labels: (batch, classes), one-hot, float32.
-        seed: (2,), int64.
-        alpha: Of the Beta distribution of the part that the first image keeps, before the cutting off.
+        images: Images of shape (batch, height, width, channels), float32.
+        labels: One-hot labels of shape (batch, classes), float32.
+        seed: Seed of the batch, of shape (2,), int64.
+        alpha: Alpha of the Beta distribution that the area fraction kept from the first image is drawn from, before
+            the box is clipped.
+
+    Returns:
+        Mixed images and labels of the same shapes.
     """
     of_share, of_place = tf.unstack(tf.random.split(seed, 2))
     sides = tf.shape(images)[1:3]
@@ -51,7 +58,7 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) 
     center = tf.cast(tf.random.stateless_uniform([2], of_place) * tf.cast(sides, tf.float32), tf.int32)
     start, end = tf.maximum(center - box // 2, 0), tf.minimum(center + box // 2, sides)
     (top, left), (bottom, right) = tf.unstack(start), tf.unstack(end)
-    # Put together from whole pieces: choosing pixel by pixel takes several times as long.
+    # Concatenate slices: selecting pixel by pixel with a mask takes several times as long.
     other = tf.reverse(images[:, top:bottom, left:right], [0])
     middle = tf.concat([images[:, top:bottom, :left], other, images[:, top:bottom, right:]], axis=2)
     mixed = tf.concat([images[:, :top], middle, images[:, bottom:]], axis=1)
@@ -72,13 +79,16 @@ def mix(
     """Apply MixUp, CutMix or neither to a batch.
 
     Args:
-        images: (batch, height, width, channels), float32.
-        labels: (batch, classes), one-hot, float32.
-        seed: (2,), int64.
-        mixup_alpha: 0 leaves MixUp out.
-        cutmix_alpha: 0 leaves CutMix out.
-        probability: That the batch is mixed.
-        switch_probability: That a mixed batch is CutMix's, where both are on.
+        images: Images of shape (batch, height, width, channels), float32.
+        labels: One-hot labels of shape (batch, classes), float32.
+        seed: Seed of the batch, of shape (2,), int64.
+        mixup_alpha: Alpha of MixUp; 0 turns MixUp off.
+        cutmix_alpha: Alpha of CutMix; 0 turns CutMix off.
+        probability: Probability of mixing the batch.
+        switch_probability: Probability of choosing CutMix for a mixed batch, if both are on.
+
+    Returns:
+        Images and labels of the same shapes.
     """
     if not mixup_alpha and not cutmix_alpha:
         return images, labels
@@ -86,7 +96,7 @@ def mix(
     cut = switch_probability if mixup_alpha and cutmix_alpha else float(not mixup_alpha)
 
     def mixed():
-        # An alpha of 0 is of the branch that is never taken.
+        # If an alpha is 0, its branch is never taken, so any valid alpha will do there.
         return tf.cond(
             tf.random.stateless_uniform([], of_switch) < cut,
             lambda: cutmix(images, labels, of_result, cutmix_alpha or 1.0),

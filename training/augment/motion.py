@@ -1,4 +1,4 @@
-"""Small motions of image batches, as functions of the batch and of one seed for each image."""
+"""Apply small random affine transformations to batches of images, with one seed per image."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from keras_vit.training.lazy_modules import keras, tf
 
 
 def affine(images: tf.Tensor, seeds: tf.Tensor, *, shift: float, rotation: float, zoom: float) -> tf.Tensor:
-    """Shift, rotate and scale each image by amounts drawn from its seed, and fill the new borders with zeros.
+    """Shift, rotate and scale each image by random amounts, and fill the new borders with zeros.
 
-    The three motions are one matrix and one bilinear resampling. Done one after the other, as augmentation
-    layers do, each would blur an image of few pixels once more, and large images would take two to three
-    times as long.
+    The three transformations are combined into one matrix and one bilinear resampling. Separate augmentation layers
+    would resample once per transformation, which blurs small images and takes two to three times as long for large
+    ones.
 
     Args:
-        images: (batch, height, width, channels), float32.
-        seeds: (batch, 2), int32 or int64: the random seed of each image.
-        shift: Largest shift, as a part of the height and of the width.
-        rotation: Largest angle in degrees, either way.
-        zoom: Largest change of scale: 0.1 draws scales between 0.9 and 1.1.
+        images: Images of shape (batch, height, width, channels), float32.
+        seeds: Seed of each image, of shape (batch, 2), int32 or int64.
+        shift: Largest shift, as a fraction of the height and width.
+        rotation: Largest rotation angle in degrees, in either direction.
+        zoom: Largest relative change of scale; 0.1 draws scales between 0.9 and 1.1.
 
     Returns:
-        Images of the shape and dtype of `images`.
+        Images with the shape and dtype of `images`.
     """
     height, width = images.shape[1:3]
     draws = tf.map_fn(
@@ -31,9 +31,9 @@ def affine(images: tf.Tensor, seeds: tf.Tensor, *, shift: float, rotation: float
     down, right, turn, scale = tf.unstack(draws, axis=1)
     angle, scale = turn * math.radians(rotation), 1.0 + scale * zoom
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
-    # The operation wants the matrix that takes a point of the result, counted from the top left pixel, to a
-    # point of the image. Ours turns and scales about the center, so the offsets carry the center there and
-    # back.
+    # `affine_transform` expects a matrix that maps output coordinates, relative to the top left pixel, to input
+    # coordinates. This matrix rotates and scales about the center, so the offsets move the center to the origin
+    # and back.
     x, y = (width - 1) / 2, (height - 1) / 2
     to_x, to_y = x + right * shift * width, y + down * shift * height
     zero = tf.zeros_like(cos)

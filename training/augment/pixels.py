@@ -1,12 +1,12 @@
-"""What augmentation does to the pixels of images, with the strengths given: the one file that knows keras-cv.
+"""Apply pixel operations of given strengths to batches of images; the only module that uses keras-cv.
 
-Images are (batch, height, width, 3), uint8, and stay so from one operation to the next, as in the recipes' own code,
-which rounds after each one. Strengths are (batch,), float32. Every operation gives what Pillow's of that name gives,
-but for rounding.
+Images have the shape (batch, height, width, 3) and are uint8 before and after each operation, as in the original code
+of the recipes, which rounds after each operation. Strengths have the shape (batch,) and are float32. Every operation
+gives the result of the Pillow operation of the same name, up to rounding.
 
-keras-cv's layers draw their own strengths from a state that no step can return to. So its layers are called past
-their random part, with strengths drawn elsewhere. Where it has no such operation, has it with another result (its
-Equalization) or is much slower (its RandomSharpness), the operation is written here.
+The keras-cv layers draw their strengths from a random state that cannot be restored at a given step. This module
+therefore bypasses their random part and passes strengths that are drawn elsewhere. It implements an operation itself
+where keras-cv has none, gives a different result (Equalization) or is much slower (RandomSharpness).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 from keras_vit.training.lazy_modules import keras, tf
 from keras_vit.utils.missing import needs
 
-FILL = np.array([124.0, 116.0, 104.0], "float32")  # ImageNet's mean color: what comes into view when an image moves.
-_BLUR_RADIUS = 6  # Three times the largest sigma of the recipes, 2.
+FILL = np.array([124.0, 116.0, 104.0], "float32")  # Mean color of ImageNet; fills what a moved image uncovers.
+_BLUR_RADIUS = 6  # Three times the largest sigma in the recipes, which is 2.
 _RANGE = (0, 255)
 
 
@@ -31,7 +31,8 @@ _RANGE = (0, 255)
 def _global_generator() -> Iterator[None]:
     """Provide TensorFlow's global generator, which keras-cv's layers request but must never draw from.
 
-    Where determinism is on, as `fit` has it, there is none unless somebody sets one; afterwards it is as before.
+    In deterministic mode, which `fit` enables, TensorFlow has no global generator unless one has been set. A generator
+    that was created here is removed on exit.
     """
     try:
         tf.random.get_global_generator()
@@ -47,11 +48,11 @@ def _global_generator() -> Iterator[None]:
 
 @functools.cache
 def _keras_cv() -> SimpleNamespace:
-    """Return the layers of keras-cv that are used, in float32 whatever the policy of the model is."""
+    """Return the keras-cv layers used here, in float32 regardless of the dtype policy of the model."""
     before = set(vars(keras.backend))
     with needs("keras-cv", "augmentation", "train"):
         from keras_cv import layers
-    # Importing it gives Keras' module attributes that nothing needs.
+    # Importing keras-cv adds attributes to keras.backend; remove them, as nothing needs them.
     for name in set(vars(keras.backend)) - before:
         delattr(keras.backend, name)
     with tf.init_scope(), _global_generator():
@@ -73,14 +74,14 @@ def _for_pixels(strengths: tf.Tensor) -> tf.Tensor:
 
 
 def autocontrast(images: tf.Tensor) -> tf.Tensor:
-    """Stretch each channel so that its darkest value is 0 and its brightest 255."""
+    """Stretch the values of each channel linearly to the range 0 to 255."""
     return _to_uint8(_keras_cv().autocontrast.augment_images(tf.cast(images, tf.float32)))
 
 
 def equalize(images: tf.Tensor) -> tf.Tensor:
-    """Map the values of each channel so that they are distributed evenly over 0 to 255."""
+    """Equalize the histogram of each channel, so that its values are spread evenly over 0 to 255."""
     batch, height, width, channels = tf.unstack(tf.shape(images))
-    # Each channel of each image counts in 256 places of its own.
+    # Each channel of each image has its own histogram of 256 bins.
     tables = batch * channels
     first = tf.reshape(tf.range(tables) * 256, (batch, 1, 1, channels))
     places = tf.cast(images, tf.int32) + first
@@ -100,19 +101,19 @@ def invert(images: tf.Tensor) -> tf.Tensor:
 
 
 def posterize(images: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """Keep the highest `bits` bits of each value."""
+    """Keep the `bits` most significant bits of each value."""
     unused = tf.bitwise.left_shift(1, 8 - tf.cast(bits, tf.int32))
     return tf.bitwise.bitwise_and(images, _for_pixels(tf.cast(256 - unused, tf.uint8)))
 
 
 def solarize(images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-    """Invert the values that are at least `threshold`."""
+    """Invert the values at or above `threshold`."""
     strengths = {"thresholds": _for_pixels(threshold), "additions": 0.0}
     return _to_uint8(_keras_cv().solarize.augment_images(tf.cast(images, tf.float32), strengths))
 
 
 def solarize_add(images: tf.Tensor, addition: tf.Tensor) -> tf.Tensor:
-    """Add to the values below 128."""
+    """Add `addition` to the values below 128, and clip at 255."""
     raised = tf.minimum(tf.cast(images, tf.int32) + _for_pixels(tf.cast(addition, tf.int32)), 255)
     return tf.where(images < 128, tf.cast(raised, tf.uint8), images)
 
@@ -122,17 +123,17 @@ def _blend(degenerate: tf.Tensor, images: tf.Tensor, factor: tf.Tensor) -> tf.Te
 
 
 def color(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Interpolate between the gray image (factor 0) and the image (factor 1), or extrapolate."""
+    """Interpolate between the grayscale image (factor 0) and the image (factor 1), or extrapolate."""
     return _to_uint8(_keras_cv().fade.augment_images(tf.cast(images, tf.float32), _for_pixels(1.0 - factor)))
 
 
 def gray(images: tf.Tensor) -> tf.Tensor:
-    """Return the gray image in three equal channels."""
+    """Convert images to grayscale, with three equal channels."""
     return _to_uint8(_keras_cv().fade.augment_images(tf.cast(images, tf.float32), 1.0) + 0.5)
 
 
 def contrast(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Interpolate between the image's mean gray (factor 0) and the image (factor 1), or extrapolate."""
+    """Interpolate between the mean gray level of the image (factor 0) and the image (factor 1), or extrapolate."""
     mean = tf.reduce_mean(tf.cast(gray(images), tf.float32), axis=(1, 2, 3))
     return _blend(_for_pixels(tf.floor(mean + 0.5)), images, factor)
 
@@ -143,7 +144,10 @@ def brightness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Interpolate between the image smoothed by a 3 x 3 filter (factor 0) and the image (factor 1); borders stay."""
+    """Interpolate between the image smoothed by a 3 x 3 filter (factor 0) and the image (factor 1), or extrapolate.
+
+    Pixels on the border do not change.
+    """
     values = tf.cast(images, tf.float32)
     rows = values[:, :-2] + values[:, 1:-1] + values[:, 2:]
     middle = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] + 4 * values[:, 1:-1, 1:-1]
@@ -153,12 +157,12 @@ def sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def hue(images: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Rotate the hue by `shift` of the whole circle, between -0.5 and 0.5."""
+    """Rotate the hue by `shift`, a fraction of the full color circle between -0.5 and 0.5."""
     return _to_uint8(_keras_cv().hue.augment_images(tf.cast(images, tf.float32), shift) + 0.5)
 
 
 def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    """Blur by a Gaussian with a standard deviation of `sigma` pixels, at most 2; borders are mirrored."""
+    """Apply a Gaussian blur with a standard deviation of `sigma` pixels, at most 2, and symmetric padding."""
     layer, radius = _keras_cv().blur, _BLUR_RADIUS
 
     def blurred(image_and_sigma):
@@ -172,17 +176,22 @@ def blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
 
 
 def affine(images: tf.Tensor, matrix: list[tf.Tensor | float]) -> tf.Tensor:
-    """Take each pixel (x, y) from (a x + b y + c, d x + e y + f) of the image, by bilinear interpolation.
+    """Apply an affine transformation to each image by bilinear interpolation.
+
+    The output pixel at (x, y) is taken from the input at (a x + b y + c, d x + e y + f). Coordinates start at the top
+    left corner of the image, and each pixel is a square of size 1. Points outside the image have the color `FILL`.
 
     Args:
-        images: The images.
-        matrix: a, b, c, d, e, f, each (batch,) or one number for all, for points counted from the top left corner
-            of an image whose pixels are squares of size 1. What lies outside of it has the color `FILL`.
+        images: Images of shape (batch, height, width, 3), uint8.
+        matrix: Coefficients a, b, c, d, e and f, each of shape (batch,) or a single number for all images.
+
+    Returns:
+        Images of the same shape, uint8.
     """
     batch = tf.shape(images)[:1]
     a, b, c, d, e, f = (tf.broadcast_to(tf.cast(value, tf.float32), batch) for value in matrix)
     zero = tf.zeros(batch)
-    # The operation counts from the middle of the first pixel.
+    # The TensorFlow operation places the origin at the center of the first pixel.
     rows = [a, b, c + (a + b - 1) / 2, d, e, f + (d + e - 1) / 2, zero, zero]
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(images, tf.float32) - FILL,
@@ -200,7 +209,7 @@ def _size(images, axis):
 
 
 def rotate(images: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
-    """Rotate each image around its center, counterclockwise."""
+    """Rotate each image counterclockwise around its center."""
     angle = degrees * (math.pi / 180)
     cos, sin = tf.cos(angle), tf.sin(angle)
     y, x = _size(images, 1) / 2, _size(images, 2) / 2
@@ -208,20 +217,20 @@ def rotate(images: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
 
 
 def shear_x(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Move each row to the left by `factor` times its distance from the top."""
+    """Shift each row to the left by `factor` times its distance from the top."""
     return affine(images, [1.0, factor, 0.0, 0.0, 1.0, 0.0])
 
 
 def shear_y(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Move each column up by `factor` times its distance from the left."""
+    """Shift each column up by `factor` times its distance from the left."""
     return affine(images, [1.0, 0.0, 0.0, factor, 1.0, 0.0])
 
 
 def translate_x(images: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
-    """Move each image to the left by a fraction of its width."""
+    """Shift each image to the left by a fraction of its width."""
     return affine(images, [1.0, 0.0, part * _size(images, 2), 0.0, 1.0, 0.0])
 
 
 def translate_y(images: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
-    """Move each image up by a fraction of its height."""
+    """Shift each image up by a fraction of its height."""
     return affine(images, [1.0, 0.0, 0.0, 0.0, 1.0, part * _size(images, 1)])

@@ -1,7 +1,7 @@
-"""Choose the operations on an image, their order and their strength: RandAugment, AutoAugment, 3-Augment, jitter.
+"""Choose random operations, their order and their strengths: RandAugment, AutoAugment, 3-Augment and color jitter.
 
-A policy is called with images (batch, height, width, 3), uint8, and their draws, and gives images of the same shape.
-It holds no random state.
+A policy is called with images of shape (batch, height, width, 3), uint8, and their `Draws`, and returns images of the
+same shape and dtype. It holds no random state.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from keras_vit.training.lazy_modules import tf
 
 
 def _part(most: float) -> Callable:
-    """Return a strength that grows with the level (0 to 1) up to `most`, in either direction."""
+    """Return a function for a strength proportional to the level (0 to 1), up to `most`, with a random sign."""
     return lambda level, sign: most * level * sign
 
 
 def _whole(start: float, change: float) -> Callable:
-    """Return an integer strength that begins at `start` and changes by up to `change`."""
+    """Return a function for an integer strength that starts at `start` and changes by up to `change` with the level."""
     return lambda level, sign: start + (-1 if change < 0 else 1) * tf.floor(abs(change) * level)
 
 
@@ -50,9 +50,10 @@ _ENHANCEMENTS = {
     "Brightness": pixels.brightness,
     "Sharpness": pixels.sharpness,
 }
-# Tables of an operation and of its strength, a function of a level and of a sign. The first is RandAugment's with
-# what the recipes write as "inc1": a higher level changes every image more. The second is that of the paper's
-# authors, where a higher level changes it less in some. The third is AutoAugment's (its table 6).
+# Each table maps a name to an operation and its strength, which is a function of a level and a sign. _INCREASING is the
+# variant of RandAugment that recipes denote by "inc1": a higher level makes every operation stronger. _ORIGINAL is the
+# table of the paper's authors, where a higher level makes some operations weaker. _AUTO is the table of AutoAugment
+# (table 6 of its paper).
 _INCREASING = {
     **_FIXED,
     **_MOTIONS,
@@ -71,7 +72,7 @@ _AUTO = {**_ORIGINAL, "Posterize": (pixels.posterize, _whole(4, 4))}
 
 
 def _apply(table, index, images, level, sign):
-    """Apply the operation at an index of the table, or none where the index is beyond its end."""
+    """Apply the operation at `index` of a table to each image, or none if the index is past the end of the table."""
 
     def operation(function, strength):
         if strength is None:
@@ -83,19 +84,19 @@ def _apply(table, index, images, level, sign):
 
 @dataclass(frozen=True)
 class RandAugment:
-    """A few operations of random choice and one strength for all (Cubuk et al., arXiv 1909.13719).
+    """Apply randomly chosen operations of a common strength (RandAugment; Cubuk et al., arXiv 1909.13719).
 
-    As DeiT's recipe has it, where it is written rand-m9-mstd0.5-inc1: each operation is left out with a
-    probability, and its magnitude varies. Motions are bilinear.
+    The defaults are those of DeiT's recipe, which denotes them by rand-m9-mstd0.5-inc1: each operation is applied with
+    a probability, and its magnitude varies. Geometric operations use bilinear interpolation.
 
     Attributes:
-        num_ops: Number of operations on an image; one may occur twice.
-        magnitude: Mean of the magnitude, which is normal. 10 is the strength that the paper writes as 10.
-        magnitude_std: Its standard deviation.
-        max_magnitude: The magnitude is cut off here and at 0.
-        increasing: Whether a higher magnitude makes every operation stronger. Without it posterizing, solarizing
-            and the four enhancements are as in the paper's code.
-        probability: That an operation is not left out.
+        num_ops: Number of operations drawn for each image; an operation can be drawn twice.
+        magnitude: Mean of the magnitude, which is normally distributed. The scale is that of the paper.
+        magnitude_std: Standard deviation of the magnitude.
+        max_magnitude: Upper limit of the magnitude; the lower limit is 0.
+        increasing: Whether a higher magnitude makes every operation stronger. If False, posterizing, solarizing and
+            the color, contrast, brightness and sharpness operations follow the code of the paper.
+        probability: Probability of applying an operation that was drawn.
     """
 
     num_ops: int = 2
@@ -115,7 +116,8 @@ class RandAugment:
         return images
 
 
-# The policy that the paper found on ImageNet (its table 9): operation, probability, magnitude, twice.
+# The policy that the paper found on ImageNet (table 9). Each row has two operations, each with a probability and a
+# magnitude.
 _SUBPOLICIES = (
     ("Posterize", 0.4, 8, "Rotate", 0.6, 9),
     ("Solarize", 0.6, 5, "AutoContrast", 0.6, 5),
@@ -147,7 +149,7 @@ _SUBPOLICIES = (
 
 @dataclass(frozen=True)
 class AutoAugment:
-    """One of the 25 pairs of operations found on ImageNet (Cubuk et al., arXiv 1805.09501, appendix)."""
+    """Apply one of the 25 pairs of operations found on ImageNet (Cubuk et al., arXiv 1805.09501, appendix)."""
 
     def __call__(self, images: tf.Tensor, draws: Draws) -> tf.Tensor:
         pair = draws.choice(len(_SUBPOLICIES))
@@ -162,9 +164,9 @@ class AutoAugment:
 
 @dataclass(frozen=True)
 class ThreeAugment:
-    """One of gray, solarized and blurred (DeiT III, arXiv 2204.07118, section 3.3).
+    """Apply grayscale, solarization or blur, chosen at random (DeiT III, arXiv 2204.07118, section 3.3).
 
-    The jitter that follows it in the paper is `ColorJitter(0.3, 0.3, 0.3)`.
+    In the paper, `ColorJitter(0.3, 0.3, 0.3)` follows.
     """
 
     def __call__(self, images: tf.Tensor, draws: Draws) -> tf.Tensor:
@@ -178,14 +180,14 @@ class ThreeAugment:
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Brightness, contrast, saturation and hue changed a little, in random order.
+    """Randomly change brightness, contrast, saturation and hue, in random order.
 
     Attributes:
-        brightness: The factor lies between 1 minus this and 1 plus this.
-        contrast: As `brightness`.
-        saturation: As `brightness`.
-        hue: Largest turn of the hue either way, as a part of the circle, at most 0.5.
-        probability: That it happens at all.
+        brightness: Largest change of the brightness factor, which is drawn from [1 - brightness, 1 + brightness].
+        contrast: Largest change of the contrast factor, drawn likewise.
+        saturation: Largest change of the saturation factor, drawn likewise.
+        hue: Largest rotation of the hue in either direction, as a fraction of the color circle, at most 0.5.
+        probability: Probability of applying the jitter to an image.
     """
 
     brightness: float = 0.0

@@ -1,4 +1,4 @@
-"""Image data for training, from folders, lists, records, arrays and TensorFlow Datasets. One source a file."""
+"""Load image data for training from folders, CSV files, TFRecord files, NumPy arrays and TensorFlow Datasets."""
 
 from keras_vit.training.data.folder import image_folder
 from keras_vit.training.data.handwritten_digits import digits

@@ -1,4 +1,4 @@
-"""Read image files, decode and crop them, and record those that can't be decoded."""
+"""Read, decode and crop image files, and record images that can't be decoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 _MODES = {1: "L", 3: "RGB"}
 _log = logging.getLogger("keras_vit.training")
 
-# What an image can be before it is decoded: a file's path, its content, or an array (height, width, channels), uint8.
+# An image before decoding: the path of a file, its content, or a uint8 array of shape (height, width, channels).
 Content = str | bytes | np.ndarray
 
 
@@ -24,7 +24,7 @@ def read_file(path: str) -> bytes:
     """Return the content of a file, which may be on Google Cloud Storage.
 
     Raises:
-        OSError: It can't be read.
+        OSError: If the file can't be read.
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
@@ -34,14 +34,22 @@ def read_file(path: str) -> bytes:
 
 
 def open_image(content: Content, channels: int):
-    """Return a Pillow image of 1 or 3 channels, completely decoded.
+    """Decode an image completely and return it as a Pillow image.
 
-    Files are of the formats JPEG, PNG, BMP, GIF (its first picture) and WebP.
+    The supported formats are JPEG, PNG, BMP, GIF (first frame only) and WebP.
+
+    Args:
+        content: Path or content of a file, or an array.
+        channels: Number of channels of the result: 1 (grayscale) or 3 (RGB).
+
+    Returns:
+        A Pillow image.
 
     Raises:
-        OSError: It can't be read or decoded.
+        OSError: If the image can't be read or decoded.
+        ImportError: If Pillow is missing.
     """
-    with needs("Pillow", "the decoding of images", "train"):
+    with needs("Pillow", "decoding images", "train"):
         from PIL import Image, UnidentifiedImageError
     if isinstance(content, np.ndarray):
         image = Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
@@ -50,33 +58,40 @@ def open_image(content: Content, channels: int):
         file = io.BytesIO(read_file(content) if isinstance(content, str) else content)
         return Image.open(file, formats=_FORMATS).convert(_MODES[channels])
     except UnidentifiedImageError as error:
-        raise OSError(f"no image of the formats {', '.join(_FORMATS)}") from error
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # A damaged PNG is a SyntaxError.
+        raise OSError(f"not an image in one of the formats {', '.join(_FORMATS)}") from error
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # A damaged PNG raises SyntaxError.
         raise OSError(str(error)) from error
 
 
 class CorruptImages:
-    """Record images that can't be decoded: each is logged once, and too many of them are an error.
+    """Record and log images that can't be decoded, and raise an error when there are too many.
 
     Args:
-        limit: How many may be skipped.
+        limit: Largest number of images that may be skipped.
 
     Attributes:
-        found: Name and reason of each.
+        found: Reason for each image, by name.
+
+    Raises:
+        ValueError: If `limit` is negative.
     """
 
     def __init__(self, limit: int):
         if limit < 0:
-            raise ValueError(f"max_corrupt is at least 0; received {limit}.")
+            raise ValueError(f"max_corrupt must be at least 0; received {limit}.")
         self.limit = limit
         self.found: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def add(self, name: str, error: OSError) -> None:
-        """Record an image.
+        """Record an image; an image that is recorded again is neither logged nor counted again.
+
+        Args:
+            name: Name of the image.
+            error: Why the image can't be decoded.
 
         Raises:
-            ValueError: There are more than the limit.
+            ValueError: If more images than `limit` are recorded.
         """
         with self._lock:
             if name not in self.found:
@@ -94,15 +109,15 @@ def crops_of(read: Callable, crops: Sequence[Callable], corrupt: CorruptImages, 
     """Return a step of a tf.data pipeline that reads, decodes and crops one image.
 
     Args:
-        read: See `Source.read`.
-        crops: One a view; each is called with a Pillow image, a size and a random generator.
-        corrupt: Takes the images that can't be decoded.
-        channels: 1 or 3.
+        read: Function that returns an image for a reference; see `Source.read`.
+        crops: One crop per view; each is called with a Pillow image, a size and a random generator.
+        corrupt: Record of the images that can't be decoded.
+        channels: Number of channels, 1 or 3.
 
     Returns:
-        A function of the tensors of a reference, the sizes of the views (views,) and a seed (2,) that gives the
-        views (size, size, channels), uint8; the class, int64; and whether the image is sound. The views of one that
-        is not are black.
+        A function that takes the tensors of a reference, the size of each view, of shape (views,), and a seed of shape
+        (2,). It returns a tuple of views, each of shape (size, size, channels), uint8; the class, int64; and whether
+        the image could be decoded, bool. If it could not, the views are black.
     """
 
     def load(*arguments):
@@ -118,8 +133,8 @@ def crops_of(read: Callable, crops: Sequence[Callable], corrupt: CorruptImages, 
         return *(view.reshape(*view.shape[:2], channels) for view in views), np.int64(label), True
 
     def step(reference, sizes, seed):
-        # Declared stateless, since the result depends on the arguments alone: TensorFlow's deterministic mode runs
-        # what is stateful on one core.
+        # Declared stateless, since the result depends only on the arguments: in deterministic mode, TensorFlow runs
+        # stateful functions on one core.
         *views, label, sound = tf.numpy_function(
             load, [*reference, sizes, seed], [tf.uint8] * len(crops) + [tf.int64, tf.bool], stateful=False
         )

@@ -1,4 +1,4 @@
-"""Images in folders, one for each class."""
+"""Load images from folders, one per class."""
 
 import os
 from pathlib import Path
@@ -12,20 +12,23 @@ _PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "valida
 
 
 def image_folder(folder: str | os.PathLike, *, validation_fraction: float = 0.1, **pipeline) -> ImageData:
-    """Load images from a folder that has a folder for each class.
+    """Load images from a folder that has one subfolder per class.
 
-    The class folders stand in the folder itself or in its folders `train`, `val` (or `validation`) and `test`, of
-    which only the first is needed. Classes are sorted by name, and within them images of any depth.
+    The class folders are either directly in the folder, or in its subfolders `train`, `val` (or `validation`) and
+    `test`; `val` and `test` are optional. Classes are sorted by name. Images may be at any depth in a class folder.
 
     Args:
-        folder: Its path.
-        validation_fraction: Part of each class to validate on, where there is no folder for it.
+        folder: Path of the folder.
+        validation_fraction: Fraction of each class to use for validation if there is no validation folder.
         pipeline: Arguments of `Pipeline`.
 
+    Returns:
+        Image data to train on.
+
     Raises:
-        NotADirectoryError: There is no such folder.
-        ValueError: It holds no folders of images, a class has no image, or validation or test images are of classes
-            that are not in training.
+        NotADirectoryError: If there is no such folder.
+        ValueError: If the folder has no class folders with images, a class has no image, or the validation or test
+            images have a class that the training images don't have.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -46,14 +49,18 @@ def image_folder(folder: str | os.PathLike, *, validation_fraction: float = 0.1,
 
 
 def folder_source(folder: Path, class_names: tuple[str, ...] | None = None) -> ListSource:
-    """Return the images of a folder of class folders; `class_names` are the classes that it may have.
+    """Return the images of a folder that has one subfolder per class.
+
+    Args:
+        folder: Path of the folder.
+        class_names: Classes that the folder may have. If None, the names of its subfolders.
 
     Raises:
-        ValueError: See `image_folder`.
+        ValueError: If the folder has no subfolders, no images, or a class that is not in `class_names`.
     """
     found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not found:
-        raise ValueError(f"{str(folder)!r} holds no folders; it needs one for each class, with images in it.")
+        raise ValueError(f"{str(folder)!r} has no subfolders; it needs one per class, with images in it.")
     class_names = class_names or tuple(found)
     if unknown := sorted(set(found) - set(class_names)):
         raise ValueError(f"{str(folder)!r} has classes that the training images don't have: {', '.join(unknown[:10])}.")
@@ -68,7 +75,7 @@ def folder_source(folder: Path, class_names: tuple[str, ...] | None = None) -> L
         paths += own
         labels += [label] * len(own)
     if not paths:
-        raise ValueError(f"There are no images in {str(folder)!r}; files end in {', '.join(SUFFIXES)}.")
-    # Relative names keep a run the same when its images are moved as a whole.
+        raise ValueError(f"There are no images in {str(folder)!r}; file names must end in {', '.join(SUFFIXES)}.")
+    # With relative names, a run can be resumed after its image folder has been moved.
     names = [os.path.relpath(path, folder) for path in paths]
     return ListSource(paths, labels, names, class_names, f"folder {folder.name}")

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn."""
+"""Load the handwritten digits included in scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from keras_vit.utils.missing import needs
 
 
 def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bool = True) -> ImageData:
-    """Load handwritten digits: 1,797 scanned images of 8 x 8 pixels in 10 classes, which come with scikit-learn.
+    """Load the handwritten digits included in scikit-learn: 1,797 images of 8 x 8 pixels in 10 classes.
 
-    They are the test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI
-    Machine Learning Repository, 1998). The split is by class and always the same: 1,257 images to train on,
-    180 for validation, 360 for the test.
+    The images are the test set of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI Machine
+    Learning Repository, 1998). The split is stratified by class and always the same: 1,257 training images, 180
+    validation images and 360 test images.
 
     Args:
-        image_size: Height and width in pixels, a multiple of 8; the images are enlarged bilinearly.
-        batch_size: Images in a batch. Training leaves out the images that don't fill one, others in each
-            epoch.
-        seed: Decides the order and the augmentation of the training images, not the split.
-        augment: Shift each training image by up to a tenth of its size, turn it by up to 10 degrees and
-            scale it by up to 10 percent.
+        image_size: Height and width in pixels, a multiple of 8. Images are enlarged by bilinear interpolation.
+        batch_size: Number of images in a batch. Each training epoch drops the images left over after the last full
+            batch; they differ between epochs.
+        seed: Seed of the order and the augmentation of the training images. The split does not depend on it.
+        augment: Whether to randomly shift each training image by up to a tenth of its size, rotate it by up to 10
+            degrees and scale it by up to 10 percent.
 
     Returns:
-        Images of one channel with values in [0, 1].
+        Image data with one channel and values in [0, 1].
 
     Raises:
-        ImportError: scikit-learn is missing.
-        ValueError: The image size is no multiple of 8, or the batch size is not between 1 and 1,257.
+        ImportError: If scikit-learn is missing.
+        ValueError: If `image_size` is not a multiple of 8, or `batch_size` is not between 1 and 1,257.
     """
-    with needs("scikit-learn", "the data set of digits", "train"):
+    with needs("scikit-learn", "the digits data set", "train"):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     if image_size < 8 or image_size % 8:
-        raise ValueError(f"image_size is a multiple of 8, the size of the scanned digits; received {image_size}.")
+        raise ValueError(f"image_size must be a multiple of 8, the size of the scanned digits; received {image_size}.")
 
     source = load_digits()
     images = (source.images[..., None] / 16).astype("float32")
@@ -45,7 +45,9 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
     rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
     train, validation = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
     if not 1 <= batch_size <= len(train):
-        raise ValueError(f"batch_size is between 1 and {len(train)}, the training images; received {batch_size}.")
+        raise ValueError(
+            f"batch_size must be between 1 and {len(train)}, the number of training images; received {batch_size}."
+        )
 
     one_hot = np.eye(10, dtype="float32")[labels]
     train_images, train_labels = tf.constant(images[train]), tf.constant(one_hot[train])
@@ -55,7 +57,7 @@ def digits(image_size: int = 8, batch_size: int = 64, seed: int = 0, augment: bo
         epoch: int, skip_steps: int = 0, input_context: tf.distribute.InputContext | None = None
     ) -> tf.data.Dataset:
         order = np.random.default_rng((seed, epoch)).permutation(len(train))
-        # With an image's index, this number makes the image's own seed for this epoch.
+        # Together with its index, this number is the seed of an image in this epoch.
         epoch_seed = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
         def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""Define what `keras_vit.training.fit` needs of a source of images."""
+"""Define the image data that `keras_vit.training.fit` trains on."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from keras_vit.training.lazy_modules import tf
 
 @dataclass(frozen=True)
 class ImageData:
-    """Labelled images in three parts, ready to train on.
+    """Batches of labeled images for training, validation and test.
 
-    Every dataset yields batches (images, labels): images (batch, height, width, channels), float32; labels
-    (batch, classes), one-hot or mixed, float32. Images in several views are a tuple of such arrays.
+    Every dataset yields batches (images, labels). Images have the shape (batch, height, width, channels) and labels,
+    one-hot or mixed, the shape (batch, classes); both are float32. With several views, images are a tuple of such
+    arrays, one per view.
 
     Attributes:
-        class_names: The name of each class, in the order of the labels' columns.
-        input_shape: (height, width, channels) of an image.
-        batch_size: Images in a batch. Every batch of `train` has this size, except in data of several sizes.
-        steps_per_epoch: Batches in an epoch of `train`.
-        train: A function `train(epoch, skip_steps)` that returns the batches of an epoch (counted from 0) without the
-            first `skip_steps`. The batches depend on the epoch and on `settings` alone, so that a resumed run sees
-            the batches that it would have seen. The sources of `keras_vit.training` also take a
+        class_names: Name of each class, in the order of the columns of the labels.
+        input_shape: Shape of an image: (height, width, channels).
+        batch_size: Number of images in a batch. Every batch of `train` has this size, unless images have several sizes.
+        steps_per_epoch: Number of batches in an epoch of `train`.
+        train: Function `train(epoch, skip_steps)` that returns the batches of an epoch (counted from 0) without the
+            first `skip_steps` batches. The batches depend only on the epoch and on `settings`, so a resumed run
+            continues with the same batches as an uninterrupted one. The sources of `keras_vit.training` also accept a
             `tf.distribute.InputContext` as `input_context`, and then return one worker's part of each batch.
-        validation: Each validation image once.
-        settings: All settings that decide the batches, in JSON's types. A run can be resumed only with equal settings.
-        test: Each test image once, or None without test images.
-        test_images: The test images as one array (images, height, width, channels), float32, if they are in memory.
-        test_labels: Their classes (images,), int64.
-        corrupt: Images that could not be decoded so far, with the reasons.
+        validation: Batches that contain each validation image once.
+        settings: All settings that determine the batches, as JSON types. A run can be resumed only with equal settings.
+        test: Batches that contain each test image once, or None if there are no test images.
+        test_images: Test images as one float32 array of shape (images, height, width, channels), or None if they are
+            not in memory.
+        test_labels: Classes of `test_images`, of shape (images,), int64, or None.
+        corrupt: Images that could not be decoded so far: the reason for each, by name.
     """
 
     class_names: tuple[str, ...]
@@ -53,12 +55,15 @@ class ImageData:
         return len(self.class_names)
 
     def epochs(self, first: int = 0) -> tf.data.Dataset:
-        """Return the batches of one epoch after the other without end, for Keras' own `fit`.
+        """Return an endless dataset of the batches of consecutive epochs, for use with `keras.Model.fit`.
 
-        `model.fit(data.epochs(), steps_per_epoch=data.steps_per_epoch, epochs=..., validation_data=data.validation)`.
+        Example: `model.fit(data.epochs(), steps_per_epoch=data.steps_per_epoch, validation_data=data.validation)`.
 
         Args:
-            first: The epoch to start with.
+            first: Number of the first epoch.
+
+        Returns:
+            A dataset of batches (images, labels).
         """
 
         def batches():

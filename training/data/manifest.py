@@ -1,4 +1,4 @@
-"""Images listed in a CSV file."""
+"""Load images listed in CSV files."""
 
 import csv
 import os
@@ -20,22 +20,25 @@ def csv_images(
     validation_fraction: float = 0.1,
     **pipeline,
 ) -> ImageData:
-    """Load images from CSV files with two columns: the path of an image and its label.
+    """Load images listed in CSV files with two columns: image path and label.
 
-    Paths are relative to the CSV file. A first row "path,label" is a header. Labels are names of classes, or numbers
-    from 0.
+    Paths are relative to the CSV file. The first row may be the header "path,label". Labels are class names, or
+    numbers that count from 0.
 
     Args:
-        train: The CSV file of the training images.
-        validation: That of the validation images.
-        class_names: One name a class. When left out, classes are the labels that are found, sorted; numbers count
-            from 0 to the highest.
-        validation_fraction: Part of each class to validate on, where `validation` is left out.
+        train: CSV file of the training images.
+        validation: CSV file of the validation images.
+        class_names: Name of each class. If None, the sorted labels of the training images, or the numbers from 0 to
+            the highest label if all labels are numbers.
+        validation_fraction: Fraction of each class to use for validation if `validation` is None.
         pipeline: Arguments of `Pipeline`.
 
+    Returns:
+        Image data to train on.
+
     Raises:
-        FileNotFoundError: A CSV file or an image is missing.
-        ValueError: A row has not two columns, a label is of no class, or a class has no image.
+        FileNotFoundError: If a CSV file or an image is missing.
+        ValueError: If a row does not have two columns, a label is not a class, or a class has no image.
     """
     rows = _rows(Path(train))
     class_names = tuple(class_names or _classes(rows))
@@ -48,7 +51,7 @@ def csv_images(
 
 
 def _rows(file):
-    """Yield line number, path and label of each row."""
+    """Return the line number, path and label of each row."""
     rows = []
     with open(file, newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)
@@ -58,10 +61,12 @@ def _rows(file):
                 if not cells or (not rows and cells == _HEADER):
                     continue
                 if len(cells) != 2 or not all(cells):
-                    raise ValueError(f"{file}, line {reader.line_num}: a row is a path and a label; received {row}.")
+                    raise ValueError(
+                        f"{file}, line {reader.line_num}: a row must be a path and a label; received {row}."
+                    )
                 rows.append((reader.line_num, *cells))
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file}, line {reader.line_num + 1}: no row of a CSV file ({error}).") from error
+            raise ValueError(f"{file}, line {reader.line_num + 1}: not a valid CSV row ({error}).") from error
     if not rows:
         raise ValueError(f"There are no images in {str(file)!r}.")
     return rows
@@ -80,7 +85,7 @@ def _source(file, rows, class_names):
     for line, path, label in rows:
         number = places.get(label, int(label) if label.isdecimal() else -1)
         if not 0 <= number < len(class_names):
-            raise ValueError(f"{file}, line {line}: {label!r} is none of the {len(class_names)} classes.")
+            raise ValueError(f"{file}, line {line}: {label!r} is not one of the {len(class_names)} classes.")
         if not (file.parent / path).is_file():
             raise FileNotFoundError(f"{file}, line {line}: there is no image {path!r}.")
         labels.append(number)

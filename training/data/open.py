@@ -1,4 +1,4 @@
-"""Load image data named by one string, as on a command line."""
+"""Load image data from a source given as one string, as on the command line."""
 
 import os
 
@@ -14,18 +14,21 @@ SOURCES = "digits, FOLDER (of class folders), FILE.csv, tfds:NAME or tfrecords:F
 
 
 def open_data(source: str, **pipeline) -> ImageData:
-    """Load images from a source that a string names.
+    """Load images from a source given as a string.
 
     Args:
-        source: "digits"; a folder of class folders, see `image_folder`; a file that ends in ".csv", see `csv_images`;
-            "tfds:NAME", see `tfds_images`; or "tfrecords:FOLDER", whose files are called train-* and validation-*, as
-            `write_tfrecords` names them, and which may be one of Google Cloud Storage.
-        pipeline: Arguments of `Pipeline`. The digits use its size, batch size and seed, and whether there is an
-            augmentation.
+        source: "digits"; a folder of class folders, see `image_folder`; a file name that ends in ".csv", see
+            `csv_images`; "tfds:NAME", see `tfds_images`; or "tfrecords:FOLDER", a local folder or one on Google Cloud
+            Storage, with files named train-* and validation-* as written by `write_tfrecords`.
+        pipeline: Arguments of `Pipeline`. For "digits", only `image_size`, `batch_size`, `seed` and whether
+            `augmentation` is None have an effect.
+
+    Returns:
+        Image data to train on.
 
     Raises:
-        ValueError: The source is none of these, or its data are invalid.
-        OSError: It can't be read.
+        ValueError: If the source is none of these, or its data is invalid.
+        OSError: If the source can't be read.
     """
     kind, colon, name = source.partition(":")
     if source == "digits":

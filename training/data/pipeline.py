@@ -1,4 +1,4 @@
-"""Turn sources of images into batches: order, decoding, augmentation, workers, and resuming within an epoch."""
+"""Turn image sources into batches: order, decoding, augmentation, workers, and resuming within an epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_vit.models.image_facts import IMAGENET, Statistics
 from keras_vit.training.augment.augmentation import Augmentation
-from keras_vit.training.augment.crops import CentreCrop
+from keras_vit.training.augment.crops import CenterCrop
 from keras_vit.training.augment.draws import numbers_of
 from keras_vit.training.data.decode import CorruptImages, crops_of
 from keras_vit.training.data.image_data import ImageData
@@ -20,15 +20,15 @@ from keras_vit.training.lazy_modules import tf
 
 @dataclass(frozen=True)
 class MultiScale:
-    """Batches of several image sizes, as MobileViT is trained on (arXiv 2110.02178, section 3.2).
+    """Train on batches of several image sizes, as in MobileViT (Mehta and Rastegari, arXiv 2110.02178, section 3.2).
 
-    Each size is used equally often, in an order drawn for each epoch.
+    Every size is used equally often, in a random order that changes with the epoch.
 
     Attributes:
         sizes: Image sizes in pixels.
-        constant_batch: Use the data's batch size at every size. Otherwise batches of all sizes have about the same
-            number of pixels.
-        multiple_of: Sizes of batches are rounded down to a multiple of this.
+        constant_batch: Whether to use the same batch size for every image size. Otherwise, the batch size depends on
+            the image size, so that all batches have about the same number of pixels.
+        multiple_of: Batch sizes are rounded down to a multiple of this, but not below it.
     """
 
     sizes: tuple[int, ...] = (160, 192, 224, 256, 288, 320)
@@ -36,7 +36,12 @@ class MultiScale:
     multiple_of: int = 8
 
     def batch_sizes(self, image_size: int, batch_size: int) -> tuple[int, ...]:
-        """Return the batch size of each image size, given that of one image size."""
+        """Return the batch size for each of `sizes`.
+
+        Args:
+            image_size: Image size in pixels that `batch_size` is meant for.
+            batch_size: Batch size at `image_size`.
+        """
         if self.constant_batch:
             return (batch_size,) * len(self.sizes)
         fitting = (batch_size * (image_size / size) ** 2 for size in self.sizes)
@@ -45,30 +50,33 @@ class MultiScale:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How the images of a source are turned into batches.
+    """Configure how the images of a source are turned into batches.
 
     Attributes:
         image_size: Height and width in pixels.
-        batch_size: Images in a batch, of all workers together. Each epoch of training leaves out the images that don't
-            fill a batch, others every time.
+        batch_size: Number of images in a batch, over all workers. Each training epoch drops the images left over after
+            the last full batch; they differ between epochs.
         seed: Seed of the order and the augmentation of the training images.
-        augmentation: Augmentation of the training images. A sequence makes one view of each image per entry, and the
-            images of a batch are then a tuple. None prepares them as for evaluation.
-        evaluation: The crop that images are evaluated on.
-        multi_scale: Sizes of the training images, if there is more than one.
-        statistics: Statistics to normalize images by, as the model expects. None leaves them in [0, 255], for a model
-            with preprocessing of its own.
-        channels: 3, or 1 for gray images.
-        max_corrupt: How many images that can't be decoded may be skipped; each is logged. In a training batch the next
-            image replaces them.
-        cache: Read all files into memory at the beginning.
+        augmentation: Augmentation of the training images. A sequence creates one view of each image per entry, and the
+            images of a batch are then a tuple. None prepares training images as for evaluation.
+        evaluation: Crop of the validation and test images.
+        multi_scale: Image sizes to train on, if there are several.
+        statistics: Mean and standard deviation that images are normalized by, as the model expects. None leaves values
+            in [0, 255], for a model that includes its own preprocessing.
+        channels: Number of channels: 3 for RGB images or 1 for grayscale images.
+        max_corrupt: Largest number of undecodable images to skip; each is logged. In a training batch, such an image is
+            replaced by the next image that can be decoded.
+        cache: Whether to read all files into memory at the start.
+
+    Raises:
+        ValueError: If an argument is out of range, or arguments contradict each other.
     """
 
     image_size: int = 224
     batch_size: int = 64
     seed: int = 0
     augmentation: Augmentation | Sequence[Augmentation] | None = field(default_factory=Augmentation)
-    evaluation: CentreCrop = field(default_factory=CentreCrop)
+    evaluation: CenterCrop = field(default_factory=CenterCrop)
     multi_scale: MultiScale | None = None
     statistics: Statistics | None = IMAGENET
     channels: int = 3
@@ -77,32 +85,34 @@ class Pipeline:
 
     def __post_init__(self):
         if self.channels not in (1, 3):
-            raise ValueError(f"Images have 1 or 3 channels; received channels={self.channels}.")
+            raise ValueError(f"Images must have 1 or 3 channels; received channels={self.channels}.")
         if self.image_size < 1 or self.batch_size < 1:
             raise ValueError(
-                "Images and batches have a size of at least 1; "
+                "Images and batches must have a size of at least 1; "
                 f"received image_size={self.image_size}, batch_size={self.batch_size}."
             )
         mean = self.statistics.mean if self.statistics is not None else 0.0
         if isinstance(mean, tuple) and len(mean) != self.channels:
             raise ValueError(
-                f"The statistics are of {len(mean)} channels, the images have {self.channels}; "
+                f"The statistics are for {len(mean)} channels, but the images have {self.channels}; "
                 "pass statistics=Statistics(0.5, 0.5)."
             )
         if self.channels == 1 and any(view.needs_colors for view in self.views):
-            raise ValueError("Gray images take crops, flips, erasing and mixing only; the augmentation needs colors.")
+            raise ValueError(
+                "Grayscale images support only crops, flips, erasing and mixing; the augmentation needs colors."
+            )
         if len(self.views) > 1 and (self.multi_scale or any(view.mixes for view in self.views)):
-            raise ValueError("Images in several views can be neither mixed nor of several sizes.")
+            raise ValueError("Images in several views can be neither mixed nor trained on at several sizes.")
 
     @property
     def views(self) -> tuple[Augmentation, ...]:
-        """The augmentation of each view."""
+        """Augmentation of each view."""
         if self.augmentation is None:
             return (Augmentation(self.evaluation, flip=0.0),)
         return (self.augmentation,) if isinstance(self.augmentation, Augmentation) else tuple(self.augmentation)
 
     def normalized(self, images: tf.Tensor) -> tf.Tensor:
-        """Normalize images in [0, 255] as the model expects them."""
+        """Normalize images with values in [0, 255] as the model expects."""
         if self.statistics is None:
             return images
         scale, offset = self.statistics.scale_and_offset(self.channels)
@@ -110,16 +120,20 @@ class Pipeline:
 
 
 def image_data(train: Source, validation: Source, test: Source | None = None, **pipeline) -> ImageData:
-    """Make image data of sources.
+    """Create image data from sources.
 
     Args:
-        train: The training images.
-        validation: The validation images.
-        test: The test images.
+        train: Source of the training images.
+        validation: Source of the validation images.
+        test: Source of the test images, if there are any.
         pipeline: Arguments of `Pipeline`.
 
+    Returns:
+        Image data to train on.
+
     Raises:
-        ValueError: There are fewer training images than a batch takes, or an argument is out of range.
+        ValueError: If there are fewer training images than one batch of each size needs, or an argument is out of
+            range.
     """
     preparation = Pipeline(**pipeline)
     if preparation.cache:
@@ -141,7 +155,7 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
 
 
 def as_json(value):
-    """Describe the data in JSON's types."""
+    """Convert a setting to JSON types."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields}
@@ -149,10 +163,10 @@ def as_json(value):
 
 
 class _TrainingBatches:
-    """Called with an epoch and the steps to skip: `ImageData.train`.
+    """Create the training batches of an epoch; serves as `ImageData.train`.
 
-    A step's batch is a function of the seed, the epoch and the step: the order and the sizes are drawn from the seed
-    and the epoch, and all that happens to an image from these and its place in the epoch.
+    A batch is a function of the seed, the epoch and the step. The seed and the epoch determine the order and the sizes
+    of the images; together with the position of an image in the epoch, they determine its augmentation.
     """
 
     def __init__(self, source: Source, pipeline: Pipeline, corrupt: CorruptImages):
@@ -164,11 +178,11 @@ class _TrainingBatches:
         self.steps = self.rounds * len(self.sizes)
         if not self.steps:
             raise ValueError(
-                f"{source.size} training images are fewer than a batch of each size takes, "
+                f"{source.size} training images are fewer than a batch of each size needs, "
                 f"{self.batch_sizes.sum()}; received batch_size={pipeline.batch_size}."
             )
         self.load = crops_of(source.read, [view.crop for view in self.views], corrupt, pipeline.channels)
-        # Traced once, not in each epoch.
+        # Traced once, rather than in each epoch.
         self._cropped = tf.function(self._crop, autograph=False)
         self._augmented = tf.function(self._augment, autograph=False)
 
@@ -183,7 +197,7 @@ class _TrainingBatches:
         epoch_seed, order_seed = (
             int(number) for number in np.random.SeedSequence((self.pipeline.seed, epoch)).generate_state(2)
         )
-        # The size of each step's images, and how many there are for this worker.
+        # The index of the image size of each step, and this worker's batch size at each step.
         of_step = np.random.default_rng(epoch_seed).permutation(np.repeat(np.arange(len(self.sizes)), self.rounds))
         counts = (self.batch_sizes // workers)[of_step]
         sizes = np.repeat(self.sizes[of_step], counts)
@@ -191,9 +205,9 @@ class _TrainingBatches:
 
         repeats = max(view.repeats for view in self.views)
         references = self.source.references(order_seed, repeats, workers, worker)
-        # A worker's files may hold fewer images than its part; it then begins anew.
+        # A worker's files may hold fewer images than its share of an epoch; it then starts over.
         references = references.repeat().take(len(sizes)).skip(first)
-        # The same images on one worker as on several have the same places, so the same draws.
+        # Positions count over all workers, so that the augmentation at a position does not depend on their number.
         places = np.arange(len(sizes)) * workers + worker
         numbered = tf.data.Dataset.from_tensor_slices((places[first:], sizes[first:]))
 
@@ -222,7 +236,11 @@ class _TrainingBatches:
         )
 
     def _crop(self, reference, size, seed):
-        """Return an image's crops by view, each view's seed and numbers, its class, and whether it was decoded."""
+        """Crop one image.
+
+        Returns:
+            For each view, its crop, random numbers and seed; the class; and whether the image could be decoded.
+        """
         sizes = [size if view.image_size is None else view.image_size for view in self.views]
         crops, label, sound = self.load(reference, tf.stack(sizes), seed)
         fixed = self.pipeline.image_size if len(self.sizes) == 1 else None
@@ -233,7 +251,7 @@ class _TrainingBatches:
         return tuple(views), label, sound
 
     def _augment(self, views, labels, sound, seed):
-        """Augment and normalize a batch of what `_crop` returns."""
+        """Augment and normalize a batch of results of `_crop`."""
         views, labels = _with_sound_images(views, labels, sound)
         labels = tf.one_hot(labels, len(self.source.class_names))
         images = [view.of_images(*arrays) for view, arrays in zip(self.views, views, strict=True)]
@@ -244,20 +262,20 @@ class _TrainingBatches:
 
 
 def _sound_places(sound):
-    """Return the indices of the images of a batch that could be decoded."""
+    """Return the indices of the images in a batch that could be decoded."""
     places = tf.where(sound)[:, 0]
-    with tf.control_dependencies([tf.debugging.Assert(tf.size(places) > 0, ["No image of a batch can be decoded."])]):
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(places) > 0, ["No image in a batch can be decoded."])]):
         return tf.identity(places)
 
 
 def _with_sound_images(views, labels, sound):
-    """Replace each image that could not be decoded by the next one that could."""
+    """Replace each image that could not be decoded with the next image that could."""
 
     def replaced():
         places = _sound_places(sound)
         following = tf.searchsorted(places, tf.range(tf.size(sound), dtype=tf.int64))
         chosen = tf.gather(places, following % tf.size(places))
-        # The crops alone: a place keeps its draws.
+        # Replace only the crops: each position keeps its random numbers and seed.
         crops = [tf.ensure_shape(tf.gather(crop, chosen), crop.shape) for crop, *_ in views]
         return crops, tf.ensure_shape(tf.gather(labels, chosen), labels.shape)
 
@@ -266,7 +284,7 @@ def _with_sound_images(views, labels, sound):
 
 
 def _once(source: Source, pipeline: Pipeline, corrupt: CorruptImages) -> tf.data.Dataset:
-    """Return each image once, always in the same order, without those that can't be decoded."""
+    """Return batches that contain each decodable image once, always in the same order."""
     crops = crops_of(source.read, [pipeline.evaluation], corrupt, pipeline.channels)
     shape = (pipeline.image_size, pipeline.image_size, pipeline.channels)
 

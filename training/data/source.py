@@ -1,4 +1,4 @@
-"""Where images come from: what a pipeline asks of a source, and the source that has them in a list."""
+"""Define the interface of an image source, and the source of images in a list."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from keras_vit.training.lazy_modules import tf
 
 
 class Source(Protocol):
-    """Labelled images in an order that a seed decides.
+    """Provide labeled images in an order that depends on a seed.
 
     Attributes:
-        class_names: One name a class.
+        class_names: Name of each class.
         size: Number of images.
-        settings: What tells it from other sources, in JSON's types.
+        settings: Properties that distinguish this source from others, as JSON types.
     """
 
     class_names: tuple[str, ...]
@@ -28,36 +28,38 @@ class Source(Protocol):
     def settings(self) -> dict: ...
 
     def references(self, seed: int | None, repeats: int, workers: int, worker: int) -> tf.data.Dataset:
-        """Return what `read` takes, once for each image of one worker; skipping is cheap.
+        """Return a reference to each image of one worker.
+
+        Skipping references is cheap, since images are not decoded.
 
         Args:
-            seed: Decides the order; None is always the same order, for evaluation.
-            repeats: Times an image comes in a row.
+            seed: Seed of the order. None returns a fixed order, for evaluation.
+            repeats: Number of consecutive times each image is repeated.
             workers: Number of workers that share the images.
-            worker: Which of them, from 0. Each image is of one worker alone.
+            worker: Index of the worker, counted from 0. Each image belongs to only one worker.
 
         Returns:
-            A dataset of tuples of tensors.
+            A dataset of references: tuples of tensors, the arguments of `read`.
         """
 
     def read(self, *reference) -> tuple[Content, int, str]:
-        """Return an image before decoding, its class and its name, for a reference as NumPy values."""
+        """Return the undecoded image, the class and the name for a reference, given as NumPy values."""
 
 
 class ListSource:
-    """Images that are each at hand: any order is as fast as any other.
+    """Provide images from a list, with random access.
 
-    With several workers, a batch is of the same images as with one.
+    With several workers, a batch contains the same images as with one worker.
 
     Args:
-        contents: The images.
-        labels: Their classes, from 0.
-        names: What to call them in messages.
-        class_names: One name a class.
-        origin: Whence they come, for `settings`.
+        contents: Images before decoding.
+        labels: Class of each image, counted from 0.
+        names: Name of each image in messages.
+        class_names: Name of each class.
+        origin: Where the images come from; recorded in `settings`.
 
     Raises:
-        ValueError: There are no images.
+        ValueError: If there are no images.
     """
 
     def __init__(
@@ -88,32 +90,38 @@ class ListSource:
         return self.contents[index], int(self.labels[index]), self.names[index]
 
     def with_every_class(self) -> ListSource:
-        """Return the source itself.
+        """Check that every class has an image, and return the source itself.
 
         Raises:
-            ValueError: A class has no image.
+            ValueError: If a class has no image.
         """
         empty = [self.class_names[label] for label in sorted(set(range(len(self.class_names))) - set(self.labels))]
         if empty:
             raise ValueError(
-                f"There is no image of {len(empty)} classes in {self.origin}: {', '.join(empty[:10])}; leave them out."
+                f"There are no images for {len(empty)} of {len(self.class_names)} classes in {self.origin}: "
+                f"{', '.join(empty[:10])}; leave these classes out."
             )
         return self
 
     def split(self, fraction: float) -> tuple[ListSource, ListSource]:
-        """Split into two sources, the second with a part of each class, at least one image; always the same split.
+        """Split into two sources; the split is always the same.
+
+        Args:
+            fraction: Fraction of each class that goes to the second source, at least one image.
 
         Raises:
-            ValueError: The fraction is not between 0 and 1, or a class has only one image.
+            ValueError: If the fraction is not between 0 and 1, or a class does not have at least two images.
         """
         if not 0 < fraction < 1:
-            raise ValueError(f"validation_fraction is between 0 and 1; received {fraction}.")
+            raise ValueError(f"validation_fraction must be between 0 and 1; received {fraction}.")
         rng = np.random.default_rng(0)
         second = np.zeros(self.size, bool)
         for label, name in enumerate(self.class_names):
             own = rng.permutation(np.flatnonzero(self.labels == label))
             if len(own) < 2:
-                raise ValueError(f"Class {name} has a single image, which can't be both for training and validation.")
+                raise ValueError(
+                    f"Class {name} has a single image, which can't be used for both training and validation."
+                )
             second[own[: min(max(1, round(fraction * len(own))), len(own) - 1)]] = True
         return self._part(~second, "training part"), self._part(second, "validation part")
 
@@ -124,7 +132,7 @@ class ListSource:
 
 
 def in_memory(source: Source) -> ListSource:
-    """Return the source with all its files in memory."""
+    """Read all images of a source into memory."""
     references = source.references(None, repeats=1, workers=1, worker=0)
     found, labels, names = zip(*(source.read(*reference) for reference in references.as_numpy_iterator()), strict=True)
     contents = [read_file(content) if isinstance(content, str) else content for content in found]
@@ -134,15 +142,18 @@ def in_memory(source: Source) -> ListSource:
 def drawn_from_a_stream(
     records: tf.data.Dataset, buffer: int, seed: int | None, repeats: int, workers: int, worker: int
 ) -> tf.data.Dataset:
-    """Return the references of a source that can only be read from its beginning.
+    """Return the references of a source that can only be read sequentially.
 
     Args:
-        records: Tuples of tensors.
-        buffer: Records from which the next one is drawn.
-        seed: See `Source.references`, as the following.
-        repeats: Times a record comes in a row.
-        workers: 1 where the records are of one worker already.
-        worker: Which of them.
+        records: Dataset of records, which are tuples of tensors.
+        buffer: Size of the shuffle buffer, in records.
+        seed: Seed of the order; None keeps the order of the records.
+        repeats: Number of consecutive times each record is repeated.
+        workers: Number of workers that share the records; 1 if the records already belong to one worker.
+        worker: Index of the worker, counted from 0.
+
+    Returns:
+        A dataset of references; see `Source.references`.
     """
     records = records.shard(workers, worker)
     if seed is not None:

@@ -1,4 +1,4 @@
-"""Images of TensorFlow Datasets."""
+"""Load images from TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from keras_vit.utils.missing import needs
 
 
 class TFDSSource:
-    """One split of a data set of TensorFlow Datasets.
+    """Provide the images of one split of a data set from TensorFlow Datasets.
 
     Args:
-        builder: The data set's builder, prepared.
-        split: Such as "train[:90%]".
-        buffer: Records from which the next one is drawn.
+        builder: Builder of the data set, already prepared.
+        split: Split in the notation of TensorFlow Datasets, such as "train[:90%]".
+        buffer: Size of the shuffle buffer, in records.
     """
 
     def __init__(self, builder, split: str, buffer: int):
@@ -67,22 +67,26 @@ def tfds_images(
     shuffle_buffer: int = 4096,
     **pipeline,
 ) -> ImageData:
-    """Load a data set of TensorFlow Datasets that has the features `image` and `label`.
+    """Load a data set from TensorFlow Datasets that has the features `image` and `label`.
 
     Args:
-        name: Such as "oxford_flowers102" or "imagenette/320px-v2".
-        train: The split to train on, in TensorFlow Datasets' notation.
-        validation: The split to validate on.
-        test: The split to test on.
-        data_dir: Folder of the data sets; its own default when left out. It may be one of Google Cloud Storage.
-        download: Fetch and prepare the data set when it is not there.
-        shuffle_buffer: Training images in memory, from which the next one is drawn.
+        name: Name of the data set, such as "oxford_flowers102" or "imagenette/320px-v2".
+        train: Training split, in the notation of TensorFlow Datasets.
+        validation: Validation split.
+        test: Test split. If None, there are no test images.
+        data_dir: Folder of the data sets, local or on Google Cloud Storage. If None, the default of TensorFlow
+            Datasets.
+        download: Whether to download and prepare the data set if it is missing.
+        shuffle_buffer: Number of training images in the shuffle buffer, which is kept in memory.
         pipeline: Arguments of `Pipeline`.
 
+    Returns:
+        Image data to train on.
+
     Raises:
-        ImportError: TensorFlow Datasets is missing.
-        ValueError: There is no such data set or split, or it has no images with one label each.
-        FileNotFoundError: The data set is not there and `download` is off.
+        ImportError: If TensorFlow Datasets is missing.
+        ValueError: If there is no such data set or split, or its images don't have one label each.
+        FileNotFoundError: If the data set is missing and `download` is False.
     """
     with needs("TensorFlow Datasets", f"the data set {name!r}", "tfds"):
         import tensorflow_datasets as tfds
@@ -94,11 +98,11 @@ def tfds_images(
         raise ValueError(f"TensorFlow Datasets has no data set named {name!r}.{hint}") from error
     features = builder.info.features
     if not {"image", "label"} <= set(features or ()) or not isinstance(features["label"], tfds.features.ClassLabel):
-        raise ValueError(f"{name!r} is no data set of images with one label each; its features are {features}.")
+        raise ValueError(f"{name!r} is not a data set of images with one label each; its features are {features}.")
     if download:
         builder.download_and_prepare()
     elif not builder.is_prepared():
-        raise FileNotFoundError(f"{name!r} is not in {builder.data_dir}; pass download=True to fetch it.")
+        raise FileNotFoundError(f"{name!r} is not in {builder.data_dir}; pass download=True to download it.")
     sources = []
     for split in (train, validation, test):
         if split is None:

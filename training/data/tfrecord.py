@@ -1,4 +1,4 @@
-"""Images in TFRecord files: reading them, and writing them from a folder."""
+"""Load images from TFRecord files, and write the images of a folder to TFRecord files."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ _FILES_AT_ONCE = 16
 
 
 class RecordSource:
-    """Images in TFRecord files, read one after the other, several files at once.
+    """Provide images from TFRecord files, which are read sequentially, several files in parallel.
 
-    The order is that of the files, drawn anew in each epoch, and then of a buffer of records. Several workers have
-    files of their own where there are enough.
+    The files are shuffled in each epoch, and their records pass through a shuffle buffer. If there are at least as many
+    files as workers, each worker reads its own files.
 
     Args:
-        files: Paths, local or of Google Cloud Storage.
-        counts: Number of records of each.
-        class_names: One name a class.
-        first_label: The number of the first class in the files.
-        buffer: Records from which the next one is drawn.
-        origin: Whence they come, for `settings`.
+        files: Paths of the files, local or on Google Cloud Storage.
+        counts: Number of records in each file.
+        class_names: Name of each class.
+        first_label: Label of the first class in the files.
+        buffer: Size of the shuffle buffer, in records.
+        origin: Where the records come from; recorded in `settings`.
+
+    Raises:
+        ValueError: If there are no records.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class RecordSource:
         features = tf.train.Example.FromString(record).features.feature
         contents, labels = features["image/encoded"].bytes_list.value, features["image/class/label"].int64_list.value
         if not contents or not labels:
-            raise ValueError(f"{name} has no image/encoded or no image/class/label; it has {', '.join(features)}.")
+            raise ValueError(
+                f"{name} lacks the feature image/encoded or image/class/label; it has {', '.join(features)}."
+            )
         label = labels[0] - self.first_label
         if not 0 <= label < len(self.class_names):
             raise ValueError(
@@ -105,16 +110,20 @@ def tfrecords(
     """Load images from TFRecord files with the features `image/encoded` and `image/class/label`.
 
     Args:
-        train: A pattern of the files of the training images, such as "records/train-*", local or "gs://...".
-        validation: That of the validation images.
-        class_names: One name a class. When left out, those that `write_tfrecords` wrote beside the files.
-        first_label: The number of the first class; ImageNet's usual files count from 1.
-        shuffle_buffer: Training records in memory, from which the next one is drawn.
+        train: Glob pattern of the training files, such as "records/train-*", local or "gs://...".
+        validation: Glob pattern of the validation files.
+        class_names: Name of each class. If None, the names that `write_tfrecords` wrote next to the files.
+        first_label: Label of the first class. The common TFRecord files of ImageNet use 1.
+        shuffle_buffer: Number of training records in the shuffle buffer, which is kept in memory.
         pipeline: Arguments of `Pipeline`.
 
+    Returns:
+        Image data to train on.
+
     Raises:
-        FileNotFoundError: No file matches, or class names are neither given nor beside the files.
-        ValueError: There are no records, or a file is damaged.
+        FileNotFoundError: If no file matches a pattern, or `class_names` is None and there are no names next to the
+            files.
+        ValueError: If there are no records, or a file is damaged.
     """
     sources = []
     for pattern in (train, validation):
@@ -123,7 +132,9 @@ def tfrecords(
             raise FileNotFoundError(f"No file matches {pattern!r}.")
         index = _index(files[0])
         if class_names is None and index is None:
-            raise FileNotFoundError(f"There is no {_index_of(files[0])!r} with the names of the classes; pass them.")
+            raise FileNotFoundError(
+                f"There is no {_index_of(files[0])!r} with the names of the classes; pass class_names."
+            )
         names = class_names if class_names is not None else index["class_names"]
         counts = [(index or {}).get("records", {}).get(file.rsplit("/", 1)[-1]) for file in files]
         counts = [_count(file) if count is None else count for file, count in zip(files, counts, strict=True)]
@@ -133,7 +144,7 @@ def tfrecords(
 
 
 def _index_of(file):
-    """Return records/train.json for records/train-00003-of-00016."""
+    """Return the path of the index of a file: records/train.json for records/train-00003-of-00016."""
     return f"{file.rsplit('-', 3)[0]}.json"
 
 
@@ -146,18 +157,18 @@ def _index(file):
 
 
 def _count(file):
-    """Count the records of a file from their lengths alone."""
+    """Count the records of a file by their length fields, without reading the records."""
     count, place = 0, 0
     with tf.io.gfile.GFile(file, "rb") as records:
         end = records.size()
         while place < end:
-            # Eight bytes of length, four of a checksum, the record, and four of another.
+            # A record is stored as an 8-byte length, a 4-byte checksum, the data and another 4-byte checksum.
             records.seek(place)
             header = records.read(8)
             place += 16 + struct.unpack("<Q", header)[0] if len(header) == 8 else end
             count += 1
     if place > end:
-        raise ValueError(f"{file!r} is damaged, or no TFRecord file: it ends within record {count - 1}.")
+        raise ValueError(f"{file!r} is damaged or not a TFRecord file: it ends within record {count - 1}.")
     return count
 
 
@@ -171,28 +182,29 @@ def write_tfrecords(
     max_corrupt: int = 10,
     verbose: bool = True,
 ) -> list[Path]:
-    """Write the images of a folder of class folders to TFRecord files.
+    """Write the images of a folder that has one subfolder per class to TFRecord files.
 
-    Files are called train-00000-of-00016 and so on, and are written beside their place and then moved: one that is
-    there is whole. Called again after an interruption, it goes on with the next file. Images are copied, not
-    compressed anew; each is decoded once to see that it can be. `NAME.json` gets the names of the classes and the
-    number of records in each file.
+    Files are named train-00000-of-00016 and so on. Each file is written under a temporary name and then moved into
+    place, so a file that exists is complete. After an interruption, call the function again to continue with the next
+    file. Image files are copied without recompression; each is decoded once to check it. The class names and the number
+    of records in each file are written to `NAME.json`.
 
     Args:
-        folder: Holds a folder for each class.
-        output: Folder for the files.
-        name: First part of the files' names.
+        folder: Folder with one subfolder per class.
+        output: Folder to write the files to.
+        name: Prefix of the file names.
         shards: Number of files.
-        seed: Of the order in which the images are mixed.
-        max_corrupt: As many images that can't be decoded are left out; each is logged.
-        verbose: Show the progress.
+        seed: Seed of the order of the images.
+        max_corrupt: Largest number of undecodable images to skip; each is logged.
+        verbose: Whether to show the progress.
 
     Returns:
         Paths of the files.
 
     Raises:
-        ValueError: The folder's images are not as `image_folder` wants them, or too many are corrupt.
-        FileExistsError: The output has files of other images.
+        ValueError: If the folder is not as `image_folder` requires, `shards` is out of range, or too many images are
+            corrupt.
+        FileExistsError: If `output` has files with the same name from other images or other settings.
     """
 
     source = folder_source(Path(folder))
@@ -207,10 +219,12 @@ def write_tfrecords(
     if index_path.exists():
         found = json.loads(index_path.read_text())
         if found.get("made_of") != made_of:
-            raise FileExistsError(f"{index_path} is of other images or other settings; name another output folder.")
+            raise FileExistsError(
+                f"{index_path} was written for other images or other settings; choose another output folder."
+            )
         index = found
     elif any(file.exists() for file in files):
-        raise FileExistsError(f"{output} has files of the name {name} already; name another output folder.")
+        raise FileExistsError(f"{output} already has files named {name}; choose another output folder.")
 
     corrupt = CorruptImages(max_corrupt)
     progress = keras.utils.Progbar(source.size, unit_name="image", verbose=int(verbose))
@@ -227,7 +241,7 @@ def write_tfrecords(
 
 
 def _write_shard(source, chosen, file, corrupt) -> int:
-    """Write one file, and return the number of records."""
+    """Write one file and return its number of records."""
     written = 0
     with replacing(file) as partial, tf.io.TFRecordWriter(str(partial)) as records:
         for index in chosen:

@@ -13,7 +13,7 @@ from keras_vit.models.registry import find_weights, variant
 from keras_vit.training.augment import (
     Augmentation,
     AutoAugment,
-    CentreCrop,
+    CenterCrop,
     ColorJitter,
     RandAugment,
     RandomResizedCrop,
@@ -29,7 +29,7 @@ _KINDS = {
     for kind in (
         Augmentation,
         AutoAugment,
-        CentreCrop,
+        CenterCrop,
         ColorJitter,
         MultiScale,
         RandAugment,
@@ -95,7 +95,7 @@ def images(model: str, weights: str | None = None, **changes) -> Pipeline:
         record = find_weights(model, weights)
         size, statistics = record.image_size, record.statistics
         crop, interpolation = record.crop_fraction, record.interpolation
-    settings = {"image_size": size[0], "statistics": statistics, "evaluation": CentreCrop(crop, interpolation)}
+    settings = {"image_size": size[0], "statistics": statistics, "evaluation": CenterCrop(crop, interpolation)}
     return Pipeline(**{**settings, **changes})
 
 

@@ -14,7 +14,7 @@ too. Where the learning rate begins and ends could not be found; here it is 0.
 """
 
 from keras_vit.models.image_facts import Statistics
-from keras_vit.training.augment import Augmentation, AutoAugment, CentreCrop, SimpleRandomCrop
+from keras_vit.training.augment import Augmentation, AutoAugment, CenterCrop, SimpleRandomCrop
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
@@ -45,7 +45,7 @@ RECIPES = {
             image_size=image_size,
             batch_size=128,
             statistics=statistics,
-            evaluation=CentreCrop(1.0),
+            evaluation=CenterCrop(1.0),
             augmentation=Augmentation(
                 SimpleRandomCrop(padding=4),
                 policy=AutoAugment(),

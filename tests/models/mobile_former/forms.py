@@ -21,3 +21,5 @@ REFERENCES = (
     *(Reference(f"mobile_former_{size}", f"mobile_former_{size}") for size in ("26m", "294m")),
     *(Reference(f"mobile_former_{size}", f"mobile_former_{size}", slow=True) for size in _SLOW),
 )
+# Its own layers take several inputs or are tested in test_mobile_former_layers.py.
+LAYERS: list = []

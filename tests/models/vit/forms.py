@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from tests.models.cases import Reference, build
+from keras_vit.models.vit.attention_pooling import AttentionPooling
+from tests.models.cases import TOKENS, Reference, build
 
 TINY = dict(input_shape=(16, 16, 3), patch_size=4, width=24, depth=2, num_heads=3, classes=5)
 _SETTINGS = {
@@ -44,6 +45,7 @@ REFERENCES = (
     Reference("deit3_b16", "deit3_base_patch16_384", slow=True),
     Reference("deit3_l16", "deit3_large_patch16_224", slow=True),
 )
+LAYERS = [(AttentionPooling, {"width": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS)]
 
 
 def images(count: int = 4) -> np.ndarray:

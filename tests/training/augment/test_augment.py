@@ -1,4 +1,4 @@
-"""The motions of a bright spot tell shift, angle and scale, whatever the code that made them."""
+"""Measure shift, angle and scale from the motion of a bright spot, independently of the implementation."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_vit.training.augment import affine
 
-SIZE, CENTRE, RADIUS = 65, 32.0, 14.0
+SIZE, CENTER, RADIUS = 65, 32.0, 14.0
 SEEDS = np.stack([np.full(64, 123), np.arange(64)], axis=1)
 
 
@@ -16,25 +16,25 @@ def spot(x, y):
 
 
 def measure(images):
-    """Mass and the position of its center, from the image's center."""
+    """Return the total mass and the position of its center relative to the image center."""
     images = images.numpy()[..., 0].astype("float64")
     mass = images.sum(axis=(1, 2))
-    at = np.arange(SIZE) - CENTRE
+    at = np.arange(SIZE) - CENTER
     return mass, (images.sum(axis=1) @ at) / mass, (images.sum(axis=2) @ at) / mass
 
 
 def moved(x, **ranges):
-    images = tf.constant(np.repeat(spot(CENTRE + x, CENTRE)[None, ..., None], 64, axis=0))
+    images = tf.constant(np.repeat(spot(CENTER + x, CENTER)[None, ..., None], 64, axis=0))
     return measure(affine(images, tf.constant(SEEDS), **{"shift": 0, "rotation": 0, "zoom": 0, **ranges}))
 
 
-def test_no_motion_gives_the_image():
+def test_zero_ranges_return_the_image_unchanged():
     images = tf.random.stateless_uniform((4, 8, 8, 3), (1, 2))
     result = affine(images, tf.constant(SEEDS[:4]), shift=0, rotation=0, zoom=0)
     np.testing.assert_allclose(result, images, atol=1e-6)
 
 
-def test_shift():
+def test_shift_stays_within_its_range():
     mass, x, y = moved(0, shift=0.1)
     assert np.ptp(mass) / mass.mean() < 0.01
     for offset in (x, y):
@@ -43,7 +43,7 @@ def test_shift():
     assert abs(np.corrcoef(x, y)[0, 1]) < 0.5
 
 
-def test_rotation_about_the_centre():
+def test_rotation_is_about_the_center():
     mass, x, y = moved(RADIUS, rotation=10)
     np.testing.assert_allclose(np.hypot(x, y), RADIUS, atol=0.02)
     assert np.ptp(mass) / mass.mean() < 0.01
@@ -52,7 +52,7 @@ def test_rotation_about_the_centre():
     assert angle.min() < -5 and angle.max() > 5
 
 
-def test_zoom_about_the_centre():
+def test_zoom_is_about_the_center():
     still, _, _ = moved(RADIUS)
     mass, x, y = moved(RADIUS, zoom=0.1)
     scale = x / RADIUS
@@ -61,13 +61,13 @@ def test_zoom_about_the_centre():
     assert 0.9 < scale.min() < 0.95 and 1.05 < scale.max() < 1.1
 
 
-def test_all_motions_together_keep_to_the_sum_of_their_ranges():
+def test_combined_motions_stay_within_the_sum_of_their_ranges():
     _, x, y = moved(RADIUS, shift=0.1, rotation=10, zoom=0.1)
     assert np.hypot(x - RADIUS, y).max() < 6.5 * np.sqrt(2) + RADIUS * (np.radians(10) + 0.1)
     assert np.hypot(x - RADIUS, y).min() > 0
 
 
-def test_an_image_depends_on_its_own_seed_alone():
+def test_result_depends_only_on_the_image_and_its_seed():
     images, seeds = tf.random.stateless_uniform((6, 8, 8, 1), (1, 2)), tf.constant(SEEDS[:6])
     ranges = {"shift": 0.1, "rotation": 10, "zoom": 0.1}
     result = affine(images, seeds, **ranges).numpy()

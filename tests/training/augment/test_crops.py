@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.training import CentreCrop, RandomResizedCrop, SimpleRandomCrop
+from keras_vit.training import CenterCrop, RandomResizedCrop, SimpleRandomCrop
 from tests.training.pictures import picture
 
 
@@ -12,7 +12,7 @@ def image(width=40, height=30):
     return Image.fromarray(picture(0, width, height))
 
 
-def test_the_areas_and_shapes_of_random_crops_are_even():
+def test_random_crops_have_uniform_areas_and_log_uniform_aspect_ratios():
     crop, rng = RandomResizedCrop(), np.random.default_rng(0)
     width, height = 640, 480
     boxes = np.array([crop.box(width, height, rng) for _ in range(4000)])
@@ -21,37 +21,37 @@ def test_the_areas_and_shapes_of_random_crops_are_even():
     areas = (right - left) * (bottom - top) / (width * height)
     ratios = (right - left) / (bottom - top)
     assert 0.079 < areas.min() < 0.09 and areas.max() > 0.95
-    # Below the size from which some shapes no longer fit, areas and logarithms of shapes are evenly spread.
+    # Up to this area all aspect ratios fit, so areas and logarithms of aspect ratios are distributed uniformly.
     fitting = areas < 0.5
     counts, _ = np.histogram(areas[fitting], bins=6, range=(0.08, 0.5))
     assert counts.min() > 0.8 * counts.mean() and counts.max() < 1.2 * counts.mean()
     counts, _ = np.histogram(np.log(ratios[fitting]), bins=6, range=(math.log(3 / 4), math.log(4 / 3)))
     assert counts.min() > 0.75 * counts.mean() and counts.max() < 1.25 * counts.mean()
-    # Places too: the room on both sides is the same on average.
+    # Positions are uniform too: the margins on both sides are equal on average.
     assert left.mean() == pytest.approx((width - right).mean(), rel=0.1)
     assert top.mean() == pytest.approx((height - bottom).mean(), rel=0.1)
 
 
-def test_an_image_that_no_shape_fits_gives_its_middle():
+def test_random_crop_of_an_elongated_image_falls_back_to_the_center():
     assert RandomResizedCrop(scale=(0.9, 1.0)).box(900, 30, np.random.default_rng(0)) == (430, 0, 470, 30)
     assert RandomResizedCrop(scale=(0.9, 1.0)).box(30, 900, np.random.default_rng(0)) == (0, 430, 30, 470)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_a_random_crop_is_its_box_resized(interpolation):
+def test_random_crop_equals_its_resized_box(interpolation):
     crop = RandomResizedCrop(interpolation=interpolation)
     result = crop(image(), 16, np.random.default_rng(5))
     box = crop.box(40, 30, np.random.default_rng(5))
-    # Pillow's `box` counts pixels beyond it in, at its rim alone.
+    # With `box`, Pillow also uses pixels outside the box, which affects only the border of the result.
     expected = np.asarray(image().crop(box).resize((16, 16), Image.Resampling[interpolation.upper()]))
     assert result.shape == (16, 16, 3)
     np.testing.assert_array_equal(result[3:-3, 3:-3], expected[3:-3, 3:-3])
 
 
-def test_the_simple_crop_moves_a_mirrored_image():
+def test_simple_random_crop_is_a_crop_of_the_image_with_reflection_padding():
     size, padding = 24, 4
     resized = np.asarray(image().resize((32, size), Image.Resampling.BICUBIC)).astype(int)
-    # The mirror does not repeat the rim: -1 is 1.
+    # Reflection does not repeat the border pixel: index -1 maps to 1.
     rows, columns = (
         [abs(at) if at < side else 2 * (side - 1) - at for at in range(-padding, side + padding)] for side in (size, 32)
     )
@@ -71,11 +71,11 @@ def test_the_simple_crop_moves_a_mirrored_image():
     assert (min(tops), max(tops)) == (0, 8) and (min(lefts), max(lefts)) == (0, 16)
 
 
-def test_the_centre_crop():
-    crop = CentreCrop(fraction=0.875)
+def test_center_crop():
+    crop = CenterCrop(fraction=0.875)
     resized = np.asarray(image(400, 300).resize((341, 256), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(crop(image(400, 300), 224), resized[16:240, 58:282])
-    assert CentreCrop(1.0)(image(30, 50), 30).shape == (30, 30, 3)
+    assert CenterCrop(1.0)(image(30, 50), 30).shape == (30, 30, 3)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_the_centre_crop():
         (lambda: RandomResizedCrop(scale=(0.0, 1.0)), "scale"),
         (lambda: RandomResizedCrop(ratio=(2.0, 1.0)), "ratio"),
         (lambda: RandomResizedCrop(interpolation="cubic"), "nearest, bilinear, bicubic, lanczos; received 'cubic'"),
-        (lambda: CentreCrop(87.5), "fraction"),
+        (lambda: CenterCrop(87.5), "fraction"),
     ],
 )
-def test_crops_that_cannot_be_are_refused(make, message):
+def test_invalid_crop_arguments_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -17,7 +17,7 @@ def seeds(count):
     return [tf.constant([7, number], tf.int64) for number in range(count)]
 
 
-def test_mixup_is_the_weighted_mean_of_images_and_labels():
+def test_mixup_returns_weighted_means_of_images_and_labels():
     mixing = tf.function(mixup)
     shares = []
     for seed in seeds(300):
@@ -30,13 +30,13 @@ def test_mixup_is_the_weighted_mean_of_images_and_labels():
     assert stats.kstest(shares, stats.beta(0.3, 0.3).cdf).pvalue < 0.01  # The check can fail.
 
 
-def test_a_small_alpha_gives_shares_and_no_nan():
+def test_mixup_weights_are_finite_for_a_small_alpha():
     mixing = tf.function(mixup)
     shares = np.array([mixing(*BATCHES, seed, 0.01)[1][0, 0] for seed in seeds(100)])
     assert np.isfinite(shares).all() and ((shares < 0.01) | (shares > 0.99)).mean() > 0.9
 
 
-def test_cutmix_puts_a_box_in_and_counts_its_area():
+def test_cutmix_pastes_a_box_and_weights_labels_by_area():
     mixing = tf.function(cutmix)
     areas, middles = [], []
     for seed in seeds(300):
@@ -45,18 +45,18 @@ def test_cutmix_puts_a_box_in_and_counts_its_area():
         own = (images == IMAGES).all(axis=(0, 3))
         assert (other ^ own).all()
         rows, columns = np.flatnonzero(other.any(axis=1)), np.flatnonzero(other.any(axis=0))
-        assert other.sum() == len(rows) * len(columns)  # a box
+        assert other.sum() == len(rows) * len(columns)  # It is a box.
         kept = 1 - other.mean()
         np.testing.assert_allclose(labels, kept * LABELS + (1 - kept) * LABELS[::-1], atol=1e-6)
         areas.append(1 - kept)
         middles.extend(rows)
-    # With alpha 1 a box's area u is evenly spread before it is cut off; of its side, the root r, r - r * r / 4 is left
-    # on average, so of its area the integral of u - u ** 1.5 / 2 + u ** 2 / 16, which is 0.32.
+    # With alpha 1, the area u of a box is uniform before clipping. Of its side r = sqrt(u), r - r ** 2 / 4 remains on
+    # average, so the mean area is the integral of (r - r ** 2 / 4) ** 2 = u - u ** 1.5 / 2 + u ** 2 / 16: 0.32.
     assert np.mean(areas) == pytest.approx(0.32, abs=0.03) and max(areas) > 0.75
     assert 14 < np.mean(middles) < 17
 
 
-def test_one_of_the_two_is_chosen():
+def test_mix_chooses_mixup_or_cutmix_with_the_given_probabilities():
     def kinds(**settings):
         mixing = tf.function(lambda seed: mix(*BATCHES, seed, **settings))
         counts = {"none": 0, "mixup": 0, "cutmix": 0}
@@ -75,7 +75,7 @@ def test_one_of_the_two_is_chosen():
     assert 120 < rare["none"] < 180 and rare["cutmix"] == 0
 
 
-def test_erasing_puts_noise_into_a_box():
+def test_erasing_fills_a_box_with_noise():
     images = np.full((600, 64, 48, 3), 1e4, "float32")
     numbers = np.stack([np.full(600, 3), np.arange(600)], axis=1)
     result = tf.function(erase)(tf.constant(images), tf.constant(numbers)).numpy()
@@ -86,17 +86,17 @@ def test_erasing_puts_noise_into_a_box():
     areas, ratios = rows * columns / (64 * 48), rows / columns
     assert 0.015 < areas.min() < 0.03 and 0.32 < areas.max() < 0.345
     counts, _ = np.histogram(areas, bins=4, range=(0.02, 1 / 3))
-    assert counts.min() > 100  # even would be 150
+    assert counts.min() > 100  # A uniform distribution has 150 per bin.
     assert ratios.min() > 0.25 and ratios.max() < 4 and np.mean(np.log(ratios)) == pytest.approx(0, abs=0.1)
-    # Normalized by ImageNet's statistics, the noise is standard normal.
+    # After normalization by the ImageNet statistics, the noise is standard normal.
     noise = (result[erased] / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.01)
     np.testing.assert_allclose(noise.std(axis=0), 1, atol=0.01)
-    # Every place is reached.
+    # Boxes reach every position.
     assert erased.any(axis=0).mean() > 0.99
 
 
-def test_erasing_depends_on_the_image_s_own_seed():
+def test_erasing_depends_only_on_the_seed_of_the_image():
     numbers = np.stack([np.full(BATCH, 3), np.arange(BATCH)], axis=1)
     result = erase(tf.constant(IMAGES), tf.constant(numbers)).numpy()
     np.testing.assert_array_equal(erase(tf.constant(IMAGES[2:4]), tf.constant(numbers[2:4])), result[2:4])

@@ -1,4 +1,4 @@
-"""Every operation against Pillow's, which is what the recipes were made with."""
+"""Compare every operation with Pillow, which the original code of the recipes uses."""
 
 import subprocess
 import sys
@@ -63,7 +63,7 @@ MOTIONS = {
 
 
 def both(ours, pillows, strengths):
-    """Ours and Pillow's, for each image its strength."""
+    """Apply our operation and Pillow's to each image with its strength, and return both results."""
     arguments = [] if strengths is None else [tf.constant(strengths, tf.float32)]
     result = tf.function(ours)(tf.constant(IMAGES), *arguments)
     assert result.dtype == tf.uint8 and result.shape == IMAGES.shape
@@ -76,33 +76,33 @@ def both(ours, pillows, strengths):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_values_are_pillows(name):
+def test_values_match_pillow(name):
     ours, pillows, strengths, tolerance = OPERATIONS[name]
     result, expected = both(ours, pillows, strengths)
     difference = np.abs(result - expected)
     assert difference.max() <= tolerance
     assert (difference > 0).mean() < 0.3
-    assert np.abs(result - IMAGES).max() > 1  # It does something.
+    assert np.abs(result - IMAGES).max() > 1  # The operation has an effect.
 
 
 @pytest.mark.parametrize("name", MOTIONS)
-def test_motions_are_pillows(name):
+def test_geometric_operations_match_pillow(name):
     result, expected = both(*MOTIONS[name])
-    # Pillow fills where a point is outside of the image, we blend within a pixel of its rim; so few pixels differ.
+    # Pillow fills points outside the image, whereas ours blends within one pixel of the border, so a few pixels differ.
     differs = np.abs(result - expected).max(axis=-1) > 2
     assert differs.mean() < 0.06
-    np.testing.assert_array_equal(result[2] != 77, expected[2] != 77, err_msg="nothing comes into view at strength 0")
-    # The check can fail: half a pixel more is seen.
+    np.testing.assert_array_equal(result[2] != 77, expected[2] != 77, err_msg="strength 0 must not uncover anything")
+    # The check can fail: it detects a shift of half a pixel.
     ours, pillows, strengths = MOTIONS[name]
     shifted, _ = both(lambda images, s: ours(pixels.translate_x(images, tf.fill([5], 0.5 / 40)), s), pillows, strengths)
     assert (np.abs(shifted - expected).max(axis=-1) > 2).mean() > 0.1
 
 
-def test_an_image_that_does_not_move_stays():
+def test_rotation_by_zero_returns_the_image_unchanged():
     np.testing.assert_array_equal(pixels.rotate(tf.constant(IMAGES), tf.zeros(5)), IMAGES)
 
 
-def test_blur_is_gaussian():
+def test_blur_matches_a_gaussian_filter():
     sigmas = [0.1, 0.5, 1.0, 1.5, 2.0]
     result = pixels.blur(tf.constant(IMAGES), tf.constant(sigmas)).numpy()
     for image, ours, sigma in zip(IMAGES, result, sigmas, strict=True):
@@ -110,20 +110,20 @@ def test_blur_is_gaussian():
         np.testing.assert_allclose(ours, expected, atol=0.51 + 1e-3)
 
 
-def test_hue_turns_the_circle():
+def test_hue_rotates_the_color_circle():
     red = np.full((3, 4, 4, 3), (200, 20, 20), np.uint8)
     result = pixels.hue(tf.constant(red), tf.constant([0.0, 1 / 3, -1 / 3]))
     np.testing.assert_array_equal(result[:, 0, 0], [(200, 20, 20), (20, 200, 20), (20, 20, 200)])
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, *MOTIONS])
-def test_no_images_are_no_images(name):
+def test_operations_accept_an_empty_batch(name):
     ours, _, strengths, *_ = (OPERATIONS | MOTIONS)[name]
     arguments = [] if strengths is None else [tf.zeros([0])]
     assert ours(tf.zeros((0, 30, 40, 3), tf.uint8), *arguments).shape == (0, 30, 40, 3)
 
 
-def test_keras_cv_comes_only_when_it_is_needed_and_leaves_keras_as_it_was():
+def test_keras_cv_is_imported_lazily_and_leaves_keras_unchanged():
     program = """
 import sys, keras
 keras.config.set_dtype_policy("mixed_float16")
@@ -140,7 +140,7 @@ assert dict(vars(keras.backend)) == before
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_a_missing_keras_cv_is_named(monkeypatch):
+def test_missing_keras_cv_raises_with_install_instructions(monkeypatch):
     pixels._keras_cv.cache_clear()
     monkeypatch.setitem(sys.modules, "keras_cv", None)
     with pytest.raises(ImportError, match=r'needs keras-cv: pip install "keras-vit\[train\]"'):

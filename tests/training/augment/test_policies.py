@@ -1,4 +1,4 @@
-"""Which operations a policy applies, how often and how strongly; the operations themselves are tested elsewhere."""
+"""Test which operations a policy applies, how often and how strongly; test_pixels.py tests the operations."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ NUMBERS = tf.random.stateless_uniform([MANY, 64], [1, 2])
 
 @pytest.fixture
 def applied(monkeypatch):
-    """Runs a policy on images that hold nothing but their number, and gives name and strength of what each met."""
+    """Return a function that runs a policy and lists the operations applied to each image, with their strengths."""
 
     def run(policy, count=MANY, numbers=None):
         met = [[] for _ in range(count)]
@@ -47,7 +47,7 @@ def strengths_of(met, name):
     return np.array([strength for operations in met for kind, strength in operations if kind == name])
 
 
-def test_rand_augment_draws_two_of_fifteen_and_uses_each_half_of_the_time(applied):
+def test_rand_augment_draws_two_of_fifteen_operations_and_applies_each_with_probability_one_half(applied):
     met = applied(training.RandAugment())
     counts = np.bincount([len(operations) for operations in met], minlength=3)
     np.testing.assert_allclose(counts / MANY, [0.25, 0.5, 0.25], atol=0.03)
@@ -57,7 +57,7 @@ def test_rand_augment_draws_two_of_fifteen_and_uses_each_half_of_the_time(applie
     assert all(share == pytest.approx(1 / 15, rel=0.25) for share in shares.values())
 
 
-def test_rand_augment_s_strengths_at_magnitude_9(applied):
+def test_rand_augment_strengths_at_magnitude_9(applied):
     met = applied(training.RandAugment(magnitude_std=0.0))
     expected = {
         "Rotate": {-27.0, 27.0},
@@ -80,29 +80,29 @@ def test_rand_augment_s_strengths_at_magnitude_9(applied):
             assert (found > found.mean()).mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_rand_augment_s_strengths_where_they_do_not_increase(applied):
+def test_rand_augment_strengths_without_increasing(applied):
     met = applied(training.RandAugment(magnitude=5, magnitude_std=0.0, increasing=False))
     expected = {"Posterize": 2, "Solarize": 128, "Color": 1.0, "Sharpness": 1.0, "SolarizeAdd": 55}
     for name, strength in expected.items():
         np.testing.assert_allclose(strengths_of(met, name), strength, atol=1e-5)
 
 
-def test_the_magnitude_is_normal_and_cut_off(applied):
+def test_rand_augment_magnitude_is_normal_and_clipped(applied):
     met = applied(training.RandAugment(magnitude=9, magnitude_std=0.5))
     magnitudes = np.abs(strengths_of(met, "Rotate")) / 3
     below = magnitudes[magnitudes < 10 - 1e-4]
     assert magnitudes.max() == pytest.approx(10, abs=1e-5)
-    assert len(below) / len(magnitudes) == pytest.approx(0.977, abs=0.02)  # two standard deviations
+    assert len(below) / len(magnitudes) == pytest.approx(0.977, abs=0.02)  # Two standard deviations.
     assert np.median(magnitudes) == pytest.approx(9, abs=0.1) and below.std() == pytest.approx(0.47, abs=0.07)
 
 
-def test_auto_augment_keeps_to_its_pairs(applied):
+def test_auto_augment_applies_only_its_pairs_of_operations(applied):
     met = applied(training.AutoAugment())
     rows = [(row[0:3], row[3:6]) for row in policies._SUBPOLICIES]
     allowed = {tuple(name for name, _, _ in row) for row in rows}
     allowed |= {(name,) for row in rows for name, _, _ in row} | {()}
     assert {tuple(name for name, _ in operations) for operations in met} <= allowed
-    # Of its 25 pairs, how many have each operation, weighted by the probabilities.
+    # The expected frequency of an operation is the sum of its probabilities over the 25 pairs, divided by 25.
     for name in ("Equalize", "Rotate", "Invert"):
         expected = sum(chance for row in rows for kind, chance, _ in row if kind == name) / 25
         count = sum(kind == name for operations in met for kind, _ in operations)
@@ -111,7 +111,7 @@ def test_auto_augment_keeps_to_its_pairs(applied):
     np.testing.assert_allclose(sorted(set(np.abs(strengths_of(met, "Rotate")))), [9, 24, 27], atol=1e-4)
 
 
-def test_three_augment_is_one_of_three(applied):
+def test_three_augment_applies_one_of_three_operations(applied):
     met = applied(training.ThreeAugment())
     assert {len(operations) for operations in met} == {1}
     for name in ("gray", "solarize", "blur"):
@@ -121,7 +121,7 @@ def test_three_augment_is_one_of_three(applied):
     assert set(strengths_of(met, "solarize")) == {128.0}
 
 
-def test_jitter_changes_all_in_random_order(applied):
+def test_color_jitter_applies_all_changes_in_random_order(applied):
     met = applied(training.ColorJitter(0.4, 0.3, 0.2, 0.1, probability=0.8))
     used = [operations for operations in met if operations]
     assert len(used) / MANY == pytest.approx(0.8, abs=0.02)
@@ -145,7 +145,7 @@ POLICIES = [
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
-def test_an_image_depends_on_its_own_numbers_alone(policy):
+def test_result_depends_only_on_the_image_and_its_numbers(policy):
     images = tf.constant(np.stack([picture(seed) for seed in range(32)]))
 
     def run(images, numbers):
@@ -161,8 +161,8 @@ def test_an_image_depends_on_its_own_numbers_alone(policy):
         np.testing.assert_array_equal(run(images, NUMBERS[1:33]), result)
 
 
-def test_a_policy_in_a_process_that_is_deterministic_from_the_start():
-    # In a process of its own, since keras-cv's layers are made once.
+def test_operations_run_in_a_process_that_starts_in_deterministic_mode():
+    # Runs in a separate process, since the keras-cv layers are created only once per process.
     script = """
 import numpy as np, tensorflow as tf
 tf.config.experimental.enable_op_determinism()
@@ -178,7 +178,7 @@ except RuntimeError:
     assert result.stdout.endswith("as before\n"), result.stderr[-2000:]
 
 
-def test_a_whole_augmentation_is_its_parts_in_turn():
+def test_augmentation_applies_its_parts():
     images = tf.constant(np.stack([picture(seed, 32, 32) for seed in range(64)]))
     seeds = tf.constant([[4, number] for number in range(64)], tf.int64)
     numbers = tf.stack([numbers_of(seed) for seed in seeds])
@@ -201,13 +201,13 @@ def test_a_whole_augmentation_is_its_parts_in_turn():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"flip": 2.0}, "flip is a probability"), ({"mixup": -1.0}, "mixup"), ({"repeats": 0}, "repeats=0")],
+    [({"flip": 2.0}, "flip must be a probability"), ({"mixup": -1.0}, "mixup"), ({"repeats": 0}, "repeats=0")],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_augmentation_arguments_out_of_range_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         training.Augmentation(**settings)
 
 
-def test_more_draws_than_there_are_numbers_are_refused():
+def test_too_many_operations_raise():
     with pytest.raises(ValueError, match="at most 64 numbers"):
         training.RandAugment(num_ops=40)(tf.zeros((2, 8, 8, 3), tf.uint8), Draws(NUMBERS[:2]))

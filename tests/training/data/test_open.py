@@ -4,7 +4,7 @@ from keras_vit import training
 from tests.training.pictures import write_folder
 
 
-def test_each_source_by_its_string(tmp_path):
+def test_open_data_opens_each_kind_of_source(tmp_path):
     write_folder(tmp_path / "pets", classes=2)
     pipeline = {"image_size": 16, "batch_size": 2, "validation_fraction": 0.5}
     folder = training.open_data(str(tmp_path / "pets"), **pipeline)
@@ -24,7 +24,7 @@ def test_each_source_by_its_string(tmp_path):
     assert digits.input_shape == (16, 16, 1) and digits.settings["augment"] is False
 
 
-def test_what_is_no_source_is_refused_by_name(tmp_path):
+def test_unknown_source_raises(tmp_path):
     with pytest.raises(ValueError, match=r"tfds:NAME.*there is no folder 'cifar'"):
         training.open_data("cifar")
     with pytest.raises(FileNotFoundError, match="No file matches"):

@@ -1,4 +1,4 @@
-"""Order, workers, continuing in mid-epoch, corrupt files, several sizes and several views, whatever the source."""
+"""Test order, workers, resuming in mid-epoch, corrupt files, several image sizes and several views."""
 
 import logging
 
@@ -14,14 +14,14 @@ from tests.training.pictures import picture, write_folder
 from tests.training.tiny import SETTINGS
 
 DEIT = training.Augmentation(policy=training.RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0, repeats=3)
-# What takes less time to trace, and still has draws of every kind: of an image, of its place, of its batch.
+# Faster to trace than DEIT, but still draws random numbers of every kind: per crop, per image and per batch.
 LIGHT = training.Augmentation(jitter=training.ColorJitter(0.4), erase=0.25, mixup=0.8, cutmix=1.0, repeats=3)
 PLAIN = {"image_size": 16, "augmentation": None, "statistics": None}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """36 pictures in 3 classes, as files and as records."""
+    """Write 36 pictures of 3 classes, as files and as records, and return their folder."""
     root = tmp_path_factory.mktemp("pictures")
     write_folder(root / "images", images=12)
     training.write_tfrecords(root / "images", root / "records", shards=6, verbose=False)
@@ -51,7 +51,7 @@ def assert_same(ours, theirs):
 
 
 @SOURCES
-def test_an_epoch_is_a_function_of_seed_and_epoch(root, source):
+def test_batches_depend_only_on_seed_and_epoch(root, source):
     data = source(root, augmentation=LIGHT, seed=3)
     first = batches(data.train(1, 0))
     assert len(first) == data.steps_per_epoch
@@ -64,7 +64,7 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(root, source):
 
 
 @SOURCES
-def test_an_epoch_can_begin_in_its_middle(root, source):
+def test_training_can_start_in_the_middle_of_an_epoch(root, source):
     data = source(root, augmentation=LIGHT)
     whole = batches(data.train(1, 0))
     assert_same(batches(data.train(1, 2)), whole[2:])
@@ -73,9 +73,9 @@ def test_an_epoch_can_begin_in_its_middle(root, source):
 
 
 @SOURCES
-def test_repeats_come_in_a_row_with_other_draws(root, source):
+def test_repeats_are_consecutive_and_augmented_differently(root, source):
     data = source(root, augmentation=training.Augmentation(repeats=3), statistics=None)
-    counted = source(root, **{**PLAIN, "augmentation": training.Augmentation(training.CentreCrop(), 0.0, repeats=3)})
+    counted = source(root, **{**PLAIN, "augmentation": training.Augmentation(training.CenterCrop(), 0.0, repeats=3)})
     images = np.concatenate([images for images, _ in batches(counted.train(0, 0))])
     kinds = [bytes(image) for image in images]
     assert all(len(set(kinds[start : start + 3])) == 1 for start in range(0, len(kinds), 3))
@@ -97,18 +97,18 @@ def test_workers_share_the_images(root, source, workers):
         return sorted(bytes(image) for images, _ in some for image in images)
 
     together = kinds([batch for part in parts for batch in part])
-    # The whole is as many images as there are steps for; which are left out may differ with records.
+    # An epoch has batch_size images per step; with records, workers may drop other images than a single worker.
     assert len(set(together)) == len(together) == len(kinds(whole))
     if source is from_folder:
         for step, (images, _) in enumerate(whole):
             assert kinds([part[step] for part in parts]) == sorted(map(bytes, images))
-    # A worker continues as the whole does.
+    # A worker can also start in the middle of an epoch.
     context = tf.distribute.InputContext(workers, 1)
     assert_same(batches(data.train(1, 3, context)), parts[1][3:])
 
 
-def test_workers_augment_as_one_would(root):
-    """But for the mixing, which is of a worker's own batch."""
+def test_workers_augment_images_like_a_single_worker(root):
+    """Mixing is off, since it mixes only the images of one worker."""
     data = from_folder(root, augmentation=training.Augmentation(jitter=training.ColorJitter(0.4), erase=0.25))
     whole = batches(data.train(0, 0))
     parts = [batches(data.train(0, 0, tf.distribute.InputContext(2, worker))) for worker in range(2)]
@@ -117,17 +117,17 @@ def test_workers_augment_as_one_would(root):
             np.testing.assert_array_equal(parts[worker][step][0], images[worker::2])
 
 
-def test_a_batch_that_workers_cannot_share_is_refused(root):
+def test_batch_size_not_divisible_by_workers_raises(root):
     with pytest.raises(ValueError, match=r"Batches of \[6\] images can't be shared by 4 workers"):
         from_folder(root).train(0, 0, tf.distribute.InputContext(4, 0))
 
 
-def test_deterministic_mode_and_keras_policies_change_nothing(root):
+def test_batches_do_not_depend_on_deterministic_mode_and_dtype_policy(root):
     data = from_folder(root, augmentation=DEIT)
     expected = batches(data.train(0, 0))
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        tf.config.experimental.enable_op_determinism()  # As `fit` does.
+        tf.config.experimental.enable_op_determinism()  # `fit` does this.
         assert_same(batches(data.train(0, 0)), expected)
         assert_same(batches(from_folder(root, augmentation=DEIT).train(0, 0)), expected)
     finally:
@@ -135,7 +135,7 @@ def test_deterministic_mode_and_keras_policies_change_nothing(root):
 
 
 @SOURCES
-def test_files_in_memory_give_the_same_images(root, source):
+def test_cache_does_not_change_the_images(root, source):
     def kinds(dataset):
         return sorted(bytes(image) for images, _ in batches(dataset) for image in images)
 
@@ -152,7 +152,7 @@ def test_images_are_normalized(root):
     np.testing.assert_allclose(half, batches(from_folder(root, **PLAIN).train(0, 0))[0][0] / 127.5 - 1, atol=1e-5)
 
 
-def test_gray_images(root):
+def test_grayscale_images(root):
     settings = {"channels": 1, "statistics": None, "augmentation": training.Augmentation(erase=0.5, mixup=0.2)}
     data = from_folder(root, **settings)
     assert data.input_shape == (16, 16, 1)
@@ -160,7 +160,7 @@ def test_gray_images(root):
     assert batches(data.validation)[0][0].shape[1:] == (16, 16, 1)
     with pytest.raises(ValueError, match="needs colors"):
         from_folder(root, **{**settings, "augmentation": DEIT})
-    with pytest.raises(ValueError, match="statistics are of 3 channels"):
+    with pytest.raises(ValueError, match="statistics are for 3 channels"):
         from_folder(root, channels=1)
 
 
@@ -171,14 +171,14 @@ def spoil(path, kind):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """48 JPEG files, three of them spoilt."""
+    """Write 48 JPEG files, damage three, and return the root folder and the names of the damaged files."""
     paths = write_folder(tmp_path / "images", images=16, suffix=".jpg")
     for path, kind in zip(paths[3::15], ("no image", "empty", "truncated"), strict=False):
         spoil(path, kind)
     return tmp_path, [str(path.relative_to(tmp_path / "images")) for path in paths[3:48:15]]
 
 
-def test_corrupt_images_are_counted_named_and_skipped(damaged, caplog):
+def test_corrupt_images_are_logged_and_skipped(damaged, caplog):
     root, names = damaged
     data = from_folder(root, validation_fraction=0.2, **PLAIN)
     with caplog.at_level(logging.WARNING, "keras_vit.training"):
@@ -190,7 +190,7 @@ def test_corrupt_images_are_counted_named_and_skipped(damaged, caplog):
     sound = [
         path for path in sorted((root / "images").rglob("*.jpg")) if str(path.relative_to(root / "images")) not in names
     ]
-    pictures = {bytes(training.CentreCrop()(Image.open(path).convert("RGB"), 16).astype("float32")) for path in sound}
+    pictures = {bytes(training.CenterCrop()(Image.open(path).convert("RGB"), 16).astype("float32")) for path in sound}
     assert len(pictures) == 45
     for images, labels in [*epochs[0], *epochs[1], *validation]:
         assert {bytes(image) for image in images} <= pictures
@@ -200,13 +200,13 @@ def test_corrupt_images_are_counted_named_and_skipped(damaged, caplog):
     assert len(seen) > 40
 
 
-def test_an_epoch_with_corrupt_images_continues_where_it_was(damaged):
+def test_an_epoch_with_corrupt_images_can_start_in_its_middle(damaged):
     root, _ = damaged
     whole = batches(from_folder(root, augmentation=LIGHT).train(0, 0))
     assert_same(batches(from_folder(root, augmentation=LIGHT).train(0, 4)), whole[4:])
 
 
-def test_too_many_corrupt_images_are_an_error_that_names_them(damaged):
+def test_too_many_corrupt_images_raise_an_error_that_lists_them(damaged):
     root, names = damaged
     data = from_folder(root, max_corrupt=2, **PLAIN)
     with pytest.raises(tf.errors.OpError, match="3 images can't be decoded, more than max_corrupt=2") as caught:
@@ -231,13 +231,13 @@ def test_batches_of_several_sizes(root):
     assert {images.shape[1:] for images, _ in batches(data.validation)} == {(16, 16, 3)}
 
 
-def test_mobilevit_s_sizes_have_about_equal_pixels():
+def test_mobilevit_sizes_have_about_the_same_number_of_pixels_per_batch():
     scale = training.MultiScale()
     assert scale.batch_sizes(256, 128) == (320, 224, 160, 128, 96, 80)
     assert training.MultiScale((128, 224), constant_batch=True).batch_sizes(224, 100) == (100, 100)
 
 
-def test_views_of_each_image(root):
+def test_each_view_has_its_own_crop(root):
     views = training.multi_crop(global_size=16, local_size=8, local_crops=1)
     data = from_folder(root, augmentation=views, statistics=None)
     whole = batches(data.train(0, 0))
@@ -247,7 +247,7 @@ def test_views_of_each_image(root):
     late = batches(data.train(0, 2))
     for ours, theirs in zip(late, whole[2:], strict=True):
         assert_same([ours[0]], [theirs[0]])
-    # A view's crop is of its own area: of a picture that grows brighter to the right, small ones see less.
+    # Each view uses its own range of areas: small crops of a horizontal brightness ramp cover less of its range.
     ramp = np.repeat(np.linspace(0, 255, 64).astype("uint8")[None, :, None], 64, axis=0).repeat(3, axis=2)
     plain = [training.Augmentation(view.crop, image_size=view.image_size) for view in views]
     labels = np.arange(40) % 2
@@ -259,7 +259,7 @@ def test_views_of_each_image(root):
     assert spread[2] < 0.8 * min(spread[:2])
 
 
-def test_views_can_be_neither_mixed_nor_of_several_sizes(root):
+def test_several_views_with_mixing_or_several_sizes_raise(root):
     with pytest.raises(ValueError, match="several views"):
         from_folder(root, augmentation=[DEIT, DEIT])
     with pytest.raises(ValueError, match="several views"):
@@ -272,7 +272,7 @@ def small_model():
     return keras.Sequential(layers)
 
 
-def test_a_run_on_files_continues_in_mid_epoch(root, tmp_path):
+def test_a_run_on_files_resumes_in_mid_epoch(root, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 3:
@@ -294,7 +294,7 @@ def test_a_run_on_files_continues_in_mid_epoch(root, tmp_path):
         training.fit(small_model(), other, run_dir=tmp_path / "run", resume=True, **settings)
 
 
-def test_keras_own_fit_takes_one_epoch_after_the_other(root):
+def test_keras_fit_trains_on_consecutive_epochs(root):
     data = from_folder(root, augmentation=LIGHT)
     endless = batches(data.epochs(first=1).take(2 * data.steps_per_epoch))
     assert_same(endless, batches(data.train(1, 0)) + batches(data.train(2, 0)))
@@ -310,7 +310,7 @@ def test_keras_own_fit_takes_one_epoch_after_the_other(root):
     )
 
 
-def test_a_picture_of_every_format_is_read(tmp_path):
+def test_every_image_format_is_read(tmp_path):
     for number, suffix in enumerate((".jpg", ".png", ".bmp", ".gif", ".webp")):
         path = tmp_path / "images" / f"class_{number % 2}" / f"{number}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)

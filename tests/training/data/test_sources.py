@@ -1,4 +1,4 @@
-"""Each source gives the images and labels that an independent reading of its files gives."""
+"""Compare the images and labels of each source with an independent reading of its files."""
 
 import csv
 import logging
@@ -20,7 +20,7 @@ def together(dataset):
 
 
 def evaluated(path_or_array):
-    """The middle of an image, as the evaluation of image models has it: resized to 24 / 0.875 pixels, cut to 24."""
+    """Preprocess an image as for evaluation: resize it to 24 / 0.875 pixels and crop 24 pixels at its center."""
     image = path_or_array
     image = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image).convert("RGB")
     width, height = image.size
@@ -35,7 +35,7 @@ def by_content(images, labels):
 
 
 def assert_holds(data, expected, parts=("train", "validation")):
-    """All parts together hold the images and classes of a list of (path or array, class), each once."""
+    """Check that the parts together contain each expected (path or array, class) exactly once."""
     found = [together(data.train(0, 0) if part == "train" else getattr(data, part)) for part in parts]
     for images, labels in found:
         assert images.dtype == labels.dtype == np.float32
@@ -51,7 +51,7 @@ def class_of(path):
     return int(path.parent.name.removeprefix("class_"))
 
 
-def test_a_folder_of_classes(tmp_path):
+def test_image_folder_without_parts(tmp_path):
     paths = write_folder(tmp_path)
     (tmp_path / "class_0" / "notes.txt").write_text("no image")
     data = training.image_folder(tmp_path, validation_fraction=0.34, **PLAIN)
@@ -63,20 +63,20 @@ def test_a_folder_of_classes(tmp_path):
         assert_holds(data, [(path, 2 - class_of(path)) for path in paths])
 
 
-def test_the_split_of_a_folder_does_not_depend_on_the_seed(tmp_path):
+def test_image_folder_split_does_not_depend_on_the_seed(tmp_path):
     write_folder(tmp_path)
     one, other = (training.image_folder(tmp_path, seed=seed, **PLAIN) for seed in (1, 2))
     np.testing.assert_array_equal(together(one.validation)[0], together(other.validation)[0])
 
 
-def test_a_folder_with_its_own_parts(tmp_path):
+def test_image_folder_with_train_val_and_test_folders(tmp_path):
     parts = {name: write_folder(tmp_path / name, images=4) for name in ("train", "val", "test")}
     data = training.image_folder(tmp_path, **PLAIN)
     for name, part in (("train", "train"), ("val", "validation"), ("test", "test")):
         assert_holds(data, [(path, class_of(path)) for path in parts[name]], parts=[part])
 
 
-def test_a_manifest_in_a_csv_file(tmp_path):
+def test_csv_images(tmp_path):
     paths = write_folder(tmp_path / "images")
     names = ["rose", "iris", "tulip"]
     for file, header, label in (("names.csv", True, names.__getitem__), ("numbers.csv", False, str)):
@@ -98,7 +98,7 @@ def test_arrays(kind):
     images = np.stack([picture(number, 24, 24) for number in range(12)])
     labels = np.arange(12) % 3
     given = images if kind == "uint8" else (images / 255).astype("float32")
-    whole = {**PLAIN, "evaluation": training.CentreCrop(1.0)}
+    whole = {**PLAIN, "evaluation": training.CenterCrop(1.0)}
     data = training.arrays(given, labels, validation=(given[:3], labels[:3]), **whole)
     result, one_hot = together(data.train(0, 0))
     assert by_content(result, one_hot.argmax(axis=1)) == by_content(images.astype("float32"), labels)
@@ -107,7 +107,7 @@ def test_arrays(kind):
     assert gray.input_shape == (24, 24, 1) and together(gray.validation)[0].shape == (3, 24, 24, 1)
 
 
-def test_records_are_the_folder_s_images_in_whole_files(tmp_path):
+def test_tfrecords_contain_the_image_files_of_the_folder(tmp_path):
     paths = write_folder(tmp_path / "images", suffix=".jpg")
     files = training.write_tfrecords(tmp_path / "images", tmp_path / "records", shards=4, verbose=False)
     assert [file.name for file in files] == [f"train-0000{number}-of-00004" for number in range(4)]
@@ -117,7 +117,7 @@ def test_records_are_the_folder_s_images_in_whole_files(tmp_path):
     expected = [(path, class_of(path)) for path in paths]
     for part in ("train", "validation"):
         assert_holds(data, expected, parts=[part])
-    # TensorFlow's own reader, without a line of ours.
+    # Read a record with TensorFlow alone.
     example = next(iter(tf.data.TFRecordDataset(str(files[0]))))
     features = {
         "image/encoded": tf.io.FixedLenFeature([], tf.string),
@@ -128,7 +128,7 @@ def test_records_are_the_folder_s_images_in_whole_files(tmp_path):
     assert encoded[parsed["image/encoded"].numpy()] == int(parsed["image/class/label"])
 
 
-def test_records_are_counted_where_no_list_stands_beside_them(tmp_path):
+def test_records_are_counted_if_there_is_no_index(tmp_path):
     write_folder(tmp_path / "images")
     training.write_tfrecords(tmp_path / "images", tmp_path / "records", shards=4, verbose=False)
     (tmp_path / "records" / "train.json").unlink()
@@ -145,7 +145,7 @@ def test_records_are_counted_where_no_list_stands_beside_them(tmp_path):
         training.tfrecords(pattern, pattern, class_names="abc", **PLAIN)
 
 
-def test_writing_records_goes_on_after_an_interruption(tmp_path, monkeypatch):
+def test_writing_records_resumes_after_an_interruption(tmp_path, monkeypatch):
     write_folder(tmp_path / "images")
     whole = training.write_tfrecords(tmp_path / "images", tmp_path / "whole", shards=3, verbose=False)
 
@@ -171,7 +171,7 @@ def test_writing_records_goes_on_after_an_interruption(tmp_path, monkeypatch):
         training.write_tfrecords(tmp_path / "images", tmp_path / "part", shards=2, verbose=False)
 
 
-def test_writing_records_leaves_out_corrupt_images(tmp_path, caplog):
+def test_writing_records_skips_corrupt_images(tmp_path, caplog):
     paths = write_folder(tmp_path / "images")
     paths[4].write_bytes(b"nothing")
     with caplog.at_level(logging.WARNING, "keras_vit.training"):
@@ -182,7 +182,7 @@ def test_writing_records_leaves_out_corrupt_images(tmp_path, caplog):
         training.write_tfrecords(tmp_path / "images", tmp_path / "strict", max_corrupt=0, verbose=False)
 
 
-def test_tensorflow_datasets(tmp_path):
+def test_tfds_images(tmp_path):
     import tensorflow_datasets as tfds
 
     class TinyPictures(tfds.core.GeneratorBasedBuilder):
@@ -216,7 +216,7 @@ def test_tensorflow_datasets(tmp_path):
         training.tfds_images("tiny_pictures", **{**settings, "data_dir": str(tmp_path / "none")}, download=False)
 
 
-def test_a_missing_tensorflow_datasets_is_named(monkeypatch):
+def test_missing_tensorflow_datasets_raises_with_install_instructions(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match=r'pip install "keras-vit\[tfds\]"'):
         training.tfds_images("mnist")
@@ -240,14 +240,14 @@ def other_classes_in_validation(folder):
     ("make", "error", "message"),
     [
         (lambda folder: None, NotADirectoryError, "There is no folder"),
-        (empty, ValueError, "holds no folders; it needs one for each class"),
+        (empty, ValueError, "has no subfolders; it needs one per class"),
         (lambda folder: (folder / "class_0").mkdir(parents=True), ValueError, "There are no images in"),
-        (one_class_empty, ValueError, "no image of 1 classes in folder .*: class_3"),
+        (one_class_empty, ValueError, "no images for 1 of 4 classes in folder .*: class_3"),
         (other_classes_in_validation, ValueError, "the training images don't have: class_3"),
         (lambda folder: write_folder(folder, images=1), ValueError, "Class class_0 has a single image"),
     ],
 )
-def test_folders_that_make_no_data(tmp_path, make, error, message):
+def test_invalid_folders_raise(tmp_path, make, error, message):
     make(tmp_path / "data")
     with pytest.raises(error, match=message):
         training.image_folder(tmp_path / "data", **PLAIN)
@@ -258,16 +258,16 @@ def test_folders_that_make_no_data(tmp_path, make, error, message):
     [
         ("", {}, ValueError, "There are no images in"),
         ("path,label\n", {}, ValueError, "There are no images in"),
-        ("class_0/0.png,a\nclass_0/3.png\n", {}, ValueError, r"list\.csv, line 2: a row is a path and a label"),
-        ("class_0/0.png,a\nclass_0/3.png,a,b\n", {}, ValueError, r"line 2: a row is a path and a label"),
+        ("class_0/0.png,a\nclass_0/3.png\n", {}, ValueError, r"list\.csv, line 2: a row must be a path and a label"),
+        ("class_0/0.png,a\nclass_0/3.png,a,b\n", {}, ValueError, r"line 2: a row must be a path and a label"),
         ("class_0/0.png,a\nmissing.png,a\n", {}, FileNotFoundError, r"line 2: there is no image 'missing\.png'"),
-        ("class_0/0.png,7\n", {"class_names": "ab"}, ValueError, "line 1: '7' is none of the 2 classes"),
-        ("class_0/0.png,c\n", {"class_names": "ab"}, ValueError, "line 1: 'c' is none of the 2 classes"),
-        ("class_0/0.png,0\nclass_0/3.png,2\n", {}, ValueError, "no image of 1 classes in manifest list.csv: 1"),
-        (b"\xff\xfe\x00,a", {}, ValueError, "no row of a CSV file"),
+        ("class_0/0.png,7\n", {"class_names": "ab"}, ValueError, "line 1: '7' is not one of the 2 classes"),
+        ("class_0/0.png,c\n", {"class_names": "ab"}, ValueError, "line 1: 'c' is not one of the 2 classes"),
+        ("class_0/0.png,0\nclass_0/3.png,2\n", {}, ValueError, "no images for 1 of 3 classes in manifest list.csv: 1"),
+        (b"\xff\xfe\x00,a", {}, ValueError, "not a valid CSV row"),
     ],
 )
-def test_manifests_that_make_no_data(tmp_path, content, settings, error, message):
+def test_invalid_csv_files_raise(tmp_path, content, settings, error, message):
     write_folder(tmp_path)
     (tmp_path / "list.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(error, match=message):
@@ -286,13 +286,13 @@ IMAGES = np.zeros((6, 8, 8, 3), "uint8")
         (IMAGES, [0, 1, -1] * 2, {}, "at least 0"),
         (IMAGES, [0, 1, 2] * 2, {"class_names": "ab"}, "below the number of classes, 2; received 2"),
         (IMAGES + 300.0, [0, 1] * 3, {}, "uint8 in .* or floats in .*received float64"),
-        (IMAGES, [0, 2] * 3, {}, "no image of 1 classes in arrays: 1"),
+        (IMAGES, [0, 2] * 3, {}, "no images for 1 of 3 classes in arrays: 1"),
         (IMAGES, [0, 1] * 3, {"validation_fraction": 1.5}, "validation_fraction"),
         (IMAGES, [0, 1] * 3, {"batch_size": 50}, "fewer than a batch"),
         (IMAGES[..., :1], [0, 1] * 3, {"augmentation": training.Augmentation(gray=1.0)}, "statistics|colors"),
         (IMAGES, [0, 1] * 3, {"max_corrupt": -1}, "max_corrupt"),
     ],
 )
-def test_arrays_that_make_no_data(images, labels, settings, message):
+def test_invalid_arrays_raise(images, labels, settings, message):
     with pytest.raises(ValueError, match=message):
         training.arrays(images, np.array(labels), **settings)

@@ -4,70 +4,29 @@ import keras
 import numpy as np
 import pytest
 
-import keras_vit
 from keras_vit import training
-from tests.models.vit import forms
+from tests.models.cases import build, families, forms_of
 
 STEPS = 4
-# Half the channels of MobileViT's smallest; every kind of block is there.
-MOBILE = dict(stem_channels=8, channels=(8, 8, 12, 12, 16), widths=(8, 12, 16), depths=(1, 1, 1))
-FAMILIES = {
-    "ViT": (keras_vit.ViT, forms.TINY),
-    "DeiT": (keras_vit.DeiT, forms.TINY),
-    "distilled DeiT": (keras_vit.DeiT, dict(forms.TINY, distilled=True, distillation_outputs=True)),
-    "DeiT III": (keras_vit.DeiT3, forms.TINY),
-    "MobileViT": (keras_vit.MobileViT, dict(MOBILE, input_shape=(64, 64, 3), head_channels=24, num_heads=2)),
-    "MobileViTV2": (keras_vit.MobileViTV2, dict(MOBILE, input_shape=(64, 64, 3))),
-    "MobileFormer": (
-        keras_vit.MobileFormer,
-        dict(
-            input_shape=(64, 64, 3),
-            stem_channels=8,
-            lite_row=(16, 8, 1),
-            rows=((48, 16, 2), (32, 16, 1), (48, 24, 1)),
-            num_tokens=3,
-            token_width=16,
-            head_width=20,
-        ),
-    ),
-    "EfficientViT": (
-        keras_vit.EfficientViT,
-        dict(
-            input_shape=(64, 64, 3),
-            channels=(4, 8, 8, 16, 16),
-            depths=(1, 2, 1, 1, 1),
-            head_dim=8,
-            head_channels=(20, 12),
-        ),
-    ),
-    "EfficientViT_MSRA": (
-        keras_vit.EfficientViT_MSRA,
-        dict(
-            input_shape=(128, 128, 3),
-            channels=(16, 16, 24),
-            depths=(1, 2, 1),
-            num_heads=(2, 2, 3),
-            kernel_sizes=(5, 3, 3),
-        ),
-    ),
-}
-QUICK = ("ViT",)
+# A form of each family, and the other forms that train in their own way.
+FORMS = [f"{family}: {next(iter(forms_of(family).FORMS))}" for family in families()]
+FORMS += ["vit: DeiT", "vit: distilled DeiT with two outputs", "vit: DeiT III"]
+QUICK = ("vit: class token",)
 
 
-def build(family):
-    """A model of the family, and what must be compiled with it."""
-    builder, settings = FAMILIES[family]
-    model = builder(**{**settings, "classes": 5})
-    if len(model.outputs) == 1:
-        return model, "categorical_crossentropy"
-    training.distill(model, keras_vit.ViT(**{**forms.TINY, "classes": 5}))
+def model_and_loss(form):
+    """Return a model, and the loss to compile it with."""
+    if form != "vit: distilled DeiT with two outputs":
+        return build(form, classifier_activation="softmax"), "categorical_crossentropy"
+    model = build("vit: distilled DeiT", distillation_outputs=True)
+    training.distill(model, build("vit: class token"))
     return model, keras.losses.CategoricalCrossentropy(from_logits=True)
 
 
-def trained(family, batches=(8,) * STEPS, **how):
+def trained(form, batches=(8,) * STEPS, **how):
     """The loss of each step, and how often the step had been traced by then."""
     keras.utils.set_random_seed(0)
-    model, loss = build(family)
+    model, loss = model_and_loss(form)
     traces, step = [], model.train_step
 
     def train_step(data):
@@ -88,13 +47,13 @@ def trained(family, batches=(8,) * STEPS, **how):
 
 
 @pytest.mark.parametrize(
-    "family", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+    "form", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FORMS]
 )
-def test_the_train_step_compiles_once_and_computes_the_same(family):
+def test_the_train_step_compiles_once_and_computes_the_same(form):
     # A batch of another shape is traced again.
-    batches = (8,) * STEPS + ((4,) if family in QUICK else ())
-    losses, counts = trained(family, batches, jit_compile=True)
+    batches = (8,) * STEPS + ((4,) if form in QUICK else ())
+    losses, counts = trained(form, batches, jit_compile=True)
     assert counts[:STEPS] == [counts[0]] * STEPS
     assert all(count > counts[0] for count in counts[STEPS:])
-    expected, _ = trained(family, batches, run_eagerly=True)
+    expected, _ = trained(form, batches, run_eagerly=True)
     np.testing.assert_allclose(losses, expected, atol=1e-4, rtol=0)
