@@ -1,7 +1,7 @@
-"""The pages of the reference: every public name of keras_vit, keras_vit.edge and keras_vit.training, by its folder.
+"""Write the pages of the reference: all public names of keras_vit, keras_vit.edge and keras_vit.training, by folder.
 
-Nothing is listed by hand: a name in a package's `__all__` has its entry, and a family its section, table of variants
-and list of published weights.
+Nothing is listed by hand: each name in the `__all__` of a package has an entry, and each family has a section, a table
+of variants and a list of published weights.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from keras_vit.models.families import families
 
 
 def write(folder: Path) -> None:
-    """Write the pages, and leave alone those that would not change, so that Sphinx need not read them again."""
+    """Write the pages that change. The others stay as they are, so that Sphinx does not read them again."""
     pages = {
         "models": _models_page(),
         "weights": _weights_page(),
@@ -34,7 +34,7 @@ def write(folder: Path) -> None:
 
 
 def _builders() -> set[str]:
-    """The names of the functions that build models, which have a page of their own."""
+    """Return the names of the functions that build models, which have their own page."""
     names = set()
     for family in families().values():
         names.update(family.functions, (known.function_name for known in family.variants))

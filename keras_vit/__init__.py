@@ -1,6 +1,6 @@
 """Vision transformers in Keras that go all the way to the device.
 
-Everything is imported when it is first used: `import keras_vit` imports neither Keras nor TensorFlow.
+Names are imported when they are first used: `import keras_vit` imports neither Keras nor TensorFlow.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from keras_vit._registration import when_keras_is_imported
 __version__ = "0.1.0"
 
 _SUBPACKAGES = ("edge", "layers", "training")
-_FUNCTIONS = {  # Public functions that belong to no family, each with its module.
+_FUNCTIONS = {  # Public names that do not belong to a family, each with its module.
     "attention_distance": "inspection.attention_maps",
     "attention_maps": "inspection.attention_maps",
     "attention_rollout": "inspection.attention_maps",

@@ -1,7 +1,8 @@
-"""Importing what Keras must know of as soon as Keras is in use, and not before.
+"""Register the package's classes with Keras as soon as Keras is imported, and not before.
 
-Keras finds a class in a saved model only if the module that registers it was imported. Importing those modules with
-`import keras_vit` would import Keras, which takes seconds; so they are imported right after Keras, whoever imports it.
+Keras finds a class in a saved model only if the module that registers the class was imported. Importing those modules
+in `import keras_vit` would also import Keras, which takes seconds. So they are imported right after Keras, no matter
+what imports it.
 """
 
 import importlib
@@ -12,10 +13,10 @@ from collections.abc import Callable
 
 
 def when_keras_is_imported(action: Callable[[], None]) -> None:
-    """Call a function once Keras is imported: now if it is already, else right after `import keras`.
+    """Call a function right after `import keras`, or now if Keras is already imported.
 
     Args:
-        action: Takes no arguments; it imports modules that register classes with Keras.
+        action: Function without arguments that imports the modules that register classes with Keras.
     """
     if "keras" in sys.modules:
         action()
@@ -28,9 +29,9 @@ def when_keras_is_imported(action: Callable[[], None]) -> None:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds Keras with the other finders, loads it with its own loader, and then calls the actions.
+    """Find Keras with the other finders, load it with its own loader, and then call the actions.
 
-    It removes itself from `sys.meta_path` at the first import of Keras, so that nothing else ever passes through it.
+    The finder removes itself from `sys.meta_path` at the first import of Keras, so it affects no other import.
     """
 
     def __init__(self, action):

@@ -1,11 +1,11 @@
-"""Run a tool in a folder where the package lies as it is installed, with edge/ and training/ inside keras_vit/.
+"""Run a tool in a folder with the layout of an installation, with edge/ and training/ inside keras_vit/.
 
     python -m tests.as_installed lint-imports --no-logo
     python -m tests.as_installed mypy
 
 Tools that read source files without importing them, such as import-linter and mypy, cannot follow the `package_dir` of
-setup.cfg. They run in a temporary folder of links, beside a copy of pyproject.toml, and the paths in what they print
-are changed back to those of the repository.
+setup.cfg. They run in a temporary folder of links, with a copy of pyproject.toml, and the paths in their output are
+changed back to those of the repository.
 """
 
 import configparser
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def package_folders(root: Path = ROOT) -> dict[str, str]:
-    """Return the folders of setup.cfg's `package_dir`, by the package that each one is installed as."""
+    """Return the folders of setup.cfg's `package_dir`, by the name of the installed package."""
     parser = configparser.ConfigParser()
     parser.read(root / "setup.cfg")
     lines = parser["options"]["package_dir"].strip().splitlines()
@@ -31,7 +31,7 @@ def package_folders(root: Path = ROOT) -> dict[str, str]:
 
 @contextlib.contextmanager
 def installed_tree(root: Path = ROOT) -> Iterator[Path]:
-    """Make a temporary folder with links to the packages of a repository, where an installation has them."""
+    """Make a temporary folder with links to the packages of a repository, laid out as in an installation."""
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name)
         shutil.copy(root / "pyproject.toml", tree)
@@ -47,7 +47,7 @@ def installed_tree(root: Path = ROOT) -> Iterator[Path]:
 
 
 def run_as_installed(command: list[str], root: Path = ROOT) -> subprocess.CompletedProcess:
-    """Run one of this environment's tools there, and return its exit status and what it printed.
+    """Run a tool of this environment in such a folder, and return its exit status and output.
 
     Args:
         command: Name of the tool, and its arguments.

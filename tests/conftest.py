@@ -1,4 +1,4 @@
-"""What every test starts from: a seed, and Keras without leftovers of other tests."""
+"""Fixtures for every test: a seed, and a Keras session without state from other tests."""
 
 import gc
 
@@ -8,7 +8,7 @@ import tensorflow  # noqa: F401
 
 
 def pytest_sessionstart():
-    """Exempt what the imports made from garbage collection, which `clear_session` runs after every test."""
+    """Exempt the objects from imports from garbage collection, which `clear_session` runs after every test."""
     gc.collect()
     gc.freeze()
 

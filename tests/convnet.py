@@ -1,4 +1,4 @@
-"""A small convolutional network of keras_vit's layers, as a user might build one."""
+"""A small convolutional network from layers of keras_vit, as a user might build it."""
 
 import keras
 
@@ -7,7 +7,7 @@ from keras_vit.layers import Composite, ConvNorm
 
 @keras.saving.register_keras_serializable("tests")
 class DoubleConv(Composite):
-    """Two convolutions; the first may have a stride."""
+    """Compute two convolutions, of which the first may have a stride."""
 
     def __init__(self, filters, strides=1, **kwargs):
         super().__init__(**kwargs)
@@ -31,7 +31,7 @@ class DoubleConv(Composite):
 
 
 def convnet(input_shape=(32, 48, 3), classes=5) -> keras.Model:
-    """Maps of stride 2, 4, 4 and 8."""
+    """Build a network with maps of stride 2, 4, 4 and 8."""
     images = keras.Input(input_shape, name="image")
     x = ConvNorm(4, 3, strides=2, activation="relu", name="stem")(images)
     x = DoubleConv(6, 2, name="stage_1")(x)

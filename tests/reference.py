@@ -1,4 +1,4 @@
-"""The reference outputs in tests/fixtures, and the weights they were made with, made again from the tensors' names."""
+"""The reference outputs in tests/fixtures, and their weights, which are generated from the names of the tensors."""
 
 import json
 import zlib
@@ -16,7 +16,7 @@ def fixture(name: str) -> dict[str, np.ndarray]:
 
 
 def timm_weights(name: str) -> dict[str, np.ndarray]:
-    """The weights of a fixture, in timm's names and PyTorch's layout."""
+    """Return the weights of a fixture, with timm's names and PyTorch's layout."""
     return {tensor: _timm_tensor(tensor, shape) for tensor, shape in json.loads(str(fixture(name)["names"]))}
 
 
@@ -34,7 +34,7 @@ def _timm_tensor(name, shape):
 
 
 def google_weights(name: str) -> dict[str, np.ndarray]:
-    """The weights of a fixture in the naming of Google's releases."""
+    """Return the weights of a fixture, with the names of Google's releases."""
     return {tensor: _google_tensor(tensor, shape) for tensor, shape in json.loads(str(fixture(name)["shapes"])).items()}
 
 
@@ -61,5 +61,5 @@ def images(size: int) -> np.ndarray:
 
 
 def relative_error(outputs: np.ndarray, expected: np.ndarray) -> float:
-    """The largest error over the largest expected value."""
+    """Return the largest error, relative to the largest expected value."""
     return float(np.max(np.abs(outputs - expected)) / np.max(np.abs(expected)))

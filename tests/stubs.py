@@ -1,6 +1,6 @@
-"""Writes keras_vit/__init__.pyi, from which editors and type checkers know the names that are imported lazily.
+"""Write keras_vit/__init__.pyi, which tells editors and type checkers the names that are imported lazily.
 
-`make stubs` runs it; tests/test_package.py checks that the file is up to date.
+`make stubs` runs this module; tests/test_package.py checks that the file is up to date.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ STUB = Path(keras_vit.__file__).with_suffix(".pyi")
 
 
 def stub() -> str:
-    """Return the text of the stub: every public name, a model's function as an alias of its family's builder."""
+    """Return the text of the stub: all public names, with each variant's function as an alias of its builder."""
     modules = {}
     for name, module in keras_vit._FUNCTIONS.items():
         modules.setdefault(module, []).append(name)

@@ -24,16 +24,16 @@ class Result:
 
     @property
     def lines(self) -> list[str]:
-        """All lines that the terminal has shown, including those that were overwritten, without empty lines."""
+        """Return all lines that the terminal showed, including overwritten ones, without empty lines."""
         shown = re.split(r"[\r\n]+", self.output.replace("\x1b[K", ""))
         return [line for line in shown if line.strip()]
 
     def unexpected(self, *patterns: str) -> list[str]:
-        """Return the lines that no regular expression matches as a whole."""
+        """Return the lines that none of the regular expressions fully matches."""
         return [line for line in self.lines if not any(re.fullmatch(pattern, line) for pattern in patterns)]
 
     def missing(self, *patterns: str) -> list[str]:
-        """Return the regular expressions that match no line."""
+        """Return the regular expressions that do not match any line."""
         return [pattern for pattern in patterns if not any(re.fullmatch(pattern, line) for line in self.lines)]
 
 
@@ -61,7 +61,7 @@ def run_in_terminal(command: Sequence[str | os.PathLike], *, timeout: float = 60
                 raise TimeoutError(f"{command} took longer than {timeout} s: {b''.join(received)[-2000:]!r}")
             try:
                 data = os.read(ours, 1 << 16)
-            except OSError:  # Linux reports so that all processes have closed the terminal.
+            except OSError:  # On Linux, this error means that all processes have closed the terminal.
                 data = b""
             if not data:
                 break

@@ -1,4 +1,4 @@
-"""The layers and models on the JAX backend: the same tests, in a process of their own."""
+"""The layers and models on the JAX backend, in a separate process."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def test_layers_pass_on_jax():
 
 
 def outputs_on_jax(model, inputs, folder):
-    """What a saved model gives on JAX."""
+    """Return the outputs of a saved model on JAX."""
     np.save(folder / "inputs.npy", inputs)
     script = (
         "import keras, numpy, keras_vit; assert keras.backend.backend() == 'jax';"
@@ -52,7 +52,7 @@ def outputs_on_jax(model, inputs, folder):
     return np.load(folder / "outputs.npy")
 
 
-def test_vit_gives_the_same_on_both_backends(tmp_path):
+def test_vit_gives_the_same_outputs_on_both_backends(tmp_path):
     weights = timm_file("vit_tiny_patch16_224", tmp_path)
     script = (
         "import keras, numpy, keras_vit; from tests.reference import images;"

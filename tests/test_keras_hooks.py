@@ -1,4 +1,4 @@
-"""Name each hook of Keras that keras_vit relies on beyond the documented interface, and fail when Keras changes it.
+"""Each undocumented hook of Keras that keras_vit relies on, in a test that fails when Keras changes it.
 
 A hook is a private attribute of Keras that our code reads, or a method that it overrides or replaces.
 """
@@ -18,7 +18,7 @@ import keras_vit.edge
 import keras_vit.training
 
 ROOT = Path(__file__).parents[1]
-# Methods by class: the parameters that our code passes or takes.
+# By class and method: the parameters that our code passes or takes.
 METHODS = {
     keras.Model: {
         "_flatten_layers": ("self", "include_self", "recursive"),  # training.synchronize
@@ -57,7 +57,7 @@ ATTRIBUTES = {
     "_trainable_variables",
     "_distribution_strategy",
 }
-# Of other libraries: a namedtuple's, the runtime's of LiteRT, TensorFlow's converter's.
+# Attributes of other libraries: of namedtuples, LiteRT's runtime and TensorFlow's converter.
 NOT_OF_KERAS = {"_asdict", "_fields", "_get_ops_details", "_trackable_obj"}
 
 
@@ -75,7 +75,7 @@ def test_each_method_has_the_parameters_that_we_rely_on(owner, name, parameters)
     assert tuple(inspect.signature(getattr(owner, name)).parameters)[: len(parameters)] == parameters
 
 
-def test_a_functional_model_has_its_call():
+def test_a_functional_model_has_a_call_method():
     assert tuple(inspect.signature(type(small_model()).call).parameters)[:4] == ("self", "inputs", "training", "mask")
 
 
@@ -98,7 +98,7 @@ def test_the_layers_within_layers_are_flattened():
     assert "dense" in [layer.name for layer in outer._flatten_layers()]
 
 
-def test_what_an_optimizer_holds():
+def test_the_attributes_of_an_optimizer():
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
     model = small_model()
     for rate in (0.1, schedule):
@@ -132,7 +132,7 @@ def test_keras_calls_what_an_optimizer_overrides():
     model = small_model()
     model.compile(Optimizer(0.1, weight_decay=0.5), "mse", run_eagerly=True)
     before = model.get_weights()[0]
-    # Zero images and labels: only the weight decay, which is overridden, would change the kernel.
+    # Images and labels are zero, so only the weight decay, which is overridden, would change the kernel.
     model.train_on_batch(np.zeros((4, 3), "float32"), np.zeros((4, 2), "float32"))
     assert set(called) == {"apply", "update_step", "_apply_weight_decay", "_all_reduce_sum_gradients"}
     np.testing.assert_array_equal(model.get_weights()[0], before)
@@ -202,7 +202,7 @@ def sources():
 
 
 def test_no_other_private_attribute_is_read():
-    """Whatever begins with one underscore and isn't defined in our code is of another library."""
+    """An attribute that begins with one underscore and is not defined in our code belongs to another library."""
     read, defined = set(), set()
     for tree in sources():
         for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""The package as it is installed."""
+"""The installed package: its folders, imports and names."""
 
 import configparser
 import subprocess
@@ -20,7 +20,7 @@ def setup():
     return parser
 
 
-def test_setup_names_every_folder_of_code():
+def test_setup_lists_every_folder_of_code():
     listed = set(setup()["options"]["packages"].split())
     folders = {
         "keras_vit": ROOT / "keras_vit",
@@ -34,7 +34,7 @@ def test_setup_names_every_folder_of_code():
     assert listed == found
 
 
-def test_edge_and_training_are_reached_as_parts_of_keras_vit_only():
+def test_edge_and_training_are_imported_only_from_keras_vit():
     for file in [*ROOT.glob("edge/*.py"), *ROOT.glob("training/*.py"), *ROOT.glob("keras_vit/**/*.py")]:
         for line in file.read_text().splitlines():
             assert not line.strip().startswith(("from edge", "import edge", "from training", "import training")), file
@@ -42,7 +42,7 @@ def test_edge_and_training_are_reached_as_parts_of_keras_vit_only():
 
 def test_the_core_uses_neither_training_nor_edge():
     for file in (ROOT / "keras_vit").rglob("*.py"):
-        if file.parent.name in ("cli", "demo"):  # They stand on top of all three.
+        if file.parent.name in ("cli", "demo"):  # The command line and the demo use all three packages.
             continue
         text = file.read_text()
         assert "keras_vit.edge import" not in text and "keras_vit.training import" not in text, file
@@ -53,7 +53,7 @@ def test_the_stub_is_up_to_date():
     assert STUB.read_text() == stub(), "run `make stubs`"
 
 
-def test_every_public_name_is_there_and_importing_keras_vit_imports_no_keras():
+def test_every_public_name_exists_and_importing_keras_vit_does_not_import_keras():
     script = (
         "import sys, keras_vit; from keras_vit import *; names = dir();"
         "assert all(name in names for name in keras_vit.__all__), set(keras_vit.__all__) - set(names);"
@@ -69,7 +69,7 @@ def test_every_public_name_is_there_and_importing_keras_vit_imports_no_keras():
     "order", ["import keras, keras_vit", "import keras_vit, keras", "import keras_vit; import keras"]
 )
 def test_keras_finds_the_classes_of_a_saved_model(order, tmp_path):
-    """Whatever is imported first, and although nothing of keras_vit is used before."""
+    """The order of the imports does not matter, and nothing of keras_vit has to be used before."""
     model = build(next(iter(all_forms())))
     model.save(tmp_path / "model.keras")
     script = f"{order}; keras.models.load_model('model.keras')"

@@ -1,4 +1,4 @@
-"""The project around the code: its version, what it ships, its import rules and its type hints."""
+"""The project around the code: version, contents of the wheel, import rules and type hints."""
 
 import ast
 import configparser
@@ -18,7 +18,7 @@ from tests.as_installed import ROOT, package_folders, run_as_installed
 
 
 def copy_of_the_project(folder):
-    """Copy what a build needs."""
+    """Copy the files that a build needs."""
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     for name in set(package_folders().values()):
@@ -26,7 +26,7 @@ def copy_of_the_project(folder):
     return folder
 
 
-def test_what_a_wheel_holds(tmp_path):
+def test_the_contents_of_a_wheel(tmp_path):
     folder = copy_of_the_project(tmp_path)
     build = "import setuptools.build_meta as build; print(build.build_wheel('.'))"
     result = subprocess.run([sys.executable, "-c", build], cwd=folder, capture_output=True, text=True)
@@ -42,8 +42,8 @@ def test_what_a_wheel_holds(tmp_path):
     assert not expected - held
 
 
-def test_the_version_is_written_once():
-    """setuptools reads it from the source, without importing the package and so without Keras."""
+def test_the_version_is_written_only_once():
+    """setuptools reads it from the source, without importing the package or Keras."""
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg")
     assert parser["metadata"]["version"] == "attr: keras_vit.__version__"
@@ -83,9 +83,9 @@ def test_a_forbidden_import_is_caught(tmp_path, file, line, contract):
 
 
 def public_functions():
-    """Every public function of the three packages, and what users call of their public classes, by name.
+    """Return the public functions of the three packages, and the methods of public classes that users call, by name.
 
-    Methods that override one of a base class, such as a callback's, are called by Keras.
+    Methods that override one of a base class, such as those of callbacks, are left out, because Keras calls them.
     """
     found = {}
     for package in (keras_vit, edge, training):
@@ -134,7 +134,7 @@ edge.benchmark(5)  # wrong
 """
 
 
-def test_a_type_checker_sees_the_mistakes_in_a_program(tmp_path):
+def test_a_type_checker_finds_the_mistakes_in_a_program(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     options = ["--config-file", "", "--ignore-missing-imports", "--follow-imports", "silent"]
@@ -143,7 +143,7 @@ def test_a_type_checker_sees_the_mistakes_in_a_program(tmp_path):
     assert found == [number for number, line in enumerate(PROGRAM.splitlines(), 1) if line.endswith("# wrong")], result
 
 
-def test_the_workflow_runs_what_the_makefile_has():
+def test_the_workflow_runs_targets_of_the_makefile():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     targets = set(re.findall(r"^([\w./-]+|\$\(VENV\)/\.installed):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The commands and the Python code of README.md, run in a pseudo-terminal. No unexpected line may be printed."""
+"""Run the commands and the Python code of README.md in a pseudo-terminal, and check each line that they print."""
 
 import os
 import re
@@ -21,7 +21,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
 COMMANDS = [line for _, text in BLOCKS for line in text.splitlines() if line.startswith("keras-vit ")]
 
-# Changes that make the code of the README run in seconds.
+# Replacements that make the code of the README run in seconds.
 SHORTER_COMMANDS = ["--epochs", "2", "--warmup-epochs", "1"]
 SHORTER_PYTHON = {
     "epochs=40": "epochs=2",
@@ -43,7 +43,7 @@ AUDIT = [
     r"[A-Z0-9_]+ \d+(, [A-Z0-9_]+ \d+)*",
     r"No findings\.",
 ]
-# The lines that each command prints, each at least once.
+# The lines that each command must print, each at least once.
 EXPECTED = {
     "train --dry-run": [r"[a-z0-9_.]+ = .+", r"# .+"],
     "train": [EPOCH, BEST],
@@ -75,7 +75,7 @@ EXPECTED = {
     "audit": AUDIT,
     "benchmark": [r"Measuring \.\.\.", *LATENCY],
 }
-# TensorFlow prints these in a script of the user's own: most when it is imported, the last one in the first training.
+# TensorFlow prints these lines in a user's script, most of them on import and the last one in the first training.
 LOGS_OF_TENSORFLOW = [
     r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR",
     r"[IE]0000 .* (port|cudart_stub|cpu_feature_guard|cuda_platform)\.cc:\d+\] .*",
@@ -86,7 +86,7 @@ LOGS_OF_TENSORFLOW = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the files that the README assumes: images, and published weights in the cache."""
+    """Make a folder with the files that the README assumes: images, and published weights in the cache."""
     folder = tmp_path_factory.mktemp("readme")
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), "uint8")
     Image.fromarray(pixels).save(folder / "cat.jpg")
@@ -112,7 +112,7 @@ def test_the_readme_shows_commands_and_code():
 
 
 def test_the_commands_print_only_expected_lines(folder):
-    """In one test, because later commands use the files of earlier ones."""
+    """Run the commands in one test, because later commands use the files of earlier ones."""
     for line in COMMANDS:
         script, *arguments = shlex.split(line)
         command = arguments[0]
@@ -128,7 +128,7 @@ def test_the_commands_print_only_expected_lines(folder):
 
 
 def test_the_python_code_prints_only_expected_lines(folder):
-    """All blocks in one process, because later ones use the names of earlier ones."""
+    """Run all blocks in one process, because later blocks use the names of earlier ones."""
     code = "\n".join(PYTHON)
     for long, short in SHORTER_PYTHON.items():
         assert long in code, long

@@ -1,4 +1,4 @@
-"""Checks of a builder's arguments by its type hints, so that a value of the wrong kind never becomes another model."""
+"""Check the arguments of a builder against its type hints, so that a wrong value never builds a different model."""
 
 import functools
 import inspect
@@ -16,7 +16,7 @@ from keras_vit.models.image_facts import Statistics
 
 P = ParamSpec("P")
 
-_KINDS = {  # What a hint means to a caller, and how a value is recognized.
+_KINDS = {  # By hint: its name in messages, and a function that recognizes its values.
     bool: ("True or False", lambda value: isinstance(value, (bool, np.bool_))),
     int: ("an integer", lambda value: isinstance(value, numbers.Integral) and not isinstance(value, bool)),
     float: ("a number", lambda value: isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))),
@@ -31,13 +31,13 @@ _KINDS = {  # What a hint means to a caller, and how a value is recognized.
 
 
 def check_arguments(builder: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
-    """Decorate a builder so that it refuses arguments that do not match its type hints.
+    """Decorate a builder so that it raises an error for arguments that do not match its type hints.
 
     Raises:
-        TypeError: When called with an argument of another kind, such as `MobileViTV2(0.5)`, whose 0.5 would become
-            `include_top`.
-        ValueError: When called with a value that a `Literal` does not list, such as `pooling="banana"`, or with fewer
-            classes than one.
+        TypeError: The decorated builder was called with an argument of the wrong kind, as in `MobileViTV2(0.5)`, where
+            0.5 would be taken for `include_top`.
+        ValueError: The decorated builder was called with a value that a `Literal` does not list, such as
+            `pooling="banana"`, or with fewer than one class.
     """
     signature = inspect.signature(builder)
 

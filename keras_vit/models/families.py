@@ -1,4 +1,4 @@
-"""The families: every folder beside this file that has a `variants.py`. Imports no Keras."""
+"""Find the families: the folders beside this file, each with a `variants.py`. This module does not import Keras."""
 
 import functools
 import importlib
@@ -10,18 +10,18 @@ from keras_vit.models.family import Family
 
 @functools.cache
 def families() -> dict[str, Family]:
-    """Return what each family's folder says of itself, by the folder's name, sorted."""
+    """Return the `Family` of each family's folder, by the folder's name, sorted."""
     folders = sorted(found.name for found in pkgutil.iter_modules(keras_vit.models.__path__) if found.ispkg)
     return {folder: module_of(folder, "variants").FAMILY for folder in folders}
 
 
 def module_of(family: str, module: str):
-    """Return a module of a family's folder."""
+    """Import and return a module of a family's folder."""
     return importlib.import_module(f"keras_vit.models.{family}.{module}")
 
 
 def import_every_family() -> None:
-    """Import all builders, and with them all layers, so that Keras finds the classes of any saved model."""
+    """Import all builders, and with them all layers, so that Keras finds the classes of every saved model."""
     for name, family in families().items():
         for module in set(family.functions.values()):
             module_of(name, module)

@@ -1,4 +1,4 @@
-"""What a family's folder says of itself in its `variants.py`. Imports no Keras, so that listing models needs none."""
+"""The description of a family that its `variants.py` gives. It does not import Keras, so listing models is fast."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ class Variant:
         name: Registry name, such as "vit_b16".
         function_name: Name of the public function that builds it, such as "ViT_B16".
         builder: Name of the family's general builder, such as "ViT".
-        settings: The builder's keyword-only arguments that make this variant.
-        summary: One line that describes it.
-        paper: Where it was published, with the table.
+        settings: Keyword-only arguments of the builder that define this variant.
+        summary: Description in one line.
+        paper: Title and number of the paper, with the table.
         license: License of the reference code.
-        statistics: Those of the images it was trained on.
-        image_size: (height, width) in pixels that the paper uses.
+        statistics: Mean and standard deviation that its training images were normalized with.
+        image_size: (height, width) of the paper's images, in pixels.
         crop_fraction: Fraction of the resized image's side that evaluation keeps.
-        interpolation: How evaluation resizes: "bicubic" or "bilinear".
+        interpolation: Interpolation with which evaluation resizes: "bicubic" or "bilinear".
     """
 
     name: str
@@ -39,17 +39,17 @@ class Variant:
 
     @property
     def image_facts(self) -> ImageFacts:
-        """How the model takes its images before it has published weights."""
+        """How the model takes its images when it has no published weights."""
         return ImageFacts(self.statistics, self.crop_fraction, self.interpolation)
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models: what `keras_vit/models/<family>/variants.py` defines as `FAMILY`.
+    """A family of models, which `keras_vit/models/<family>/variants.py` defines as `FAMILY`.
 
     Attributes:
-        functions: Public functions other than the variants' own, such as the general builders, each with the module
-            of the folder that defines it.
+        functions: The family's other public functions, such as its general builders, each with the module in the folder
+            that defines it.
         variants: The published models.
         weights: The published checkpoints.
     """

@@ -1,47 +1,55 @@
-"""How a model takes its images: the statistics, crop and resizing that it was trained with. Imports no Keras."""
+"""How a model takes its images: normalization, crop and resizing. This module does not import Keras."""
 
 from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of images in [0, 1]: one number for all channels, or one for each."""
+    """Mean and standard deviation of images in [0, 1], as one number for all channels or one for each channel.
+
+    Attributes:
+        mean: Mean, subtracted from an image.
+        std: Standard deviation, by which the difference is divided.
+    """
 
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
 
     def scale_and_offset(self, channels: int) -> tuple[list[float], list[float]]:
-        """Return what normalizes an image in [0, 255] as `scale * image + offset`, one number of each per channel.
+        """Return the factors and terms that normalize an image in [0, 255] as `scale * image + offset`.
 
         Args:
             channels: Number of channels of the images.
 
+        Returns:
+            (scale, offset), each with one number for each channel.
+
         Raises:
-            ValueError: The statistics are of another number of channels.
+            ValueError: The statistics are for a different number of channels.
         """
         mean, std = (value if isinstance(value, tuple) else (value,) * channels for value in (self.mean, self.std))
         if len(mean) != channels:
             raise ValueError(
-                f"The model was trained with the statistics of {len(mean)} channels; received images of {channels} "
+                f"The model was trained with statistics of {len(mean)} channels; received images with {channels} "
                 "channels."
             )
         return [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
 
 
-HALF = Statistics(0.5, 0.5)  # To [-1, 1]: ViT's authors.
+HALF = Statistics(0.5, 0.5)  # Scales to [-1, 1], as ViT's authors do.
 IMAGENET = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-UNIT = Statistics(0.0, 1.0)  # To [0, 1]: MobileViT's authors.
+UNIT = Statistics(0.0, 1.0)  # Scales to [0, 1], as MobileViT's authors do.
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of the images that a model takes.
+    """How a model takes its images.
 
     Attributes:
         statistics: The mean and standard deviation that normalize an image.
         crop_fraction: Fraction of the resized image's side that evaluation keeps.
-        interpolation: How evaluation resizes: "bicubic" or "bilinear".
-        source: Where the weights come from, such as "vit_b16.augreg_in21k"; None for random weights.
+        interpolation: Interpolation with which evaluation resizes: "bicubic" or "bilinear".
+        source: Name and tag of the published weights, such as "vit_b16.augreg_in21k"; None for random weights.
     """
 
     statistics: Statistics
@@ -50,12 +58,12 @@ class ImageFacts:
     source: str | None = None
 
     def to_dict(self) -> dict:
-        """Return the attributes in JSON's types; `from_dict` takes them back."""
+        """Return the attributes as a dictionary of JSON types, for `from_dict`."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, facts: dict) -> "ImageFacts":
-        """Return the facts that `to_dict` wrote."""
+        """Return the facts from a dictionary that `to_dict` returned."""
         mean, std = (
             tuple(value) if isinstance(value, (list, tuple)) else value
             for value in (facts["statistics"]["mean"], facts["statistics"]["std"])

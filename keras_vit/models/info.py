@@ -1,4 +1,4 @@
-"""Facts about a model: its cost and its source."""
+"""Facts about a model, such as its cost and its paper."""
 
 import math
 import threading
@@ -13,13 +13,13 @@ from keras_vit.models.registry import create_model, list_weights, variant
 
 
 def count_macs(model: keras.Model) -> int:
-    """Return the multiply-accumulates for one image.
+    """Count the multiply-accumulates of a model for one image.
 
-    Convolutions, dense layers and products of activations are counted; elementwise operations, normalization, softmax
-    and pooling are not. Papers that say FLOPs nearly always mean this number.
+    Convolutions, dense layers and products of activations count; elementwise operations, normalization, softmax and
+    pooling do not. Papers that report FLOPs nearly always mean this number.
 
-    A layer with products of its own has a method `macs(input_shape)` that returns theirs, from the shape of its first
-    input with the batch.
+    A layer that computes other products defines a method `macs(input_shape)`, which takes the shape of its first input,
+    including the batch, and returns their number.
 
     Args:
         model: A functional or sequential model.
@@ -52,18 +52,20 @@ def model_info(name: str, **kwargs) -> dict:
         kwargs: Arguments of the model's function that change its cost, such as `classes` or `input_shape`.
 
     Returns:
-        A dictionary of name, function, family, image_size (height, width) in pixels, parameters (without running
-        statistics), macs (see `count_macs`), paper, license, top1 and top1_weights. The last two are the best
-        ImageNet-1k accuracy in percent of the published weights, at their image size, and the tag of these weights; or
-        None if no accuracy is known.
+        A dictionary with the keys name, function, family, image_size (height and width in pixels), parameters (without
+        running statistics), macs (see `count_macs`), paper, license, top1 and top1_weights. top1 is the best
+        ImageNet-1k top-1 accuracy in percent of all published weights, at their image size, and top1_weights is the tag
+        of those weights. Both are None if no accuracy is known.
+
+    Raises:
+        ValueError: There is no such model.
     """
     entry = variant(name)
     facts = {}
 
     def measure():
-        # Within a stateless scope, variables have a shape but no memory, so that a model of a billion weights costs
-        # nothing. Keras keeps a list of the variables without values in each thread; that of this thread goes away
-        # with the thread.
+        # In a stateless scope, variables have a shape but use no memory, so even a model with a billion weights is
+        # cheap. Keras keeps a list of such variables for each thread, so a thread of its own leaves nothing behind.
         try:
             with keras.StatelessScope(initialize_variables=False):
                 model = create_model(name, **kwargs)

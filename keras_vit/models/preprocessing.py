@@ -1,4 +1,4 @@
-"""Images as a model takes them: resized, cropped and normalized as in its training."""
+"""Prepare images for a model: resize, crop and normalize them as in its evaluation."""
 
 import math
 from typing import Any
@@ -18,20 +18,22 @@ def preprocess_input(
     """Resize, center-crop and normalize images as a model's evaluation does.
 
     Args:
-        images: (batch, height, width, channels) or one (height, width, channels), of any size, in [0, 255]: a NumPy
-            array, a tensor of known shape, or what NumPy makes an array of, such as a Pillow image.
-        model: A model, whose input size is taken; or a registry name, whose published size is taken. A model of
-            keras_vit knows how it takes images (see `image_facts`), also within another model and under another name.
-            If it was built with `include_preprocessing`, the images stay in [0, 255], because it normalizes them.
-        weights: Tag of published weights, for a registry name, or to override what the model knows.
-        name: Registry name, optionally with a dot and a tag, to override what the model knows.
+        images: Images (batch, height, width, channels), or one image (height, width, channels), of any size, with
+            values in [0, 255]. Either a NumPy array, a tensor of known shape, or an object that NumPy converts to an
+            array, such as a Pillow image.
+        model: A model or a registry name. The images are resized to the input size of the model, or to the published
+            size for a name. A model of keras_vit carries the facts about its images (see `image_facts`), even inside
+            another model or under another name. If it was built with `include_preprocessing`, the images stay in
+            [0, 255], because the model normalizes them.
+        weights: Tag of published weights, for a registry name, or to override the facts that the model carries.
+        name: Registry name, optionally followed by a dot and a tag, to override the facts that the model carries.
 
     Returns:
-        float32 (batch, *size, channels), or (*size, channels) for one image: a NumPy array, or a tensor if the images
-        were one.
+        float32 images (batch, *size, channels), or (*size, channels) for one image, as a tensor if `images` is a tensor
+        and as a NumPy array otherwise.
 
     Raises:
-        ValueError: The images are of another kind, or nothing says how the model takes images.
+        ValueError: The images have an unsuitable shape, type or range, or it is not known how the model takes images.
     """
     if isinstance(model, str):
         size, facts = _published(name or model, weights)
@@ -57,11 +59,11 @@ def preprocess_input(
 def image_facts(model: keras.Model) -> ImageFacts:
     """Return how a model takes its images.
 
-    A model of keras_vit carries these facts, and they are saved with it, whatever its name. For any other model they
-    are those of the published model of the same name.
+    A model of keras_vit carries these facts, whatever its name, and they are saved with it. For other models, they are
+    those of the published model of the same name.
 
     Args:
-        model: A model of keras_vit, or a model that contains one, also flattened, fused, resized or quantized.
+        model: A model of keras_vit, or a model that contains one. It may be flattened, fused, resized or quantized.
 
     Raises:
         ValueError: No builder of keras_vit made the model, and its name is not in the registry.
@@ -88,15 +90,15 @@ def _facts_layer(model) -> Preprocessing | None:
 
 
 def _published(name: str, weights: str | None) -> tuple[tuple[int, int], ImageFacts]:
-    """Return the image size and the image facts of a registry name, or of its weights of a tag."""
+    """Return the image size and the image facts of a registry name, or of its weights with a tag."""
     name, _, tag = name.partition(".")
     try:
         entry = variant(name)
     except ValueError as error:
         raise ValueError(
-            f"Nothing says how the model {name!r} takes images: no builder of keras_vit made it, and its name is not "
-            "in the registry. Name a published model that takes them in the same way, such as name='vit_b16', or "
-            f"name='vit_b16.augreg_in21k' for published weights. ({error})"
+            f"It is not known how the model {name!r} takes images: keras_vit did not build it, and its name is not in "
+            "the registry. Pass the name of a published model that takes images in the same way, such as "
+            f"name='vit_b16', or name='vit_b16.augreg_in21k' for published weights. ({error})"
         ) from error
     record = find_weights(name, weights or tag) if weights or tag else entry
     return record.image_size, record.image_facts
@@ -105,8 +107,8 @@ def _published(name: str, weights: str | None) -> tuple[tuple[int, int], ImageFa
 def resize_and_crop(images, size: tuple[int, int], crop_fraction: float, interpolation: str):
     """Resize images with anti-aliasing and crop their center, as evaluation does.
 
-    The aspect ratio is kept: an image is resized until it just covers `size / crop_fraction`. For a square this is
-    what timm and torchvision do: the shorter side becomes `floor(side / crop_fraction)` pixels.
+    The aspect ratio is kept: an image is resized so that it just covers `size / crop_fraction`. For a square size, the
+    shorter side becomes `floor(side / crop_fraction)` pixels, as in timm and torchvision.
 
     Args:
         images: (batch, height, width, channels) in [0, 255].
@@ -119,7 +121,7 @@ def resize_and_crop(images, size: tuple[int, int], crop_fraction: float, interpo
     """
     covered = [math.floor(side / crop_fraction) for side in size]
     before = images.shape[1:3]
-    tight = 0 if covered[0] * before[1] > covered[1] * before[0] else 1  # The axis that is covered last.
+    tight = 0 if covered[0] * before[1] > covered[1] * before[0] else 1  # The axis that just covers the size.
     resized = [side * covered[tight] // before[tight] for side in before]
     images = ops.cast(images, "float32")
     if resized != list(before):
@@ -128,7 +130,7 @@ def resize_and_crop(images, size: tuple[int, int], crop_fraction: float, interpo
         )
     top, left = (round((whole - side) / 2) for whole, side in zip(resized, size, strict=True))
     images = images[:, top : top + size[0], left : left + size[1]]
-    return ops.clip(images, 0.0, 255.0)  # Bicubic overshoots at edges; image files can't.
+    return ops.clip(images, 0.0, 255.0)  # Bicubic interpolation overshoots at edges.
 
 
 def _array(images) -> np.ndarray:
@@ -136,10 +138,10 @@ def _array(images) -> np.ndarray:
         array = np.asarray(images)
     except ValueError as error:
         raise ValueError(
-            f"Images of different sizes do not fit in one array; give them one at a time. ({error})"
+            f"Images of different sizes do not fit in one array; pass them one at a time. ({error})"
         ) from error
     if array.dtype.kind not in "uif":
-        raise ValueError(f"Images are arrays of uint8, or of floats in [0, 255]; received {array.dtype}.")
+        raise ValueError(f"Images must be arrays of uint8, or of floats in [0, 255]; received {array.dtype}.")
     return array
 
 
@@ -147,25 +149,22 @@ def _check(images, channels: int) -> None:
     shape = tuple(images.shape)
     if len(shape) not in (3, 4) or None in shape[-3:]:
         raise ValueError(
-            f"Images are (batch, height, width, channels) or (height, width, channels) of known size; received {shape}."
-            + (
-                " A grayscale image becomes one of three channels by np.stack([image] * 3, -1)."
-                if len(shape) == 2
-                else ""
-            )
+            "Images must have the shape (batch, height, width, channels) or (height, width, channels), with a known "
+            f"size; received {shape}."
+            + (" Give a grayscale image three channels: np.stack([image] * 3, -1)." if len(shape) == 2 else "")
         )
     if shape[-1] != channels:
-        mend = {
+        hint = {
             (1, 3): " Repeat the gray channel: np.repeat(images, 3, axis=-1).",
             (4, 3): " Leave out the alpha channel: images[..., :3].",
         }.get((shape[-1], channels), "")
-        raise ValueError(f"The model takes images of {channels} channels; received {shape}.{mend}")
+        raise ValueError(f"The model takes images with {channels} channels; received {shape}.{hint}")
     if min(shape) < 1:
-        raise ValueError(f"There is nothing in images of shape {shape}.")
+        raise ValueError(f"Images must not be empty; received the shape {shape}.")
     if not isinstance(images, np.ndarray):
         return
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 255):
-        raise ValueError(f"Images are in [0, 255]; received values from {low} to {high}.")
+        raise ValueError(f"Images must be in [0, 255]; received values from {low} to {high}.")
     if images.dtype.kind == "f" and 0 < high <= 1 and np.any(images % 1):
-        raise ValueError("Images are in [0, 255]; these seem to be in [0, 1]: multiply them by 255.")
+        raise ValueError("Images must be in [0, 255]; these seem to be in [0, 1]: multiply them by 255.")

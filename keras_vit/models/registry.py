@@ -1,4 +1,4 @@
-"""Every model by name: what `list_models` and `create_model` know. Imports no Keras until a model is built."""
+"""The registry of all models by name. Keras is imported only when a model is built."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def list_models(pattern: str = "*", *, commercial: bool = False) -> list[str]:
     """Return the names of the models that match a pattern, sorted.
 
     Args:
-        pattern: Such as "vit_b*", with a shell's wildcards.
-        commercial: Whether to leave out the models for which neither the reference code nor any published weights have
-            a license that plainly allows commercial use. This is not legal advice.
+        pattern: Pattern with the wildcards of a shell, such as "vit_b*".
+        commercial: Whether to list only models whose reference code or some published weights have a license that
+            plainly allows commercial use. This is not legal advice.
     """
 
     def is_allowed(name):
@@ -36,7 +36,7 @@ def list_models(pattern: str = "*", *, commercial: bool = False) -> list[str]:
 
 
 def list_weights(name: str) -> list[PublishedWeights]:
-    """Return the published checkpoints of a model; the argument `weights` of its function takes their tags.
+    """Return the published checkpoints of a model. Pass their tags as `weights` to the model's function.
 
     Args:
         name: Registry name of the model.
@@ -49,37 +49,38 @@ def list_weights(name: str) -> list[PublishedWeights]:
 
 
 def find_weights(name: str, tag: str) -> PublishedWeights:
-    """Return the checkpoint of a model with this tag.
+    """Return the checkpoint of a model with a tag.
 
     Raises:
-        ValueError: There is no such model or tag; the message gives the nearest.
+        ValueError: There is no such model or tag. The message names the closest ones.
     """
     records = {record.tag: record for record in list_weights(name)}
     if tag in records:
         return records[tag]
     if not records:
-        raise ValueError(f"No weights are published for {name!r}: give None or the path of a file; received {tag!r}.")
+        raise ValueError(f"No weights are published for {name!r}: pass None or the path of a file; received {tag!r}.")
     nearest = difflib.get_close_matches(str(tag).lower(), records, n=3, cutoff=0.4) or list(records)
     raise ValueError(
         f"{tag!r} is neither a file nor weights of {name!r}. The nearest are {', '.join(nearest)}; "
-        f"keras_vit.list_weights({name!r}) gives all."
+        f"keras_vit.list_weights({name!r}) lists all."
     )
 
 
 def download_weights(name: str, tag: str, *, again: bool = False) -> str:
-    """Download a published checkpoint without building its model, for example for a machine without a network.
+    """Download a published checkpoint without building its model, for example to copy it to an offline machine.
 
     Args:
         name: Registry name of the model.
-        tag: One that `list_weights` gives.
-        again: Whether to download it even if it is in the cache, for example when that file is corrupt.
+        tag: Tag of the checkpoint, from `list_weights`.
+        again: Whether to download the file even if it is in the cache, for example because that file is corrupt.
 
     Returns:
-        The path of the file; `keras_vit.weights.hub` describes where files are.
+        The path of the file. `keras_vit.weights.hub` describes where files are stored.
 
     Raises:
         ConnectionError: The download failed.
-        ValueError: There is no such model or tag, or the file is not a safetensors file.
+        ValueError: There is no such model or tag, the file is not a safetensors file, or `again` is true and the file
+            was put in place by hand.
     """
     return fetch(find_weights(name, tag), again=again)
 
@@ -92,32 +93,32 @@ def create_model(name: str, **kwargs) -> keras.Model:
         kwargs: Arguments of the model's function, such as `classes`, `input_shape` and `weights`.
 
     Raises:
-        ValueError: There is no such model; the message gives the nearest names.
+        ValueError: There is no such model. The message names the closest ones.
     """
     return public_functions()[variant(name).function_name]()(**kwargs)
 
 
 def variant(name: str) -> Variant:
-    """Return the registry's entry for a name.
+    """Return the variant with a registry name.
 
     Raises:
-        ValueError: There is no such model; the message gives the nearest names.
+        ValueError: There is no such model. The message names the closest ones.
     """
     if name not in _variants():
         nearest = difflib.get_close_matches(str(name).lower(), _variants(), n=3, cutoff=0.4)
-        hint = f"The nearest are {', '.join(nearest)}." if nearest else "keras_vit.list_models() gives all."
+        hint = f"The nearest are {', '.join(nearest)}." if nearest else "keras_vit.list_models() lists all."
         raise ValueError(f"There is no model named {name!r}. {hint}")
     return _variants()[name]
 
 
 def builders() -> list[str]:
-    """Return the names of the families' general builders, which are functions of `keras_vit`, sorted."""
+    """Return the names of the families' general builders, sorted. They are functions of `keras_vit`."""
     return sorted({known.builder for known in _variants().values()})
 
 
 @functools.cache
 def public_functions() -> dict[str, Callable[[], Callable]]:
-    """Return how to load each family's public functions, by name: loading one imports Keras and the family."""
+    """Return a loader for each public function of the families, by name. Loading one imports Keras and the family."""
     loaders: dict[str, Callable[[], Callable]] = {}
     for folder, family in families().items():
         for name, module in family.functions.items():
@@ -165,17 +166,17 @@ def _variant_function(folder, name) -> Callable[..., keras.Model]:
     vars(build)["__signature__"] = signature.replace(parameters=parameters)
     build.__doc__ = f"""Build {known.summary}
 
-    Takes the arguments of `{known.builder}`, which describes them. `weights` also takes a tag that
-    `keras_vit.list_weights({name!r})` gives. `input_shape`, `classes` and the statistics of `include_preprocessing`
-    then default to the checkpoint's, and the model's name to {name!r}, a dot and the tag. With another number of
-    `classes` the model gets a new classifier.
+    The arguments are those of `{known.builder}`, which describes them. `weights` also takes a tag from
+    `keras_vit.list_weights({name!r})`. In that case, `input_shape`, `classes` and the statistics of
+    `include_preprocessing` default to those of the checkpoint, and the model's name to {name!r}, a dot and the tag.
+    With a different number of `classes`, the model gets a new classifier.
 
     Source: {known.paper}."""
     return build
 
 
 def _build_published(builder, known: Variant, record: PublishedWeights, given: dict) -> keras.Model:
-    """Build the model of a checkpoint. The file is downloaded first, so that without it no model is built."""
+    """Build a model and load a checkpoint. A failed download raises an error before the model is built."""
     from keras_vit.weights.load import load_weights
 
     arguments = {"name": f"{record.model}.{record.tag}", **known.settings, **given, "weights": None}
@@ -187,7 +188,7 @@ def _build_published(builder, known: Variant, record: PublishedWeights, given: d
     if has_head:
         if record.classes is None and "classes" not in given:
             raise ValueError(
-                f"The weights {record.tag!r} of {record.model!r} have no classifier: give classes for a new one, or "
+                f"The weights {record.tag!r} of {record.model!r} have no classifier: pass classes for a new one, or "
                 "include_top=False."
             )
         arguments.setdefault("classes", record.classes)

@@ -1,1 +1,1 @@
-"""Reading published weights: the files' formats, their names, and how they fit a Keras model."""
+"""Load published weights: file formats, names of arrays, and their conversion for a Keras model."""

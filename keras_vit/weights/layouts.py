@@ -1,4 +1,4 @@
-"""How the frameworks lay a layer's arrays out, whatever the model."""
+"""How each framework names and lays out the arrays of a layer, for any model."""
 
 import math
 from collections.abc import Callable
@@ -10,13 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Layout:
-    """A framework's habits.
+    """The names and the layout of a framework's arrays.
 
     Attributes:
-        join: What stands between the name of a layer and the name of its array.
-        arrays: From the name of a Keras weight to the framework's name; a weight not listed has the layer's name alone.
-        convert: (array, layer, weight's name) -> the array as Keras has it.
-        counters: End of the names of arrays that only training looks at, and that no Keras layer has.
+        join: Separator between the name of a layer and the name of its array.
+        arrays: The framework's name for each Keras weight. A weight that is not listed has the name of the layer.
+        convert: Function (array, layer, name of the weight) that returns the array in Keras' layout.
+        counters: Suffixes of the names of arrays that only training uses and no Keras layer has.
     """
 
     join: str
@@ -27,19 +27,19 @@ class Layout:
 
 def _from_pytorch(array, layer, weight):
     if weight == "kernel" and isinstance(layer, keras.layers.DepthwiseConv2D):
-        # There (channels * multiplier, 1, height, width), here (height, width, channels, multiplier).
+        # PyTorch: (channels * multiplier, 1, height, width). Keras: (height, width, channels, multiplier).
         fits = array.ndim == 4 and array.size == math.prod(layer.kernel.shape)
         return np.transpose(array, (2, 3, 0, 1)).reshape(layer.kernel.shape) if fits else array
     if weight == "kernel" and isinstance(layer, keras.layers.Conv2D):
         return np.transpose(array, (2, 3, 1, 0))
     if weight == "kernel" and isinstance(layer, keras.layers.Dense):
-        # A dense layer over the channels of a map is a convolution of 1 x 1 there.
+        # PyTorch models may use a 1 x 1 convolution as the dense layer over the channels of a map.
         return array.reshape(array.shape[:2]).T if array.shape[2:] in ((), (1, 1)) else array
     return array
 
 
 def _from_flax(array, layer, weight):
-    # Attention kernels are split by head, (dim, heads, head dim) and (heads, head dim, dim), in Keras' own order.
+    # Attention kernels are split by head, (width, heads, head dim) or (heads, head dim, width), in the order of Keras.
     if isinstance(layer, keras.layers.Dense) and array.ndim == len(layer.kernel.shape) + 1 and weight == "kernel":
         return (
             array.reshape(array.shape[0], -1) if "projection" not in layer.name else array.reshape(-1, array.shape[-1])

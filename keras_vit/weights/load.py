@@ -1,4 +1,4 @@
-"""Loading published weights into a Keras model, by name: match, adapt, check, assign."""
+"""Load published weights into a Keras model by name: match, adapt, check, assign."""
 
 import math
 import os
@@ -18,16 +18,18 @@ _HEADS = ("head", "head_dist")
 
 @dataclass
 class LoadReport:
-    """What `load_weights` did, by the model's names ("block_0.attention.query/kernel"); `unused` by the file's.
+    """The result of `load_weights`.
+
+    Weights have the model's names, such as "block_0.attention.query/kernel"; `unused` has the file's names.
 
     Attributes:
         project: The project whose names the file uses.
-        loaded: All weights that came from the file, including the resized and adapted ones.
+        loaded: All weights that were loaded from the file, including the resized and adapted ones.
         resized: Position tables that were resized from another image size.
-        adapted: Weights that were adapted otherwise: the first kernel, to another number of image channels; the class
-            token and the position table, if only one of file and model gives the class token a position.
-        left_as_it_was: Weights that the file does not have, or that were not asked for.
-        unused: Arrays of the file that the model has no place for and does not need.
+        adapted: Weights that were adapted in another way: the first kernel, to a different number of image channels;
+            the class token and the position table, if only one of file and model has a position for the class token.
+        left_as_it_was: Weights that kept their values, because the file does not have them or they were not requested.
+        unused: Arrays of the file that the model does not need.
     """
 
     project: str
@@ -52,30 +54,30 @@ def load_weights(
     head: bool | str = True,
     position_grid: tuple[int, int] | None = None,
 ) -> LoadReport:
-    """Load a published checkpoint or a Keras weights file into a model. If it fails, the model stays as it was.
+    """Load a published checkpoint or a Keras weights file into a model. If loading fails, the model does not change.
 
-    A position table for another image size is resized as the model's authors do. A first kernel for color images is
-    summed over its channels for a model of one channel, and repeated for a model of another number of channels.
+    A position table for another image size is resized in the same way as by the model's authors. A first kernel for
+    color images is summed over its channels for a model with one channel, and repeated for other numbers of channels.
 
     Args:
         model: A model of keras_vit.
         path: A .safetensors file with timm's or Hugging Face's names, an .npz file with Google's, or a .weights.h5 or
             .keras file of the same model.
         head: Whether to load the classifier. False keeps the model's own, for other classes; "auto" keeps it if the
-            file has another number of classes or no classifier.
-        position_grid: Rows and columns of patches that the file's position table was made for. Needed if the grid is
-            neither square nor the model's.
+            file has a different number of classes or no classifier.
+        position_grid: Rows and columns of patches of the file's position table. Only needed if the grid is neither
+            square nor the model's.
 
     Returns:
         A `LoadReport`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is refused, corrupt, or of another model; the message says what differs.
+        ValueError: The file is a pickle, is corrupt, or belongs to another model. The message says what differs.
     """
     path = os.fspath(path)
     if head not in (True, False, "auto"):
-        raise ValueError(f"head is True, False or 'auto'; received {head!r}.")
+        raise ValueError(f"head must be True, False or 'auto'; received {head!r}.")
     if path.lower().endswith((".h5", ".keras")):
         return _load_keras(model, path, head)
     match = _match(model, path, head)
@@ -88,18 +90,19 @@ def load_weights(
 
 @dataclass
 class _Match:
-    """Which array of a file each weight of a model takes; adapting changes `values`.
+    """The array of a file for each weight of a model. Adapting changes `values`.
 
     Attributes:
         path: The file.
-        naming: The naming that the file follows.
+        naming: The naming that the file uses.
         layers: The model's leaf layers with weights, by name.
         values: The arrays for the weights, in Keras' layout, by the weights' names.
         variables: The weights, by name.
         kept: Names of the weights that keep their values.
-        missing: Names, in the file's naming, of arrays that the model needs and the file lacks.
-        unused: Names of the file's arrays that no weight takes.
-        resized, adapted: Names of the weights that were changed to fit.
+        missing: Names, in the file's naming, of arrays that the model needs and the file does not have.
+        unused: Names of the file's arrays that no weight uses.
+        resized: Names of the position tables that were resized.
+        adapted: Names of the weights that were adapted in another way.
     """
 
     path: str
@@ -120,7 +123,7 @@ class _Match:
 
 
 def _match(model: keras.Model, path: str, head: bool | str) -> _Match:
-    """Find the array of each weight by the names of the family and project that fit the file best."""
+    """Find the array of each weight, with the naming that fits the file best."""
     layers = {name: layer for name, layer in leaves(model) if layer.weights}
     naming, arrays = _naming(model, layers, read_arrays(path), path)
     if head == "auto":
@@ -148,9 +151,9 @@ def _weights(layers):
 
 
 def _naming(model, layers, arrays, path) -> tuple[Naming, dict[str, np.ndarray]]:
-    """Return the naming that a file follows, and the file's arrays in the spelling of that naming.
+    """Return the naming that a file uses, and the file's arrays under the names of that naming.
 
-    Of all namings that have a place for every weight of the model, it is the one with the most places in the file.
+    Of all namings that cover every weight of the model, this is the one that finds the most weights in the file.
     """
     weights = [(leaf, variable.name) for leaf, variable in _weights(layers)]
     namings = [
@@ -187,7 +190,7 @@ def _head_fits(layers, naming, arrays):
 
 
 def _adapt(match: _Match, model: keras.Model, position_grid: tuple[int, int] | None) -> None:
-    """Make arrays for another image size, another number of image channels or another class token fit the model."""
+    """Adapt the arrays to the image size, the number of image channels and the class token of the model."""
     try:
         _adapt_positions(match, position_grid)
     except ValueError as error:
@@ -220,8 +223,8 @@ def _adapt_positions(match, position_grid):
 
 
 def _prefix_and_grid(rows, layer, position_grid):
-    """Return the number of tokens before the patches in a position table of that many rows, and the patches' grid."""
-    # The model's own number of tokens, or a class token without or with a position of its own.
+    """Return the number of tokens before the patches in a position table with these rows, and the grid of patches."""
+    # The number of tokens that the model has, or that of a class token without or with a position.
     for prefix in (layer.prefix, 0, 1):
         side = math.isqrt(max(0, rows - prefix))
         for grid in [(side, side), layer.grid] if position_grid is None else [tuple(position_grid)]:
@@ -229,8 +232,8 @@ def _prefix_and_grid(rows, layer, position_grid):
                 return prefix, grid
     if position_grid is None:
         raise ValueError(
-            f"its position table has {rows} rows, which is no square grid of patches; name the rows and columns of "
-            "patches with load_weights(model, path, position_grid=(rows, columns))"
+            f"its position table has {rows} rows, which is not a square grid of patches; pass the rows and columns of "
+            "patches: load_weights(model, path, position_grid=(rows, columns))"
         )
     raise ValueError(
         f"its position table has {rows} rows, which is not a grid of {position_grid[0]} x {position_grid[1]} patches, "
@@ -239,7 +242,7 @@ def _prefix_and_grid(rows, layer, position_grid):
 
 
 def _adapt_channels(match):
-    """Make a first kernel for images of three channels fit images of another number, as timm does."""
+    """Adapt a first kernel for images with three channels to a different number of channels, as timm does."""
     leaf, layer = next(iter(match.layers.items()))
     name = f"{leaf}/kernel"
     if not isinstance(layer, keras.layers.Conv2D) or name not in match.values or match.values[name].ndim != 4:
@@ -255,7 +258,7 @@ def _adapt_channels(match):
 
 
 def _check(match: _Match, model: keras.Model) -> None:
-    """Refuse a file with values that are not finite, with other shapes than the model's, too few arrays or too many."""
+    """Raise an error for values that are not finite, for shapes that differ, and for missing or surplus arrays."""
     for name, value in match.values.items():
         if not np.all(np.isfinite(value)):
             leaf, _, weight = name.rpartition("/")
@@ -273,14 +276,14 @@ def _check(match: _Match, model: keras.Model) -> None:
         )
     problems = [f"{name} is {theirs} in the file and {ours} in the model" for name, (ours, theirs) in differs.items()]
     problems += [f"{name} is missing from the file" for name in match.missing]
-    problems += [f"{name} has no place in the model" for name in surplus]
+    problems += [f"{name} has no counterpart in the model" for name in surplus]
     if problems:
         shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         raise ValueError(f"{match.path!r} holds weights of another model than {model.name!r}: {shown}.")
 
 
 def _surplus(match):
-    """Return the names of unused arrays that the naming does not expect; a model without a head leaves out its own."""
+    """Return the names of unused arrays that are not expected. A model without a head does not use the file's head."""
     expected = match.naming.may_be_unused
     if not any(leaf in match.layers for leaf in _HEADS):
         places = [match.naming.place(leaf, weight) for leaf in _HEADS for weight in ("kernel", "bias")]
@@ -293,8 +296,8 @@ def _load_keras(model, path, head):
         raise FileNotFoundError(f"There is no weights file {path!r}.")
     if head is False:
         raise ValueError(
-            f"{path!r} is a Keras file, which is loaded whole; head=False is for published checkpoints. Load it into a "
-            "model with the same classes, and build the new head on that."
+            f"{path!r} is a Keras file, which is only loaded as a whole; head=False is for published checkpoints. Load "
+            "it into a model with the same classes, then call keras_vit.new_head(model, classes)."
         )
     before = [keras.ops.convert_to_numpy(variable) for variable in model.weights]
     try:

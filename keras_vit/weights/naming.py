@@ -1,4 +1,4 @@
-"""The table that says where a model's arrays stand in a published file."""
+"""Tables of the names that published files use for a model's arrays."""
 
 import re
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from keras_vit.weights.layouts import Layout
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of an array that a file keeps whole, in the file's layout.
+    """A part of an array of a file, in the file's layout.
 
     Attributes:
-        name: The file's name for the whole.
-        take: From the whole array to the piece.
-        is_array: Whether the name is the array's own, rather than that of the layer it belongs to.
+        name: The file's name for the whole array.
+        take: Function that returns the part of the whole array.
+        is_array: Whether `name` is the name of the array itself, rather than of the layer that it belongs to.
     """
 
     name: str
@@ -26,24 +26,26 @@ class Part:
 
 
 def third(name: str, index: int) -> Part:
-    """One of three arrays that a file keeps stacked along its first axis, as PyTorch's fused query, key and value."""
+    """Return one of three arrays that a file stacks along the first axis, such as query, key and value."""
     return _stacked(name, index, 3)
 
 
 def half(name: str, index: int) -> Part:
-    """One of two arrays that a file keeps stacked along its first axis, as PyTorch's fused key and value."""
+    """Return one of two arrays that a file stacks along the first axis, such as key and value."""
     return _stacked(name, index, 2)
 
 
 def without_first_axis(name: str) -> Part:
-    """An array that a file keeps with a first axis of one, for the batch."""
+    """Return an array without the first axis that a file has for the batch, which has length 1."""
     return Part(name, lambda array: array[0] if array.shape[:1] == (1,) else array)
 
 
 def _stacked(name, index, count):
     def take(array):
         if array.shape[0] % count:
-            raise ValueError(f"{name!r} stacks {count} arrays along its first axis; received the shape {array.shape}.")
+            raise ValueError(
+                f"{name!r} must stack {count} arrays along its first axis; received the shape {array.shape}."
+            )
         return np.split(array, count)[index]
 
     return Part(name, take)
@@ -51,15 +53,15 @@ def _stacked(name, index, count):
 
 @dataclass(frozen=True)
 class Naming:
-    """How one project names the arrays of one family.
+    """The names that a project uses for the arrays of a family.
 
     Attributes:
-        project: Whose names they are.
+        project: The project.
         layout: The framework's layout of arrays.
-        leaves: From the leaf layer's name in `keras_vit.flatten` to the file's. A letter in braces, as in
-            "block_{i}.norm", stands for a number, the same one on both sides.
-        may_be_unused: Beginnings of names that a file may have although the model has no place for them.
-        respell: From a file's arrays in any of the spellings that occur to the names in `leaves`.
+        leaves: The file's name for each leaf layer, by its name in `keras_vit.flatten`. A letter in braces, as in
+            "block_{i}.norm", is a number, the same in both names.
+        may_be_unused: Prefixes of names that a file may contain although the model does not need them.
+        respell: Function that renames the arrays of a file, in any published spelling, to the names in `leaves`.
     """
 
     project: str
@@ -75,7 +77,7 @@ class Naming:
             self._patterns[re.compile(pattern)] = place if isinstance(place, Part) else Part(place)
 
     def place(self, leaf: str, weight: str) -> str | None:
-        """The file's name for the array that a weight of a leaf layer is in; None for a leaf it does not know."""
+        """Return the file's name for the array that contains a weight of a leaf layer, or None for an unknown leaf."""
         found = self._find(leaf)
         if found is None:
             return None
@@ -83,7 +85,7 @@ class Naming:
         return found.name if array is None or found.is_array else f"{found.name}{self.layout.join}{array}"
 
     def take(self, arrays: dict[str, np.ndarray], leaf: str, layer: keras.layers.Layer, weight: str) -> np.ndarray:
-        """The array of a weight, as Keras lays it out."""
+        """Return the array of a weight, in Keras' layout."""
         part, place = self._find(leaf), self.place(leaf, weight)
         if part is None or place is None:
             raise KeyError(leaf)

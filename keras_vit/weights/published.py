@@ -1,9 +1,9 @@
-"""Published checkpoints: where they are, under which license, and how their images were prepared. Imports no Keras.
+"""Published checkpoints: their repository, license and preprocessing. This module does not import Keras.
 
-Each family lists its own in `keras_vit/models/<family>/variants.py`. The facts are those of timm 1.0.31 (the
-`default_cfgs` tables of timm/models/*.py). Where a checkpoint has another image size than its siblings, timm writes
-the size into the model's name ("vit_base_patch16_384.augreg_in21k_ft_in1k"); here it ends the tag ("vit_b16",
-"augreg_in21k_ft_in1k_384").
+Each family lists its checkpoints in `keras_vit/models/<family>/variants.py`. The facts are those of timm 1.0.31 (the
+`default_cfgs` tables of timm/models/*.py). If a checkpoint has a different image size than its siblings, timm puts the
+size in the name of the model ("vit_base_patch16_384.augreg_in21k_ft_in1k"); here the size is at the end of the tag
+("vit_b16", "augreg_in21k_ft_in1k_384").
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ IN21K_THEN_IN1K = "ImageNet-21k, then ImageNet-1k"
 
 
 def grants_commercial_use(license: str) -> bool:
-    """Return whether a license, by its SPDX name, plainly allows commercial use; an unknown one does not."""
+    """Return whether a license plainly allows commercial use, by its SPDX name. An unknown license does not."""
     return license in _COMMERCIAL
 
 
@@ -30,18 +30,19 @@ class PublishedWeights:
     """A published checkpoint.
 
     Attributes:
-        model: Registry name of the model it fits, such as "vit_b16".
-        tag: Its name among that model's weights: what `weights=` takes.
-        repository: Its repository on the Hugging Face hub.
+        model: Registry name of the model, such as "vit_b16".
+        tag: Name of the checkpoint among the weights of the model, which `weights=` takes.
+        repository: Repository on the Hugging Face hub.
         license: License of the weights.
         trained_on: The data sets, in order.
-        image_size: (height, width) in pixels at which it was last trained or fine-tuned.
-        classes: Number of classes of its classifier; None without a classifier.
-        top1: ImageNet-1k top-1 accuracy in percent, or None where none was published. timm measured it with this
-            preprocessing (results/results-imagenet.csv, commit 0173a139); EfficientViT's are its authors'.
-        statistics: Statistics of the images it was trained on.
+        image_size: (height, width) in pixels of the images in the last training or fine-tuning.
+        classes: Number of classes of the classifier, or None without a classifier.
+        top1: ImageNet-1k top-1 accuracy in percent, or None if none was published. timm measured it with this
+            preprocessing (results/results-imagenet.csv, commit 0173a139), except for EfficientViT, where it is the
+            authors' figure.
+        statistics: Mean and standard deviation that the training images were normalized with.
         crop_fraction: Fraction of the resized image's side that evaluation keeps.
-        interpolation: How evaluation resizes: "bicubic" or "bilinear".
+        interpolation: Interpolation with which evaluation resizes: "bicubic" or "bilinear".
         filename: Name of the file in the repository.
     """
 
@@ -69,7 +70,7 @@ class PublishedWeights:
         return ImageFacts(self.statistics, self.crop_fraction, self.interpolation, f"{self.model}.{self.tag}")
 
     def to_dict(self) -> dict:
-        """Return the attributes in JSON's types."""
+        """Return the attributes as a dictionary of JSON types."""
         facts = asdict(self)
         statistics = facts.pop("statistics")
         return {**facts, **statistics, "commercial": self.commercial}
@@ -95,9 +96,9 @@ def release(
     Args:
         tag: timm's tag.
         trained_on: The data sets, in order.
-        rows: (our name, timm's name, image size in pixels, crop fraction, top-1 accuracy in percent) of each.
-        classes: Number of classes of the classifier; None without a classifier.
-        statistics: Statistics of the images they were trained on.
+        rows: (our name, timm's name, image size in pixels, crop fraction, top-1 accuracy in percent) for each one.
+        classes: Number of classes of the classifiers, or None without a classifier.
+        statistics: Mean and standard deviation that the training images were normalized with.
         license: License of the weights.
     """
     return [

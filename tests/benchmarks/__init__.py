@@ -1,1 +1,1 @@
-"""Measurements, each with the figure it should reach: `python -m tests.benchmarks [NAME]`."""
+"""Benchmarks, each with the figure that it should reach. Run them with `python -m tests.benchmarks [NAME]`."""

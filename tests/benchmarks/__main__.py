@@ -1,4 +1,4 @@
-"""Runs one benchmark, or all of them."""
+"""Run one benchmark or all of them."""
 
 import argparse
 import importlib
@@ -16,7 +16,7 @@ BENCHMARKS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="the benchmark; all of them when left out")
+    parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="the benchmark to run; all of them by default")
     name = parser.parse_args().name
     for benchmark in (name,) if name else BENCHMARKS:
         print(f"\n{benchmark}")

@@ -1,4 +1,4 @@
-"""How much longer `import keras_vit` takes than `import keras`."""
+"""Measure how much longer `import keras_vit` takes than `import keras`."""
 
 import statistics
 import subprocess
@@ -7,7 +7,7 @@ import sys
 from keras_vit.utils.tables import table
 
 PAIRS = 9
-TARGET = 1.2  # times the import of Keras
+TARGET = 1.2  # Largest allowed ratio to the import time of Keras.
 
 _SCRIPT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 
@@ -19,7 +19,7 @@ def _seconds(module: str) -> float:
 
 def main() -> None:
     modules = ("keras", "keras_vit")
-    for module in modules:  # files come from the disk only now
+    for module in modules:  # The first import reads the files from the disk.
         _seconds(module)
     pairs = [tuple(map(_seconds, modules)) for _ in range(PAIRS)]
     rows = [
@@ -28,4 +28,4 @@ def main() -> None:
     ]
     print(table(("import", "median s"), rows))
     ratio = statistics.median(ours / keras for keras, ours in pairs)
-    print(f"keras_vit takes {ratio:.2f} times as long as Keras; the target is {TARGET} at most")
+    print(f"keras_vit takes {ratio:.2f} times as long as Keras; the target is at most {TARGET}")

@@ -1,4 +1,4 @@
-"""How many images a second DeiT's recipe takes through the input pipeline, over the same recipe from Keras' layers."""
+"""Compare the images per second of the input pipeline in DeiT's recipe with those of Keras' layers."""
 
 import os
 import statistics
@@ -13,11 +13,11 @@ from keras_vit.utils.tables import table
 
 IMAGES, SIZE, BATCH = 448, 224, 64
 ROUNDS = 3
-TARGET = 3.0  # times the rate of Keras' layers, at least
+TARGET = 3.0  # Smallest allowed ratio to the rate of Keras' layers.
 
 
 def _write_photographs(folder: str) -> None:
-    """JPEG files of ImageNet's usual size, about as large as its files, with detail at all scales."""
+    """Write JPEG files with the usual image and file size of ImageNet, and with detail at all scales."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def _ours(folder: str):
 
 
 def _keras(folder: str):
-    """Keras has no crop of random area: a random crop of the resized image, which costs less, stands in its place."""
+    """Build the recipe from Keras' layers. They have no crop of random area, so a cheaper random crop replaces it."""
     layers = keras.layers
     crop = (
         layers.Resizing(256, 256, "bicubic", crop_to_aspect_ratio=True, antialias=True),
@@ -105,4 +105,4 @@ def main() -> None:
     rows = [(name, f"{statistics.median(round[name] for round in rounds):.1f}") for name in pipelines]
     print(table(("input pipeline", "images/s"), rows))
     ratio = statistics.median(round["keras_vit"] / round["Keras' layers"] for round in rounds)
-    print(f"keras_vit takes {ratio:.1f} times as many images a second; the target is {TARGET} at least")
+    print(f"keras_vit takes {ratio:.1f} times as many images per second; the target is at least {TARGET}")

@@ -1,4 +1,4 @@
-"""How much faster than float32 the models for phones are in int8, and whether each file is one piece."""
+"""Measure how much faster than float32 the mobile models are in int8, and the number of partitions of each file."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ import numpy as np
 from keras_vit.utils.tables import table
 
 PRECISIONS = ("float32", "dynamic_int8", "hybrid_int8")
-TARGETS = {  # p50 of hybrid_int8 over p50 of float32, at most, on one thread. dynamic_int8: never above 1.
+TARGETS = {  # Largest allowed p50 of hybrid_int8 over that of float32, on one thread. dynamic_int8 should be at most 1.
     "mobilevit_s": 0.50,
     "mobilevit_xxs": 0.60,
     "mobilevitv2_100": 0.60,

@@ -1,4 +1,4 @@
-"""How float32 files compare with keras-cv-attention-models' own of the same models, which it converts on Keras 2."""
+"""Compare the latency of float32 files with those that keras-cv-attention-models converts with Keras 2."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import tempfile
 
 from keras_vit.utils.tables import table
 
-MODELS = {  # Ours, theirs, and our p50 over theirs, at most.
+MODELS = {  # Our name, their name, and the largest allowed ratio of our p50 to theirs.
     "mobilevit_s": ("mobilevit.MobileViT_S", 0.95),
     "efficientvit_b1": ("efficientvit.EfficientViT_B1", 1.0),
     "efficientvit_m2": ("efficientvit.EfficientViT_M2", 0.85),
@@ -30,7 +30,7 @@ with open(sys.argv[2], "wb") as file:
 
 
 def export_kecam(model: str, path: str, size: int) -> None:
-    """Writes a model of keras-cv-attention-models with random weights, in a process of its own with Keras 2."""
+    """Export a model of keras-cv-attention-models with random weights, in a separate process with Keras 2."""
     command = [sys.executable, "-c", _EXPORT, model, path, str(size)]
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)

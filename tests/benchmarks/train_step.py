@@ -1,4 +1,4 @@
-"""How many images a second a ViT-Ti/16 trains on, over keras-hub's of the same size."""
+"""Compare the images per second in training a ViT-Ti/16 with keras-hub's model of the same size."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ import numpy as np
 from keras_vit.utils.tables import table
 
 BATCH, STEPS = 32, 12
-TARGET = 1.1  # times the rate of keras-hub's, at least
+TARGET = 1.1  # Smallest allowed ratio to the rate of keras-hub's model.
 
 
 def main() -> None:
@@ -39,9 +39,9 @@ def main() -> None:
         model.train_on_batch(images, labels)
         return time.perf_counter() - start
 
-    # One step of each in turn, so that whatever slows the machine slows both.
+    # The models take turns, so that a slower machine slows both.
     rounds = [{name: seconds(model) for name, model in models.items()} for _ in range(STEPS)]
     rates = {name: BATCH / statistics.median(times[name] for times in rounds) for name in models}
     print(table(("package", "images/s"), [(name, f"{rate:.1f}") for name, rate in rates.items()]))
     ratio = statistics.median(times["keras-hub"] / times["keras_vit"] for times in rounds)
-    print(f"keras_vit trains on {ratio:.2f} times as many images a second; the target is {TARGET} at least")
+    print(f"keras_vit trains on {ratio:.2f} times as many images per second; the target is at least {TARGET}")

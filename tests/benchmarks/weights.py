@@ -1,4 +1,4 @@
-"""Random weights for a model that is to be timed."""
+"""Random weights for models in benchmarks."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 def randomize(model) -> None:
-    """Gives every weight of a Keras model a random value.
+    """Set every weight of a Keras model to a random value.
 
-    A gamma that is initialised to zero lets a converter fold its branch away, and the time is then that of
-    another model.
+    If a gamma stays at its initial value of zero, a converter can remove the branch, and the time would be that of a
+    different model.
     """
     randomize_with(model.weights, lambda weight: weight.path.rpartition("/")[2])
 
 
 def randomize_with(weights: Iterable, name: Callable, seed: int = 0) -> None:
-    """The same for any framework's variables; `name` gives a variable's own name."""
+    """Set the variables of any framework to random values. `name` returns the name of a variable."""
     generator = np.random.default_rng(seed)
     for weight in weights:
         values = 0.05 * generator.standard_normal(weight.shape)

@@ -15,7 +15,7 @@ class Block:
     """A block of code in a page.
 
     Attributes:
-        language: What stands after the fence: "python" and "sh" blocks run as they are, "console" ones do not.
+        language: The word after the fence. Blocks of "python" and "sh" run as they are; "console" blocks do not.
         code: Its lines.
         line: Number of its first line in the file.
     """
@@ -26,7 +26,7 @@ class Block:
 
 
 def blocks(page: Path, language: str) -> list[Block]:
-    """Return the blocks of a page in one language, in their order."""
+    """Return the blocks of a page in one language, in order."""
     text = page.read_text()
     return [
         Block(found[1], found[2], text[: found.start(2)].count("\n") + 1)

@@ -1,4 +1,4 @@
-"""The code in the documentation, run as it stands there."""
+"""Run the code in the documentation, unchanged."""
 
 import runpy
 import shlex
@@ -23,13 +23,13 @@ def page_name(page):
 
 @pytest.fixture
 def flowers(tmp_path):
-    """A folder of class folders with small pictures, which the pages call "flowers"."""
+    """Make a folder of class folders with small pictures, which the pages call "flowers"."""
     write_folder(tmp_path / "flowers", classes=3, images=10)
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub that has one checkpoint of ViT-Ti/16: the weights of its fixture."""
+    """Run a hub with one checkpoint of ViT-Ti/16: the weights of its fixture."""
     monkeypatch.setenv("KERAS_VIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     record = next(known for known in keras_vit.list_weights("vit_ti16") if known.tag == "augreg_in21k_ft_in1k")
@@ -41,17 +41,17 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", pages_with("python"), ids=page_name)
 def test_python_blocks_run(page, tmp_path, monkeypatch, flowers, hub):
-    """All blocks of a page share their names, as for a reader who follows it from the top."""
+    """The blocks of a page share their names, as for a reader who follows the page from the top."""
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__", "images": np.random.default_rng(0).integers(0, 256, (2, 300, 400, 3), "uint8")}
     for block in blocks(page, "python"):
-        # As many empty lines as there are lines before the block: a traceback then has the line of the page.
+        # Empty lines replace the lines before the block, so that a traceback has the line numbers of the page.
         exec(compile("\n" * (block.line - 1) + block.code, str(page), "exec"), names)
 
 
 @pytest.mark.parametrize("page", pages_with("sh"), ids=page_name)
 def test_shell_blocks_run(page, tmp_path, monkeypatch):
-    """In this process, since each one of its own would import TensorFlow."""
+    """The commands run in this process, because each new process would import TensorFlow."""
     monkeypatch.chdir(tmp_path)
     for block in blocks(page, "sh"):
         for line in block.code.splitlines():

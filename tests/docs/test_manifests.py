@@ -1,4 +1,4 @@
-"""The manifests in examples/: scripts for Slurm, Kubernetes and TPUs, run as far as there is no cluster."""
+"""The manifests in examples/: scripts for Slurm, Kubernetes and TPUs, tested as far as possible without a cluster."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def kubernetes_objects():
 
 
 def program(folder, name, script):
-    """Write a shell script that stands in for a program."""
+    """Write a shell script that replaces a program."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/bash\n{script}\n")
@@ -84,7 +84,7 @@ def test_the_workers_of_the_kubernetes_job_find_each_other(tmp_path):
 
 
 def test_the_command_of_the_slurm_job(tmp_path):
-    """Run the script with an `srun` that starts its command once, and let the command print its settings."""
+    """Run the script with an `srun` that starts its command once, where the command prints its settings."""
     program(tmp_path / "bin", "srun", '"$@" --dry-run --json')
     program(tmp_path / "environment" / "bin", "keras-vit", f'exec {Path(sys.executable).parent}/keras-vit "$@"')
     environment = {**os.environ, "PATH": path_with(tmp_path / "bin"), "VENV": str(tmp_path / "environment")}
@@ -98,8 +98,8 @@ def test_the_command_of_the_slurm_job(tmp_path):
     assert "deit_s16" in json.dumps(json.loads(result.stdout))
 
 
-def test_the_slurm_job_has_one_worker_a_node():
-    """Slurm sets these for the job step of a script that asks for 4 nodes with a task each."""
+def test_the_slurm_job_has_one_worker_for_each_node():
+    """Slurm sets these variables for the job step of a script that requests 4 nodes with one task each."""
     asked = (EXAMPLES / "slurm" / "train.sbatch").read_text()
     assert "#SBATCH --nodes=4\n" in asked and "#SBATCH --ntasks-per-node=1\n" in asked
     step = {

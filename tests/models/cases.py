@@ -1,9 +1,9 @@
-"""What the suites over all families run on: each family's small forms and reference outputs.
+"""The small forms and the reference outputs of each family, which the suites over all families use.
 
-`tests/models/<family>/forms.py` defines `FORMS`, by name the builder and the settings of a small model, `REFERENCES`,
-the fixtures that the family is compared with, and `LAYERS`, its own layers of one input with their settings and an
-input. Where 20 dB are too much to expect, `INT8_SNR_DB` says how near an int8 file is to its quantized model. No suite
-names a family.
+`tests/models/<family>/forms.py` defines `FORMS`, the builder and the settings of small models by name; `REFERENCES`,
+the fixtures that the family is compared with; and `LAYERS`, the family's own layers with one input, each with its
+settings and an input. If 20 dB are too much to expect of a
+family, `INT8_SNR_DB` is the smallest signal-to-noise ratio of an int8 file. No suite names a family.
 """
 
 import importlib
@@ -23,14 +23,14 @@ IMAGES = _random.normal(size=(2, 8, 12, 3)).astype("float32")
 
 @dataclass(frozen=True)
 class Reference:
-    """A fixture, see tests/reference.py.
+    """A fixture; see tests/reference.py.
 
     Attributes:
         model: Registry name of the model.
-        fixture: Name of the file in tests/fixtures.
+        fixture: Name of the file in tests/fixtures, without its suffix.
         settings: Arguments of the model's function.
-        slow: Whether the comparison is too large for the quick tests.
-        tolerance: Largest error allowed, relative to the largest output.
+        slow: Whether the comparison takes too long for the quick tests.
+        tolerance: Largest allowed error, relative to the largest output.
     """
 
     model: str
@@ -41,7 +41,7 @@ class Reference:
 
 
 def families() -> list[str]:
-    """Return the names of the families with forms: folders beside this file."""
+    """Return the names of the families with forms, which are folders beside this file."""
     folders = [found.name for found in pkgutil.iter_modules(tests.models.__path__) if found.ispkg]
     return sorted(folders)
 
@@ -52,12 +52,12 @@ def forms_of(family: str):
 
 
 def all_forms() -> dict[str, tuple[str, dict]]:
-    """Return builder and settings of each form of each family, by "family: form"."""
+    """Return the builder and the settings of each form of each family, by "family: form"."""
     return {f"{family}: {name}": form for family in families() for name, form in forms_of(family).FORMS.items()}
 
 
 def build(form: str, **settings) -> keras.Model:
-    """Return a form of `all_forms()` that gives logits of 5 classes, with random weights."""
+    """Build a form of `all_forms()` that returns logits of 5 classes, with random weights."""
     builder, given = all_forms()[form]
     model = getattr(keras_vit, builder)(**{"classes": 5, "classifier_activation": None, **given, **settings})
     randomize(model)
@@ -65,7 +65,7 @@ def build(form: str, **settings) -> keras.Model:
 
 
 def randomize(model: keras.Model) -> None:
-    """Give every weight a random value, none of them so small that a branch would not matter."""
+    """Set every weight to a random value that is large enough for each branch to matter."""
     random = np.random.default_rng(1)
     for variable in model.weights:
         values = random.normal(size=variable.shape)
@@ -79,5 +79,5 @@ def randomize(model: keras.Model) -> None:
 
 
 def images_of(model: keras.Model, count: int = 3) -> np.ndarray:
-    """Return random images as a model takes them."""
+    """Return random images for a model."""
     return np.random.default_rng(0).normal(size=(count, *model.input_shape[1:])).astype("float32")

@@ -1,4 +1,4 @@
-"""What every form of every family does: it is saved, fused, trained, exported, and runs on two backends."""
+"""Every form of every family can be saved, fused, trained and exported, and runs on two backends."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ from tests.models.cases import all_forms, build, families, forms_of, images_of
 from tests.reference import relative_error
 
 FORMS = list(all_forms())
-# The first form of each family, for what costs more.
+# The first form of each family, for tests that take longer.
 FIRST = [f"{family}: {next(iter(forms_of(family).FORMS))}" for family in families()]
 
 
@@ -38,7 +38,7 @@ FIRST_ARGUMENTS = [
 
 @functools.cache
 def form(name: str) -> keras.Model:
-    """Return a form with dropout and stochastic depth. The tests share it, and leave it as it is."""
+    """Return a form with dropout and stochastic depth. Tests share it and must not change it."""
     return build(name, drop_path_rate=0.1, dropout_rate=0.1)
 
 
@@ -61,14 +61,14 @@ class TestEveryForm:
         gone = (keras.layers.BatchNormalization, keras.layers.Dropout, DropPath)
         assert not any(isinstance(layer, gone) for layer in fused.layers)
 
-    def test_a_file_is_one_piece_with_the_same_answers(self, name, tmp_path):
+    def test_a_file_is_one_partition_with_the_same_outputs(self, name, tmp_path):
         model = form(name)
         file = edge.export(model, tmp_path / "model.tflite")
         audit = edge.audit(file)
         assert audit.partitions == 1 and audit.findings == []
         assert edge.verify(model, file, images_of(model)).max_relative_error < 2e-5
 
-    def test_float16_stays_near(self, name):
+    def test_float16_is_close_to_float32(self, name):
         images = np.random.default_rng(1).uniform(-10, 10, images_of(form(name)).shape).astype("float32")
         mixed = build(name, dtype="mixed_float16")
         given, expected = outputs(mixed, images), outputs(form(name), images)
@@ -88,7 +88,7 @@ class TestEveryForm:
 
 @pytest.mark.parametrize("name", FIRST)
 class TestTheFirstFormOfEveryFamily:
-    def test_an_int8_file_gives_the_quantized_models_answers(self, name, tmp_path):
+    def test_an_int8_file_gives_the_outputs_of_the_quantized_model(self, name, tmp_path):
         model = form(name)
         quantized = edge.quantize_aware(model, calibration_data=images_of(model, 16))
         file = edge.export(quantized, tmp_path / "int8.tflite", "hybrid_int8")
@@ -97,13 +97,13 @@ class TestTheFirstFormOfEveryFamily:
         expected = getattr(forms_of(name.partition(":")[0]), "INT8_SNR_DB", 20)
         assert edge.verify(quantized, file, images_of(model)).snr_db > expected
 
-    def test_a_training_step_moves_weights_and_their_statistics(self, name):
+    def test_a_training_step_changes_weights_and_running_statistics(self, name):
         model = build(name)
         model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         before = [np.array(variable) for variable in model.weights]
         model.fit(images_of(model), np.arange(3), verbose=0)
         still = {v.path for v, old in zip(model.weights, before, strict=True) if np.array_equal(np.array(v), old)}
-        # A softmax does not see what is added to all its scores, nor a norm what is added to all of a channel.
+        # A softmax ignores a number added to all scores, and a normalization ignores one added to a whole channel.
         assert all(path.endswith(("bias", "beta")) for path in still), still
 
 
@@ -133,7 +133,7 @@ for index in range(int(sys.argv[1])):
 
 
 @pytest.mark.parametrize("name", keras_vit.list_models())
-def test_a_models_first_arguments_are_those_of_keras_applications(name):
+def test_the_first_arguments_are_those_of_keras_applications(name):
     function = getattr(keras_vit, registry.variant(name).function_name)
     parameters = inspect.signature(function).parameters
     first = [
@@ -180,7 +180,7 @@ def test_an_argument_of_the_wrong_kind_is_refused_by_name(builder, argument, val
 
 
 def test_a_number_in_the_first_place_is_refused():
-    """`MobileViTV2(0.5)` is how other libraries name a width; it must not become `include_top`."""
+    """In other libraries, the 0.5 in `MobileViTV2(0.5)` is a width. Here it must not become `include_top`."""
     for builder in registry.builders():
         with pytest.raises(TypeError, match=f"{builder}: include_top must be True or False; received 0.5"):
             getattr(keras_vit, builder)(0.5)

@@ -1,4 +1,4 @@
-"""A family is a folder: what a folder in keras_vit/models must bring, and that nothing else has to name it."""
+"""A family is a folder: what a folder in keras_vit/models must contain, and that nothing else names the family."""
 
 import ast
 import importlib
@@ -36,12 +36,12 @@ class TestEveryFolder:
         namings = importlib.import_module(f"keras_vit.models.{folder}.weights").NAMINGS
         assert namings and all(isinstance(naming, Naming) for naming in namings)
 
-    def test_its_table_imports_no_keras(self, folder):
+    def test_its_table_does_not_import_keras(self, folder):
         script = f"import sys, keras_vit.models.{folder}.variants; assert not {{'keras', 'numpy'}} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", script], check=True)
 
     def test_the_suites_run_on_it(self, folder):
-        """Each builder has a small form, and there is a reference output."""
+        """Each builder has a small form, and the family has a reference output."""
         forms = cases.forms_of(folder)
         builders = {known.builder for known in families()[folder].variants}
         assert builders == {builder for builder, _ in forms.FORMS.values()}
@@ -57,7 +57,7 @@ class TestEveryFolder:
             assert f"`{known.name}`" in page
 
     def test_no_other_part_of_the_package_imports_it(self, folder):
-        """Of the whole package, only its own files name its modules (the command line and the demo may build it)."""
+        """Only the files of the family name its modules (the command line and the demo may build its models)."""
         root = MODELS.parent.parent
         for file in [*root.glob("keras_vit/**/*.py"), *root.glob("edge/**/*.py"), *root.glob("training/**/*.py")]:
             if file.parent == MODELS / folder:
@@ -68,5 +68,5 @@ class TestEveryFolder:
                 assert not any(module.startswith(f"keras_vit.models.{folder}.") for module in modules), file
 
 
-def test_the_suites_have_no_forms_of_a_family_that_is_gone():
+def test_the_suites_have_no_forms_of_a_removed_family():
     assert cases.families() == FOLDERS == list(families())

@@ -1,4 +1,4 @@
-"""Images on their way into a model, against the formulas, and that a model never loses what it needs to know."""
+"""Preprocessing of images against the formulas, and that a model never loses the facts about its images."""
 
 import math
 
@@ -18,13 +18,13 @@ RANDOM = np.random.default_rng(0)
 
 
 def photo(height, width, channels=3):
-    """A uint8 image with large shapes and sharp edges."""
+    """Return a uint8 image with large shapes and sharp edges."""
     rough = RANDOM.integers(0, 256, (1 + height // 16, 1 + width // 16, channels), dtype=np.uint8)
     return np.kron(rough, np.ones((16, 16, 1), np.uint8))[:height, :width]
 
 
 def cubic(x):
-    """Keys' cubic convolution kernel (1981) with a = -1/2."""
+    """Compute Keys' cubic convolution kernel (1981) with a = -1/2."""
     x = abs(x)
     if x < 1:
         return 1.5 * x**3 - 2.5 * x**2 + 1
@@ -36,21 +36,21 @@ def triangle(x):
 
 
 def weights(before, after, kernel, support):
-    """(after, before): each row a kernel about a pixel's centre, as wide as the pixel where an image shrinks."""
+    """Return weights (after, before). Each row is a kernel around a pixel's center, widened if the image shrinks."""
     matrix = np.zeros((after, before))
     step = before / after
     width = max(step, 1.0)
     for i in range(after):
-        centre = (i + 0.5) * step - 0.5
+        center = (i + 0.5) * step - 0.5
         for j in range(
-            max(0, math.floor(centre - support * width)), min(before, math.ceil(centre + support * width) + 1)
+            max(0, math.floor(center - support * width)), min(before, math.ceil(center + support * width) + 1)
         ):
-            matrix[i, j] = kernel((j - centre) / width)
+            matrix[i, j] = kernel((j - center) / width)
     return matrix / matrix.sum(1, keepdims=True)
 
 
 def evaluated(image, size, crop, kernel, support):
-    """The shorter side becomes floor(size / crop), the longer keeps the aspect; the centre is cut out."""
+    """Resize the shorter side to floor(size / crop), keep the aspect ratio, and crop the center."""
     whole = math.floor(size / crop)
     short = min(image.shape[:2])
     height, width = (math.floor(whole * side / short) for side in image.shape[:2])
@@ -77,7 +77,7 @@ def test_resizing_can_be_bilinear():
     np.testing.assert_allclose(given, evaluated(image, 96, 0.875, triangle, 1), atol=0.3)
 
 
-def test_an_oblong_model_is_covered():
+def test_an_image_covers_an_oblong_input():
     image = photo(100, 100)
     given = np.asarray(resize_and_crop(image[None], (32, 64), 1.0, "bicubic")[0])
     assert given.shape == (32, 64, 3)
@@ -85,12 +85,12 @@ def test_an_oblong_model_is_covered():
     np.testing.assert_allclose(given, whole[16:48], atol=1e-3)
 
 
-def test_the_right_size_is_only_normalized():
+def test_an_image_of_the_right_size_is_only_normalized():
     image = photo(224, 224)
     given = keras_vit.preprocess_input(image, "vit_b16", name="vit_b16.augreg_in21k_ft_in1k_384")
     assert given.shape == (384, 384, 3)
     model = keras_vit.ViT_B16(input_shape=(32, 32, 3), **TINY)
-    # 32 / 0.9 is 35 pixels: an image of 35 x 35 is not resized.
+    # 32 / 0.9 is 35 pixels, so an image of 35 x 35 is not resized.
     image = photo(35, 35)
     mean, std = np.array(IMAGENET.mean), np.array(IMAGENET.std)
     expected = (image[2:34, 2:34] / 255 - mean) / std
@@ -126,11 +126,11 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (60, 60, 3), "uint8")
 
 
 class TestAModelKnowsItsImages:
-    """The facts are part of the model, whatever its name and whatever is made of it."""
+    """The facts are part of the model, whatever its name, and of every model made from it."""
 
     @pytest.fixture
     def model(self):
-        """A ViT that takes images as DINO's weights do."""
+        """Return a ViT that takes images like DINO's weights."""
         built = keras_vit.ViT_S16(input_shape=(32, 32, 3), name="flowers", **TINY)
         return set_image_facts(built, registry.find_weights("vit_s16", "dino").image_facts)
 
@@ -166,12 +166,12 @@ class TestAModelKnowsItsImages:
     def test_a_model_that_normalizes_keeps_its_statistics(self):
         model = keras_vit.ViT_S16(input_shape=(32, 32, 3), include_preprocessing=IMAGENET, **TINY)
         assert image_facts(model).statistics == IMAGENET
-        image = photo(36, 36)  # 32 / 0.875 is 36 pixels: it is only cropped.
+        image = photo(36, 36)  # 32 / 0.875 is 36 pixels, so the image is only cropped.
         np.testing.assert_allclose(keras_vit.preprocess_input(image, model), image[2:34, 2:34], atol=1e-3)
 
     def test_a_model_of_another_library(self):
         other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()], name="mine")
-        with pytest.raises(ValueError, match=r"Nothing says how the model 'mine' takes images.*name='vit_b16'"):
+        with pytest.raises(ValueError, match=r"not known how the model 'mine' takes images.*name='vit_b16'"):
             keras_vit.preprocess_input(IMAGE, other)
         named = keras_vit.preprocess_input(IMAGE, other, name="vit_s16.dino")
         np.testing.assert_array_equal(named, self.expected(IMAGE))
@@ -191,7 +191,7 @@ def test_normalizing_within_the_model_or_before_it_is_the_same():
 
 @pytest.mark.parametrize("precision", ["float32", "hybrid_int8"])
 def test_uint8_images_from_the_array_to_the_file(precision, tmp_path):
-    """The model and its file take float32 holding [0, 255]; Keras and `verify` convert uint8 arrays."""
+    """The model and its file take float32 values in [0, 255]. Keras and `verify` convert uint8 arrays."""
     images = np.stack([photo(32, 32) for _ in range(8)])
     assert images.dtype == np.uint8
     model = keras_vit.ViT_Ti16(input_shape=(32, 32, 3), include_preprocessing=True, **TINY)
@@ -208,19 +208,19 @@ def test_uint8_images_from_the_array_to_the_file(precision, tmp_path):
     assert edge.audit(file).partitions == 1
 
 
-def test_what_is_no_image_of_the_model():
+def test_unsuitable_images_are_refused():
     for images, sentence in (
-        (np.zeros((20, 20), np.uint8), r"received \(20, 20\)\. A grayscale image becomes one of three channels"),
-        (np.zeros((20, 20, 1), np.uint8), r"images of 3 channels; received \(20, 20, 1\)\. Repeat the gray channel"),
+        (np.zeros((20, 20), np.uint8), r"received \(20, 20\)\. Give a grayscale image three channels"),
+        (np.zeros((20, 20, 1), np.uint8), r"images with 3 channels; received \(20, 20, 1\)\. Repeat the gray channel"),
         (np.zeros((20, 20, 4), np.uint8), r"received \(20, 20, 4\)\. Leave out the alpha channel"),
-        (np.zeros((3, 20, 20), np.uint8), r"images of 3 channels; received \(3, 20, 20\)\."),
-        (np.zeros((0, 20, 20, 3), np.uint8), "nothing in images of shape"),
+        (np.zeros((3, 20, 20), np.uint8), r"images with 3 channels; received \(3, 20, 20\)\."),
+        (np.zeros((0, 20, 20, 3), np.uint8), "must not be empty"),
         (np.zeros((20, 20, 3), bool), "received bool"),
         (np.full((20, 20, 3), 0.5), r"seem to be in \[0, 1\]: multiply them by 255"),
         (np.full((20, 20, 3), -0.5), r"received values from -0\.5 to -0\.5"),
         (np.full((20, 20, 3), 256), "received values from 256 to 256"),
         (np.full((20, 20, 3), np.nan), "received values from nan to nan"),
-        ([np.zeros((20, 20, 3)), np.zeros((20, 30, 3))], "give them one at a time"),
+        ([np.zeros((20, 20, 3)), np.zeros((20, 30, 3))], "pass them one at a time"),
     ):
         with pytest.raises(ValueError, match=sentence):
             keras_vit.preprocess_input(images, "vit_b16")
@@ -233,6 +233,6 @@ def test_an_unknown_model_or_tag():
         keras_vit.preprocess_input(photo(20, 20), "vit_b16", "augreg")
 
 
-def test_a_gray_model():
+def test_a_model_of_grayscale_images():
     model = keras_vit.ViT_Ti16(input_shape=(16, 16, 1), **TINY)
     assert keras_vit.preprocess_input(photo(20, 20, 1), model).shape == (16, 16, 1)

@@ -1,4 +1,4 @@
-"""Every model against its reference implementation: weights through the loader, outputs through the model."""
+"""Every model against its reference implementation, with weights that go through the loader."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_outputs_equal_the_reference(reference, tmp_path):
 
 
 def test_every_fixture_is_compared():
-    """Those that no family's REFERENCES name have a test of their own, which reads them by name."""
+    """A fixture that is not in the REFERENCES of a family has a test of its own, which reads it by name."""
     named = {reference.fixture for reference in REFERENCES}
     texts = "".join(path.read_text() for path in Path(__file__).parent.rglob("*.py"))
     for path in FIXTURES.glob("*.npz"):

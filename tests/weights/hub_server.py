@@ -1,4 +1,4 @@
-"""A web server on this machine that answers as the Hugging Face hub does when one file is fetched."""
+"""A local web server that answers like the Hugging Face hub when a file is downloaded."""
 
 import contextlib
 import hashlib
@@ -9,11 +9,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """What the server has and what was asked of it.
+    """The files of the server and the requests it received.
 
     Attributes:
-        files: Content by "repository/filename".
-        broken: Whether the connection ends in the middle of every file.
+        files: Contents, by "repository/filename".
+        broken: Whether the connection breaks in the middle of every file.
         requests: (method, path) of the requests so far.
     """
 
@@ -24,7 +24,7 @@ class Hub:
 
     @property
     def downloads(self) -> int:
-        """How often a file was asked for; huggingface_hub asks for its metadata, and for news of its own, besides."""
+        """Return how often a file was downloaded. huggingface_hub sends other requests too, such as for metadata."""
         return sum(method == "GET" and "/resolve/" in path for method, path in self.requests)
 
     def put(self, record, content: bytes) -> None:
@@ -33,7 +33,7 @@ class Hub:
 
 @contextlib.contextmanager
 def serve():
-    """Gives (address, hub) of a running server."""
+    """Run a server and give its address and its `Hub`."""
     hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):

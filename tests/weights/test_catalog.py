@@ -1,4 +1,4 @@
-"""The list of published weights: that it fits the models, and what may be done with them."""
+"""The list of published weights: it fits the models, and licenses decide about commercial use."""
 
 import json
 
@@ -13,7 +13,7 @@ from keras_vit.weights.published import grants_commercial_use
 
 CATALOG = [record for family in families().values() for record in family.weights]
 
-# Models for which nobody published weights of that size, or (Mobile-Former) none with a license and without a pickle.
+# Models of which no weights are published, or (Mobile-Former) only pickles without a license.
 UNPUBLISHED = ("vit_g14", "vit_gg14", "vit_xs16", "vit_xs28", "vit_b28", "efficientvit_l0", "mobile_former_")
 
 
@@ -41,7 +41,7 @@ def test_records_are_plausible():
         assert record.top1 is None or (record.classes == 1000 and 60 < record.top1 < 90), record
         scale, offset = record.statistics.scale_and_offset(3)
         for s, o in zip(scale, offset, strict=True):
-            assert -3 <= o <= 0 < 255 * s + o <= 3, record  # What black and white become.
+            assert -3 <= o <= 0 < 255 * s + o <= 3, record  # The values of black and white pixels.
 
 
 def test_larger_images_are_better():
@@ -100,7 +100,7 @@ def test_an_unknown_model():
         keras_vit.download_weights("vit_b15", "dino")
 
 
-def test_every_statistics_can_go_into_a_model():
+def test_a_model_can_normalize_with_all_statistics():
     for statistics in {record.statistics for record in CATALOG}:
         model = keras_vit.ViT(
             input_shape=(16, 16, 3), depth=1, width=12, num_heads=3, include_preprocessing=statistics, classes=2
@@ -112,12 +112,12 @@ def test_every_statistics_can_go_into_a_model():
         assert white == pytest.approx(expected if len(expected) == 3 else expected * 3, rel=1e-5)
 
 
-# What the papers say: DeiT, table 5; DeiT III, table 1; MobileViT, figure 6; EfficientViT (MSRA), table 2.
+# From the papers: DeiT, table 5; DeiT III, table 1; MobileViT, figure 6; EfficientViT (MSRA), table 2.
 PAPERS = {"deit_ti16": 72.2, "deit_b16": 83.1, "deit3_h14": 87.2, "mobilevit_s": 78.4, "efficientvit_m5": 77.1}
 
 
 @pytest.mark.parametrize("name", [*PAPERS, "vit_b16", "mobile_former_26m", "vit_g14", "efficientvit_l0"])
-def test_what_is_known_of_a_model_has_its_best_accuracy(name):
+def test_model_info_has_the_best_accuracy(name):
     info = keras_vit.model_info(name)
     published = {record.tag: record.top1 for record in keras_vit.list_weights(name) if record.top1 is not None}
     if not published:

@@ -1,4 +1,4 @@
-"""Weights by their tag: fetched, kept, checked, and never replaced by random ones without a word."""
+"""Weights by tag: downloaded, cached, checked, and never silently replaced by random ones."""
 
 import os
 import subprocess
@@ -18,14 +18,14 @@ from keras_vit.models.registry import find_weights
 from tests.weights.hub_server import serve
 
 TAG = "augreg_in21k_ft_in1k"
-# ViT-Ti/16 in one narrow block: what is fetched does not depend on it.
+# ViT-Ti/16 with one narrow block, because the download does not depend on the size.
 TINY = dict(depth=1, width=12, num_heads=3, mlp_dim=24, classifier_activation=None)
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_VIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub waits between its attempts.
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub waits between attempts.
     with serve() as (address, hub):
         monkeypatch.setenv("HF_ENDPOINT", address)
         yield hub
@@ -33,7 +33,7 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    """Closes the server that HF_ENDPOINT names."""
+    """Return a function that stops the server in HF_ENDPOINT."""
 
     def close():
         with serve() as (address, _):
@@ -77,7 +77,7 @@ def refused(error, match, **arguments):
     return str(caught.value)
 
 
-def test_a_tag_is_fetched_once(hub):
+def test_a_tag_is_downloaded_once(hub):
     offer(hub)
     model = keras_vit.ViT_Ti16(weights=TAG, **TINY)
     np.testing.assert_array_equal(model.get_layer("head").kernel, arrays()["head.weight"].T)
@@ -96,7 +96,7 @@ def test_a_checkpoint_brings_its_size_classes_and_name(hub):
     assert keras_vit.ViT_Ti16(weights="augreg_in21k", **TINY).output_shape == (None, 21843)
 
 
-def test_another_size_is_the_callers_to_choose(hub):
+def test_the_caller_can_choose_another_size(hub):
     offer(hub, f"{TAG}_384", grid=24)
     small = keras_vit.ViT_Ti16(weights=f"{TAG}_384", input_shape=(224, 224, 3), name="mine", **TINY)
     assert small.input_shape == (None, 224, 224, 3) and small.name == "mine"
@@ -115,7 +115,7 @@ def test_another_number_of_classes_gets_a_new_head(hub):
 def test_weights_without_a_classifier(hub):
     record = find_weights("vit_b16", "dino")
     hub.put(record, save(arrays(classes=None)))
-    with pytest.raises(ValueError, match=r"'dino' of 'vit_b16' have no classifier: give classes .* include_top=False"):
+    with pytest.raises(ValueError, match=r"'dino' of 'vit_b16' have no classifier: pass classes .* include_top=False"):
         keras_vit.ViT_B16(weights="dino", **TINY)
     assert not hub.requests
     assert keras_vit.ViT_B16(weights="dino", classes=10, **TINY).output_shape == (None, 10)
@@ -153,8 +153,8 @@ def test_a_path_needs_no_hub(hub, tmp_path):
     assert not hub.requests
 
 
-def test_a_file_the_hub_does_not_have(hub, tmp_path):
-    message = refused(ConnectionError, "'augreg_in21k_ft_in1k' of 'vit_ti16' could not be fetched")
+def test_a_file_that_the_hub_does_not_have(hub, tmp_path):
+    message = refused(ConnectionError, "'augreg_in21k_ft_in1k' of 'vit_ti16' could not be downloaded")
     repository = f"timm/vit_tiny_patch16_224.{TAG}"
     assert f"{os.environ['HF_ENDPOINT']}/{repository}/resolve/main/model.safetensors" in message
     assert str(tmp_path / "cache" / repository / "model.safetensors") in message
@@ -163,20 +163,20 @@ def test_a_file_the_hub_does_not_have(hub, tmp_path):
 def test_a_connection_that_breaks(hub):
     offer(hub)
     hub.broken = True
-    refused(ConnectionError, "could not be fetched")
+    refused(ConnectionError, "could not be downloaded")
     assert hub.downloads >= 1
     hub.broken = False
     assert keras_vit.ViT_Ti16(weights=TAG, **TINY).name == f"vit_ti16.{TAG}"
 
 
-def test_what_arrives_is_no_weights_file(hub):
+def test_a_download_that_is_not_a_weights_file(hub):
     hub.put(find_weights("vit_ti16", TAG), b"<html>Sign in to the network</html>")
-    again = rf"model\.safetensors' is truncated or no .*download_weights\('vit_ti16', '{TAG}', again=True\)"
+    again = rf"model\.safetensors' is truncated or not .*download_weights\('vit_ti16', '{TAG}', again=True\)"
     refused(ValueError, again)
     refused(ValueError, again)
 
 
-def test_a_corrupt_file_in_the_cache_is_named_and_can_be_fetched_again(hub):
+def test_a_corrupt_file_in_the_cache_is_named_and_can_be_downloaded_again(hub):
     content = offer(hub)
     path = Path(keras_vit.download_weights("vit_ti16", TAG))
     path.resolve().write_bytes(content[:-100])
@@ -191,7 +191,7 @@ def test_weights_of_another_architecture(hub):
     refused(ValueError, r"another model than 'vit_ti16.*\(24,\) in the file and \(12,\) in the model")
 
 
-def test_the_hub_is_down_and_the_file_is_in_the_cache(hub, no_hub):
+def test_a_cached_file_needs_no_hub(hub, no_hub):
     offer(hub)
     path = keras_vit.download_weights("vit_ti16", TAG)
     no_hub()
@@ -199,9 +199,9 @@ def test_the_hub_is_down_and_the_file_is_in_the_cache(hub, no_hub):
     keras_vit.ViT_Ti16(weights=TAG, **TINY)
 
 
-def test_a_file_put_there_by_hand(hub, no_hub, tmp_path):
+def test_a_file_put_in_place_by_hand(hub, no_hub, tmp_path):
     no_hub()
-    message = refused(ConnectionError, "Without a network, put the file of ")
+    message = refused(ConnectionError, "Without a network, download http")
     placed = Path(message.rsplit(" at ", 1)[1].strip("'."))
     assert placed.is_relative_to(tmp_path)
     placed.parent.mkdir(parents=True)
@@ -231,12 +231,12 @@ def test_offline_with_the_file_in_hugging_faces_own_cache(hub, monkeypatch, tmp_
         "HOME": str(tmp_path),
         "HF_HOME": str(tmp_path / "home"),
         "HF_HUB_OFFLINE": "1",
-        "KERAS_BACKEND": "jax",  # Starts sooner.
+        "KERAS_BACKEND": "jax",  # Starts faster.
     }
     environment.pop("HF_HUB_CACHE", None)
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert result.stdout.splitlines()[0] == path, result.stderr
-    assert "'augreg_in21k' of 'vit_ti16' could not be fetched" in result.stdout
+    assert "'augreg_in21k' of 'vit_ti16' could not be downloaded" in result.stdout
     assert f"{tmp_path}/.cache/keras_vit/timm/vit_tiny_patch16_224.augreg_in21k/model.safetensors" in result.stdout
     assert len(hub.requests) == before
 

@@ -1,4 +1,4 @@
-"""Loading weights: what is refused, what is resized, and that a refusal leaves the model as it was."""
+"""Loading weights: which files are refused, what is resized, and that a refused file does not change the model."""
 
 import pickle
 
@@ -90,7 +90,7 @@ def test_a_head_that_may_differ_is_loaded_where_it_fits(tmp_path):
     refuses(path, ValueError, r"head\.weight is missing from the file")
 
 
-def test_an_unknown_wish_for_the_head(tmp_path):
+def test_an_unknown_value_of_head(tmp_path):
     refuses(write(tmp_path, arrays()), ValueError, "received 'new'", head="new")
 
 
@@ -101,7 +101,7 @@ class TestAnotherImageSize:
     @pytest.mark.parametrize(("builder", "method"), [(keras_vit.ViT, "linear"), (keras_vit.DeiT, "cubic")])
     @pytest.mark.parametrize("shape", [(24, 32, 3), (8, 8, 3), (32, 8, 3)])
     def test_each_family_has_the_method_of_its_authors(self, builder, method, shape, tmp_path):
-        # 32 x 8 has as many patches as 16 x 16, in another grid.
+        # 32 x 8 has the same number of patches as 16 x 16, in a different grid.
         target = builder(classes=5, **{**SETTINGS, "input_shape": shape})
         report = self.loaded(tmp_path, target, arrays())
         assert report.resized == ["position_embedding/table"] and not report.adapted
@@ -111,7 +111,7 @@ class TestAnotherImageSize:
 
     def test_from_a_grid_that_is_not_square(self, tmp_path):
         content = arrays()
-        content["pos_embed"] = content["pos_embed"][:, :13]  # 2 x 6 and the class token
+        content["pos_embed"] = content["pos_embed"][:, :13]  # 2 x 6 patches and the class token
         refuses(write(tmp_path, content), ValueError, r"13 rows.*position_grid=\(rows, columns\)")
         refuses(write(tmp_path, content), ValueError, "is not a grid of 4 x 5", position_grid=(4, 5))
         target = model()
@@ -119,7 +119,7 @@ class TestAnotherImageSize:
         expected = keras_vit.layers.resize_positions(content["pos_embed"], (2, 6), (4, 4))
         np.testing.assert_allclose(target.get_layer("position_embedding").table, expected, atol=1e-6)
 
-    def test_the_models_own_grid_needs_no_name(self, tmp_path):
+    def test_the_grid_of_the_model_is_recognized(self, tmp_path):
         content = arrays()
         content["pos_embed"] = content["pos_embed"][:, :16]
         target = model(input_shape=(12, 20, 3))
@@ -134,7 +134,7 @@ class TestFixedPositions:
         assert report.left_as_it_was == ["position_embedding/table"]
 
     @pytest.mark.parametrize("shape", [(16, 16, 3), (24, 32, 3)])
-    def test_a_file_with_the_same_function_of_the_position(self, shape, tmp_path):
+    def test_a_file_with_the_same_fixed_positions(self, shape, tmp_path):
         # MAE's files have the table for its image size, with zeros for the class token.
         content = arrays()
         content["pos_embed"] = np.pad(
@@ -153,11 +153,11 @@ class TestFixedPositions:
 
 
 class TestTheClassTokensPosition:
-    """A class token and its position always come as a sum, so one with and one without can stand for each other."""
+    """A class token and its position are always added, so a token with and one without a position are equivalent."""
 
     images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
 
-    def test_of_a_file_goes_into_the_token_of_a_model_without(self, tmp_path):
+    def test_a_position_in_the_file_is_added_to_the_token(self, tmp_path):
         path = write(tmp_path, arrays())
         with_, without = model(), model(position_on_class_token=False)
         keras_vit.load_weights(with_, path)
@@ -165,7 +165,7 @@ class TestTheClassTokensPosition:
         assert report.adapted == ["position_embedding/table", "class_token/token"]
         np.testing.assert_allclose(without(self.images), with_(self.images), atol=1e-5)
 
-    def test_is_zero_where_a_file_has_none(self, tmp_path):
+    def test_a_position_that_the_file_lacks_is_zero(self, tmp_path):
         content = arrays()
         content["pos_embed"] = content["pos_embed"][:, 1:]
         path = write(tmp_path, content)
@@ -174,7 +174,7 @@ class TestTheClassTokensPosition:
         assert not keras_vit.load_weights(without, path).adapted
         np.testing.assert_allclose(with_(self.images), without(self.images), atol=1e-5)
 
-    def test_and_another_image_size_at_once(self, tmp_path):
+    def test_with_another_image_size(self, tmp_path):
         path = write(tmp_path, arrays())
         with_, without = (model(position_on_class_token=on, input_shape=(24, 20, 3)) for on in (True, False))
         keras_vit.load_weights(with_, path)
@@ -186,22 +186,22 @@ class TestTheClassTokensPosition:
 class TestAnotherNumberOfImageChannels:
     def models(self, tmp_path, channels):
         path = write(tmp_path, arrays())
-        colour, other = model(), model(input_shape=(16, 16, channels))
-        assert not keras_vit.load_weights(colour, path).adapted
+        color, other = model(), model(input_shape=(16, 16, channels))
+        assert not keras_vit.load_weights(color, path).adapted
         assert keras_vit.load_weights(other, path).adapted == ["patch_embedding.projection/kernel"]
-        return colour, other
+        return color, other
 
-    def test_one_channel_stands_for_all_three(self, tmp_path):
-        colour, grey = self.models(tmp_path, 1)
+    def test_the_kernel_for_one_channel_is_the_sum(self, tmp_path):
+        color, gray = self.models(tmp_path, 1)
         images = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype("float32")
-        np.testing.assert_allclose(grey(images), colour(np.repeat(images, 3, axis=3)), atol=1e-4)
+        np.testing.assert_allclose(gray(images), color(np.repeat(images, 3, axis=3)), atol=1e-4)
 
-    def test_six_channels_share_the_three(self, tmp_path):
-        colour, six = self.models(tmp_path, 6)
+    def test_the_kernel_is_repeated_for_six_channels(self, tmp_path):
+        color, six = self.models(tmp_path, 6)
         images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
-        np.testing.assert_allclose(six(np.concatenate([images, images], axis=3)), colour(images), atol=1e-4)
+        np.testing.assert_allclose(six(np.concatenate([images, images], axis=3)), color(images), atol=1e-4)
 
-    def test_four_channels_begin_again_with_the_first(self, tmp_path):
+    def test_the_fourth_channel_repeats_the_first(self, tmp_path):
         _, four = self.models(tmp_path, 4)
         kernel = arrays()["patch_embed.proj.weight"].transpose(2, 3, 1, 0)
         expected = np.concatenate([kernel, kernel[:, :, :1]], axis=2) * 3 / 4
@@ -220,7 +220,7 @@ def test_a_model_without_the_top_leaves_the_head(tmp_path):
 
 
 def test_a_deeper_model(tmp_path):
-    refuses(write(tmp_path, arrays(depth=3)), ValueError, r"another model than 'vit': blocks\.2\..*has no place")
+    refuses(write(tmp_path, arrays(depth=3)), ValueError, r"another model than 'vit': blocks\.2\..*has no counterpart")
 
 
 def test_a_shallower_model(tmp_path):
@@ -231,12 +231,12 @@ def test_a_wider_model(tmp_path):
     refuses(write(tmp_path, arrays()), ValueError, r"is \(24,\) in the file and \(48,\) in the model", model(width=48))
 
 
-def test_a_file_of_something_else(tmp_path):
+def test_a_file_of_another_architecture(tmp_path):
     path = write(tmp_path, {"features.0.weight": np.zeros((3, 3), "float32")})
     refuses(path, ValueError, r"none of its 1 arrays \(such as features\.0\.weight\)")
 
 
-def test_a_model_of_something_else(tmp_path):
+def test_a_model_that_is_not_of_keras_vit(tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="output")])
     refuses(write(tmp_path, arrays()), ValueError, "no family of keras_vit", other)
 
@@ -262,9 +262,9 @@ def test_a_truncated_file(kind, keep, tmp_path):
     refuses(path, ValueError, "is truncated or")
 
 
-def test_a_keras_weights_file_is_loaded_whole(tmp_path):
+def test_a_keras_weights_file_is_loaded_as_a_whole(tmp_path):
     model().save_weights(tmp_path / "model.weights.h5")
-    refuses(tmp_path / "model.weights.h5", ValueError, "loaded whole", head=False)
+    refuses(tmp_path / "model.weights.h5", ValueError, "loaded as a whole", head=False)
 
 
 def test_a_keras_weights_file(tmp_path):
@@ -275,7 +275,7 @@ def test_a_keras_weights_file(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pt", "pkl", "bin"])
-def test_a_pickle_is_refused_unread(suffix, tmp_path):
+def test_a_pickle_is_refused_without_reading_it(suffix, tmp_path):
     class Bomb:
         def __reduce__(self):
             return (open, (str(tmp_path / "exploded"), "w"))
@@ -286,7 +286,7 @@ def test_a_pickle_is_refused_unread(suffix, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_an_npz_with_pickled_objects_is_refused_unread(tmp_path):
+def test_an_npz_with_pickled_objects_is_refused_without_reading_it(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (open, (str(tmp_path / "exploded"), "w"))
@@ -297,7 +297,7 @@ def test_an_npz_with_pickled_objects_is_refused_unread(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_no_file(tmp_path):
+def test_a_missing_file(tmp_path):
     refuses(tmp_path / "none.safetensors", FileNotFoundError, r"none\.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""One ViT in every spelling of its arrays' names that occurs in published files."""
+"""A ViT with its arrays under every name that published files use."""
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +12,7 @@ BLOCK = "Transformer/encoderblock_{}/"
 
 
 def first_release():
-    """Google's first release of ViT, with a class token."""
+    """Return the arrays of a ViT with a class token, named as in Google's first release."""
     random = np.random.default_rng(0)
     shapes = {
         "cls": (1, 1, 24),
@@ -125,7 +125,7 @@ def test_bfloat16(tmp_path):
 
 
 def with_map_head(prefix):
-    """A model without a class token, and with attention pooling."""
+    """Return a model without a class token and with attention pooling."""
     random = np.random.default_rng(1)
     arrays = big_vision(first_release())
     del arrays["cls"]
@@ -222,7 +222,7 @@ def test_hugging_face_deit_with_two_heads(tmp_path):
     )
 
 
-def test_registers_and_the_norm_behind_the_pooling(tmp_path):
+def test_registers_and_the_norm_after_the_pooling(tmp_path):
     random = np.random.default_rng(0)
     arrays = {
         "reg_token": (1, 2, 24), "cls_token": (1, 1, 24), "pos_embed": (1, 16, 24), "patch_embed.proj.bias": (24,),

@@ -20,15 +20,15 @@ from keras_vit.models.image_facts import IMAGENET, Statistics
 
 @dataclass(frozen=True)
 class _Stage:
-    """One resolution: a block that halves it, then blocks that keep it.
+    """The blocks of a stage: one that halves the resolution, then blocks that keep it.
 
     Attributes:
         first: The block with stride 2.
-        first_expansion: Its expansion.
-        block: The blocks after it.
-        expansion: Theirs.
-        fewer_norm: Whether the stage's convolutions have a bias where others have a normalization.
-        first_is_counted: Whether the published depth counts the first block.
+        first_expansion: Expansion of the first block.
+        block: The blocks after the first.
+        expansion: Expansion of the blocks after the first.
+        fewer_norm: Whether the first convolutions of a block have a bias instead of a normalization.
+        first_is_counted: Whether the published depth includes the first block.
     """
 
     first: type
@@ -96,41 +96,49 @@ def EfficientViT(
     dropout_rate: float = 0.0,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """EfficientViT of MIT (Cai et al., arXiv 2205.14756).
+    """Build an EfficientViT of MIT (Cai et al., arXiv 2205.14756, section 3).
 
-    The layers "stem", "stem_block_{j}" and "stage_{i}_block_{j}" give maps at strides 2 (the stem) and 4, 8, 16, 32
-    (stages 0 to 3).
+    The outputs of the layers "stem" and "stem_block_{j}" are feature maps with stride 2, those of "stage_{i}_block_{j}"
+    maps with strides 4, 8, 16 and 32 (i from 0 to 3).
 
     Args:
-        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
-        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads.
-        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
-        input_shape: (height, width, channels), 224 x 224 x 3 by default; any height and width.
-        pooling: Without the top, None for the last stage's map (batch, height / 32, width / 32, channels[4]) or "avg"
-            for its mean (batch, channels[4]).
+        include_top: Whether the model ends with the classifier. If not, `pooling` selects the output.
+        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads. If the file has
+            a different number of classes, the head keeps its random weights and a warning names them.
+        input_tensor: Keras tensor (batch, height, width, channels) to use as the input of the model, instead of a new
+            input.
+        input_shape: (height, width, channels) of an image, (224, 224, 3) by default. Any height and width work.
+        pooling: Output without the top: None for the map of the last stage (batch, height / 32, width / 32,
+            channels[4]), or "avg" for its mean over the pixels (batch, channels[4]).
         classes: Number of classes.
-        classifier_activation: Activation of the class scores, or None for logits.
+        classifier_activation: Activation of the class scores, or None to return logits.
         name: Name of the model.
-        series: "B", made of inverted residuals with hard swish, or "L", the larger ones for GPUs, with fused ones first
-            and the tanh form of GELU.
+        series: "B", with inverted residuals and hard swish, or "L", the larger models for GPUs, with fused inverted
+            residuals in the first stages and the tanh approximation of GELU.
         channels: Channels of the stem and of the four stages.
-        depths: Blocks of the stem and of the four stages, as the paper's code counts them: a block that halves the
-            resolution counts in the first two stages of series B only.
-        head_dim: Channels of an attention head; it divides the width of every stage with attention.
-        head_channels: Channels of the head's convolution and of its dense layer.
-        epsilon: Of every norm; 1e-5 in series B and 1e-7 in series L by default.
-        attention_epsilon: Added to the divisor of the linear attention. 1e-15 is the authors', timm has 1e-5.
-        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them by ImageNet's statistics.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the stages' first.
-        dropout_rate: Dropout before the classifier.
-        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+        depths: Number of blocks of the stem and of the four stages, counted as in the authors' code: the block that
+            halves the resolution counts only in the first two stages of series B.
+        head_dim: Channels of an attention head; it must divide the channels of every stage with attention.
+        head_channels: Channels of the head's convolution and units of its dense layer.
+        epsilon: Added to the variance in every normalization; by default 1e-5 in series B and 1e-7 in series L.
+        attention_epsilon: Added to the divisor of the linear attention. The authors use 1e-15, timm 1e-5.
+        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them itself, with ImageNet's
+            mean and standard deviation. Pass `Statistics` to normalize with others.
+        drop_path_rate: Rate of stochastic depth of the last block. The rates rise linearly from 0 in the first block
+            that keeps the resolution; the stem and the blocks that halve the resolution have none.
+        dropout_rate: Dropout rate before the classifier.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or None for the global one.
 
     Returns:
         A functional `keras.Model`.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A value does not fit, such as an unknown `series` or `depths` without five numbers.
     """
     if len(channels) != 5 or len(depths) != 5:
         raise ValueError(
-            "channels and depths have five numbers, for the stem and four stages; "
+            "channels and depths must have five numbers, for the stem and the four stages; "
             f"received channels={tuple(channels)} and depths={tuple(depths)}."
         )
     design = _SERIES[series]

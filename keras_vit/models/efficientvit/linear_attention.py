@@ -6,17 +6,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_vit")
 class LinearAttention(keras.layers.Layer):
-    """Compute attention with the weights relu(query) . relu(key) over their sum, at a cost linear in the tokens.
+    """Compute attention with weights relu(query) . relu(key), divided by their sum, at a cost linear in the tokens.
 
     It computes in float32 or higher precision, whatever the dtype policy: its sums are over all tokens and its divisor
-    can be small, so that float16 would overflow and int8 would divide by zero. That is why it is a single layer.
+    can be small, so float16 would overflow and int8 would divide by zero. That is why it is a single layer.
 
-    Tokens are the last axis, so that only the keys are transposed, which costs nothing.
+    Tokens are the last axis, so only the keys have to be transposed, which costs nothing.
 
     Args:
         epsilon: Added to the divisor.
 
-    Input: (batch, heads, 3 * dim, tokens), for each head its query, key and value.
+    Input: (batch, heads, 3 * dim, tokens), the query, key and value of each head.
     Output: (batch, heads, dim, tokens).
     """
 
@@ -27,7 +27,7 @@ class LinearAttention(keras.layers.Layer):
     def build(self, input_shape):
         if len(input_shape) != 4 or None in input_shape[1:] or input_shape[2] % 3:
             raise ValueError(
-                "LinearAttention expects (batch, heads, 3 * dim, tokens), fixed but for the batch; "
+                "LinearAttention expects (batch, heads, 3 * dim, tokens), all but the batch fixed; "
                 f"received the shape {tuple(input_shape)}."
             )
 
@@ -35,7 +35,7 @@ class LinearAttention(keras.layers.Layer):
         dim, tokens = inputs.shape[2] // 3, inputs.shape[3]
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         query, key, value = ops.relu(x[:, :, :dim]), ops.relu(x[:, :, dim : 2 * dim]), x[:, :, 2 * dim :]
-        if tokens <= dim:  # Weights of each token for each other are the smaller matrix.
+        if tokens <= dim:  # The matrix of weights between the tokens is the smaller one.
             weights = ops.matmul(ops.swapaxes(key, -1, -2), query)
             sums = ops.sum(weights, axis=2, keepdims=True)
             outputs = ops.matmul(value, weights / (sums + self.epsilon))
@@ -49,7 +49,7 @@ class LinearAttention(keras.layers.Layer):
         return (*input_shape[:2], input_shape[2] // 3, input_shape[3])
 
     def macs(self, input_shape: tuple) -> int:
-        """Return the multiply-accumulates of its products for one image."""
+        """Return the number of multiply-accumulates for one image."""
         heads, dim, tokens = input_shape[1], input_shape[2] // 3, input_shape[3]
         return 2 * heads * dim * tokens * min(dim, tokens) + (heads * dim * tokens if dim < tokens else 0)
 

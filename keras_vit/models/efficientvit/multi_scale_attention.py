@@ -10,10 +10,10 @@ from keras_vit.models.efficientvit.linear_attention import LinearAttention
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MultiScaleAttention(Composite):
-    """Compute linear attention over the pixels of a map and, in as many heads again, over sums of nearby pixels.
+    """Compute linear attention over the pixels of a map and, in a second set of heads, over sums of nearby pixels.
 
-    The channels of query, key and value are ordered head by head, as in the published weights. With the pixels on the
-    last axis, splitting heads is then only a reshape, and query, key and value are slices of whole rows.
+    The channels of query, key and value are ordered head by head, as in the published weights. Because the pixels are
+    the last axis, splitting the heads is only a reshape, and query, key and value are slices of whole rows.
 
     Args:
         channels: Channels of the map.

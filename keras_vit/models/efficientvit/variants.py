@@ -4,12 +4,12 @@ from keras_vit.models.family import Family, Variant
 from keras_vit.models.image_facts import IMAGENET
 from keras_vit.weights.published import IN1K, release
 
-_SIZES = {  # channels, depths, channels of an attention head, channels of the classifier's head
+_SIZES = {  # channels, depths, channels of an attention head, widths of the classifier's hidden layers
     "B0": ((8, 16, 32, 64, 128), (1, 2, 2, 2, 2), 16, (1024, 1280)),
     "B1": ((16, 32, 64, 128, 256), (1, 2, 3, 3, 4), 16, (1536, 1600)),
     "B2": ((24, 48, 96, 192, 384), (1, 3, 4, 4, 6), 32, (2304, 2560)),
     "B3": ((32, 64, 128, 256, 512), (1, 4, 6, 6, 9), 32, (2304, 2560)),
-    # L0 was published as the encoder of a segmentation model, without a classifier; this is L1's.
+    # L0 was published without a classifier, as the encoder of a segmentation model; the classifier here is L1's.
     "L0": ((32, 64, 128, 256, 512), (1, 1, 1, 4, 4), 32, (3072, 3200)),
     "L1": ((32, 64, 128, 256, 512), (1, 1, 1, 6, 6), 32, (3072, 3200)),
     "L2": ((32, 64, 128, 256, 512), (1, 2, 2, 8, 8), 32, (3072, 3200)),

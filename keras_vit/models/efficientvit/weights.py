@@ -1,12 +1,13 @@
-"""Where the arrays of MIT's EfficientViT stand in the files that people publish.
+"""The names that published files use for the arrays of MIT's EfficientViT.
 
-Left the leaf layer of `keras_vit.flatten`, right the file's name for it; {i} is the stage's number, {j} the block's.
+The keys are names of leaf layers in `keras_vit.flatten`, the values their names in the file; {i} is the stage's number
+and {j} the block's.
 """
 
 from keras_vit.weights.layouts import PYTORCH
 from keras_vit.weights.naming import Naming
 
-# From the name of a convolution in a branch to timm's; each has a convolution and mostly a normalization.
+# timm's name for each convolution of a branch. Most of them are followed by a normalization.
 _BRANCH = {
     "expand": "inverted_conv",
     "depthwise": "depth_conv",

@@ -9,10 +9,10 @@ from keras_vit.layers.position_embedding import resize_positions
 
 @keras.saving.register_keras_serializable("keras_vit")
 class AttentionBias(keras.layers.Layer):
-    """Add a learned bias to each attention score, one for each distance in rows and columns between two pixels.
+    """Add a learned bias to each attention score, which depends on the distance in rows and columns of the two pixels.
 
-    A product with a constant matrix gives each pair of pixels its bias. The converter computes it once; a gather would
-    stay in the graph.
+    A product with a constant matrix selects the bias of each pair of pixels. The converter computes it once, whereas a
+    gather would stay in the graph.
 
     Args:
         window: Rows and columns of the window.
@@ -46,7 +46,7 @@ class AttentionBias(keras.layers.Layer):
         return tuple(input_shape)
 
     def weights_from(self, old: "AttentionBias") -> dict[str, np.ndarray]:
-        """Return the weights of this layer, computed from the same layer with another window."""
+        """Return weights for this layer, computed from the same layer with a different window."""
         table = ops.convert_to_numpy(old.table)[None, :, None]
         return {"table": resize_positions(table, old.window, self.window)[0, :, 0]}
 

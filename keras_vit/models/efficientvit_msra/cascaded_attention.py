@@ -16,8 +16,8 @@ from keras_vit.models.efficientvit_msra.attention_bias import AttentionBias
 class CascadedHead(Composite):
     """Compute one head of attention over the pixels of each window, with a depthwise convolution of the queries.
 
-    The windows are stacked vertically. Between two of them the convolution must see zeros, as it does at the borders of
-    the map, so zeros are inserted there and removed again.
+    The windows are stacked vertically. The convolution must see zeros between two windows, as at the borders of the
+    map, so zeros are inserted there and removed afterwards.
 
     Args:
         channels: Channels of input and output.
@@ -114,7 +114,7 @@ class CascadedGroupAttention(Composite):
         size: Rows and columns of the map.
         window: Largest side of a window; a smaller map is one window.
         key_dim: Channels of a query and of a key.
-        kernel_sizes: Kernel size of the depthwise convolution of each head; further ones are not used.
+        kernel_sizes: Kernel size of the depthwise convolution of each head. There may be more sizes than heads.
         epsilon: Added to the variance in the batch normalizations.
 
     Input and output: (batch, rows, columns, channels).
@@ -197,7 +197,7 @@ class CascadedGroupAttention(Composite):
         return self.project(self._from_windows(self.activation(self.join(found))))
 
     def _to_windows(self, maps):
-        """Return the windows of a map stacked vertically, those of a column together."""
+        """Return the windows of a map, stacked vertically column by column."""
         if self.padded != self.settings["size"]:
             maps = self.pad(maps)
         rows, columns, channels = maps.shape[1:]

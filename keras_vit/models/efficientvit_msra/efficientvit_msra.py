@@ -39,45 +39,53 @@ def EfficientViT_MSRA(
     dropout_rate: float = 0.0,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """EfficientViT of Microsoft Research (Liu et al., arXiv 2305.07027).
+    """Build an EfficientViT of Microsoft Research (Liu et al., arXiv 2305.07027, section 3).
 
-    The layers "patch_embedding_1" to "patch_embedding_4" give maps at strides 2 to 16, the layers "stage_{i}_block_{j}"
-    at strides 16, 32 and 64 (stages 0 to 2).
+    The outputs of the layers "patch_embedding_1" to "patch_embedding_4" are feature maps with strides 2, 4, 8 and 16,
+    those of "stage_{i}_block_{j}" maps with strides 16, 32 and 64 (i from 0 to 2).
 
     Args:
-        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
-        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads.
-        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
-        input_shape: (height, width, channels), 224 x 224 x 3 by default; any height and width. Where a stage's map is
-            smaller than the window, its attention biases are as many as its pixels, so that weights fit images of one
-            size only.
-        pooling: Without the top, None for the last stage's map (batch, height / 64, width / 64, channels[-1]) or "avg"
-            for its mean (batch, channels[-1]).
+        include_top: Whether the model ends with the classifier. If not, `pooling` selects the output.
+        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads. If the file has
+            a different number of classes, the head keeps its random weights and a warning names them.
+        input_tensor: Keras tensor (batch, height, width, channels) to use as the input of the model, instead of a new
+            input.
+        input_shape: (height, width, channels) of an image, (224, 224, 3) by default. Any height and width work. A map
+            that is smaller than the window has one attention bias for each of its pixels, so weights from one image
+            size may not fit another.
+        pooling: Output without the top: None for the map of the last stage (batch, height / 64, width / 64,
+            channels[-1]), or "avg" for its mean over the pixels (batch, channels[-1]).
         classes: Number of classes.
-        classifier_activation: Activation of the class scores, or None for logits.
+        classifier_activation: Activation of the class scores, or None to return logits.
         name: Name of the model.
-        channels: Channels of each stage; the first is a multiple of 8.
-        depths: Blocks of each stage.
-        num_heads: Attention heads of each stage; they divide its width.
-        kernel_sizes: Side of the depthwise convolution of each head's queries, for as many heads as any stage has.
+        channels: Channels of each stage; those of the first must be a multiple of 8.
+        depths: Number of blocks of each stage.
+        num_heads: Number of attention heads of each stage, a divisor of its channels.
+        kernel_sizes: Kernel size of the depthwise convolution of each head's queries, for the largest number of heads.
         key_dim: Channels of a query and of a key.
-        window: Side of the windows that attention looks at.
-        epsilon: Of every batch normalization.
-        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them by ImageNet's statistics.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
-        dropout_rate: Dropout before the classifier.
-        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+        window: Largest side of a window of the attention, in pixels of the map.
+        epsilon: Added to the variance in every batch normalization.
+        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them itself, with ImageNet's
+            mean and standard deviation. Pass `Statistics` to normalize with others.
+        drop_path_rate: Rate of stochastic depth of the last block; the rates of the blocks rise linearly from 0 in the
+            first.
+        dropout_rate: Dropout rate before the classifier.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or None for the global one.
 
     Returns:
         A functional `keras.Model`.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A value does not fit, such as `depths` and `channels` of different lengths.
     """
     if not len(channels) == len(depths) == len(num_heads):
         raise ValueError(
-            "channels, depths and num_heads have one number for each stage; "
+            "channels, depths and num_heads must have one number for each stage; "
             f"received {tuple(channels)}, {tuple(depths)} and {tuple(num_heads)}."
         )
     if channels[0] % 8:
-        raise ValueError(f"The channels of the first stage are a multiple of 8; received {channels[0]}.")
+        raise ValueError(f"The channels of the first stage must be a multiple of 8; received {channels[0]}.")
     images = image_input(input_shape, (224, 224), input_tensor)
     x = preprocess(images, include_preprocessing, IMAGENET)
     shared: dict[str, Any] = {"epsilon": epsilon, "dtype": dtype}

@@ -12,7 +12,7 @@ from keras_vit.models.efficientvit_msra.squeeze_excite import SqueezeExcite
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SandwichBlock(Composite):
-    """Compute one attention between two MLPs, each MLP after a depthwise convolution; all are residual branches.
+    """Compute an attention between two MLPs, each MLP after a depthwise convolution. All are residual branches.
 
     Args:
         channels: Channels of the map.
@@ -84,7 +84,7 @@ class SandwichBlock(Composite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class PatchMerging(SequentialComposite):
-    """Halve a map by an inverted residual with squeeze-and-excitation and without a shortcut.
+    """Halve the resolution of a map by an inverted residual with squeeze-and-excitation, without a shortcut.
 
     Args:
         channels: Output channels.
@@ -146,7 +146,7 @@ class SandwichDownsample(SequentialComposite):
             "epsilon": epsilon,
         }
         shared = {"epsilon": epsilon, "dtype": self.dtype_policy}
-        # The authors initialize a block's depthwise branches as zero, but not these.
+        # The authors initialize the depthwise branches of a block to zero, but not these.
         depthwise = {**shared, "zero_init": False}
         wide, new = (input_channels, input_channels), (channels, channels)
         self.set_sequence(

@@ -1,15 +1,15 @@
-"""Where the arrays of Microsoft Research's EfficientViT stand in the files that people publish.
+"""The names that published files use for the arrays of Microsoft Research's EfficientViT.
 
-Left the leaf layer of `keras_vit.flatten`, right the file's name for it; {i} is the stage's number, {j} the block's and
-{k} the head's or the convolution's.
+The keys are names of leaf layers in `keras_vit.flatten`, the values their names in the file; {i} is the stage's number,
+{j} the block's, and {k} the head's or the convolution's.
 """
 
 from keras_vit.weights.layouts import PYTORCH
 from keras_vit.weights.naming import Naming, Part
 
-_KEY_DIM = 16  # Of all published models.
+_KEY_DIM = 16  # The same in all published models.
 _MOST_HEADS = 4
-# A file keeps a head's query, key and value stacked along the first axis, convolution and normalization alike.
+# A file stacks the query, key and value of a head along the first axis, in convolutions and normalizations.
 _ROWS = {
     "query": slice(0, _KEY_DIM),
     "key": slice(_KEY_DIM, 2 * _KEY_DIM),

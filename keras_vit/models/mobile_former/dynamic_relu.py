@@ -18,7 +18,7 @@ class DynamicReLU(Composite):
 
     Args:
         channels: Channels of the features.
-        width: Width of the token; the first dense layer has a quarter of it.
+        width: Width of the token. The first dense layer has a quarter as many units.
 
     Inputs: features (batch, rows, columns, channels) and a token (batch, width). Output: of the features' shape.
     """

@@ -22,7 +22,7 @@ class FormerToMobile(Composite):
     Args:
         channels: Channels of the features.
         num_heads: Number of heads, a divisor of `channels`.
-        drop_path_rate: Rate of stochastic depth of what is added to the features.
+        drop_path_rate: Rate of stochastic depth of the attention that is added to the features.
 
     Inputs: features (batch, rows, columns, channels) and tokens (batch, tokens, width), all but the batch fixed.
     Output: of the features' shape.
@@ -55,7 +55,7 @@ class FormerToMobile(Composite):
         query = split_heads(ops.reshape(features, (-1, height * width, channels)), self.num_heads)
         key = split_heads(self.scale(self.key(tokens)), self.num_heads)
         value = split_heads(self.value(tokens), self.num_heads)
-        # (batch, heads, tokens, positions): the long axis last, which is faster; see RowSoftmax.
+        # (batch, heads, tokens, positions): with the long axis last, the softmax is faster; see RowSoftmax.
         probabilities = self.softmax(self.scores(key, query))
         context = merge_heads(self.context(ops.transpose(probabilities, (0, 1, 3, 2)), value))
         return self.add([features, self.drop_path(ops.reshape(context, (-1, height, width, channels)))])

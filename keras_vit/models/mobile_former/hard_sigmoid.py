@@ -10,7 +10,7 @@ from keras_vit.layers.scale import Scale, Shift
 class HardSigmoid(SequentialComposite):
     """Compute limit * relu6(x + 3) / 6, a number from 0 to `limit`.
 
-    It is made of steps, so that `keras_vit.fuse` moves the 3 into the bias of the layer before it, and a device
+    It consists of separate layers, so `keras_vit.fuse` moves the 3 into the bias of the layer before it, and a device
     computes the ReLU6 together with that layer.
 
     Args:

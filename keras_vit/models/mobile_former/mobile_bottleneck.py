@@ -1,7 +1,8 @@
 """The three stacks of convolutions of Mobile-Former (Chen et al., arXiv 2108.05895, section 3).
 
-A batch normalization follows every convolution. With grouped pointwise convolutions (the 26M model), shuffles mix the
-groups. After a depthwise convolution that multiplies the channels, the groups of the shuffle are the input's channels.
+A batch normalization follows every convolution. With grouped pointwise convolutions (the 26M model), channel shuffles
+mix the groups. After a depthwise convolution that multiplies the channels, the shuffle has one group for each input
+channel.
 """
 
 import keras
@@ -17,7 +18,7 @@ from keras_vit.models.mobile_former.dynamic_relu import DynamicReLU
 class LiteBottleneck(Composite):
     """Compute a depthwise convolution that multiplies the channels, ReLU6, and a pointwise convolution.
 
-    It is the first block of every model. It has a shortcut if input and output have the same shape.
+    This is the first block of every model. It has a shortcut if input and output have the same shape.
 
     Args:
         input_channels: Channels of the input.
@@ -84,7 +85,7 @@ class MobileBottleneck(Composite):
         channels: Channels of the output.
         width: Width of the token.
         groups: Number of groups of the pointwise convolutions.
-        drop_path_rate: Rate of stochastic depth of the convolutions beside the shortcut.
+        drop_path_rate: Rate of stochastic depth of the convolutions that the shortcut skips.
 
     Inputs: features (batch, rows, columns, input_channels) and a token (batch, width).
     Output: (batch, rows, columns, channels).
@@ -146,14 +147,15 @@ class MobileBottleneck(Composite):
 
 @keras.saving.register_keras_serializable("keras_vit")
 class DownsamplingBottleneck(Composite):
-    """Compute twice a depthwise convolution that multiplies the channels and a pointwise one, first with a stride.
+    """Compute two pairs of a depthwise convolution, which multiplies the channels, and a pointwise one.
 
-    A dynamic ReLU follows each depthwise convolution, and a shortcut skips the second pair.
+    The first depthwise convolution has a stride. A dynamic ReLU follows each depthwise convolution, and a shortcut
+    skips the second pair.
 
     Args:
         input_channels: Channels of the input.
-        hidden_channels: Channels between the first two convolutions, a multiple of the input's. Between the last two
-            there are four times the output's.
+        hidden_channels: Channels between the first two convolutions, a multiple of the input's. Between the last two,
+            there are four times the channels of the output.
         channels: Channels of the output.
         width: Width of the token.
         strides: Strides of the first convolution.

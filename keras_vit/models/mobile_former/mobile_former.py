@@ -1,8 +1,8 @@
 """Mobile-Former: "Mobile-Former: Bridging MobileNet and Transformer" (Chen et al., CVPR 2022, arXiv 2108.05895).
 
-A stack of MobileNet's convolutions beside a transformer over a few learned tokens, with a bridge in each direction.
-The models are those of the authors' code, AAboys/MobileFormer, which has parts that the paper does not speak of: a gate
-in the bridge to the tokens, a last such bridge before the classifier, and the shortcut in the strided block.
+MobileNet's convolutions and a transformer over a few learned tokens run in parallel, with a bridge in each direction.
+The models follow the authors' code, AAboys/MobileFormer, which has parts that the paper does not mention: a gate in the
+bridge to the tokens, one more bridge to the tokens before the classifier, and the shortcut in the strided block.
 """
 
 import os
@@ -51,39 +51,46 @@ def MobileFormer(
     dropout_rate: float = 0.0,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """Mobile-Former (Chen et al., arXiv 2108.05895).
+    """Build a Mobile-Former (Chen et al., arXiv 2108.05895, section 3).
 
-    The feature maps stand behind the layers "stem" and "block_0", "block_1" and so on; a block from 1 on gives
+    The outputs of the layers "stem" and "block_0" are feature maps; those of "block_1" and the following blocks are
     (features, tokens).
 
     Args:
-        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
-        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads.
-        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
-        input_shape: (height, width, channels), 224 x 224 x 3 by default. Any size will do.
-        pooling: Without the top, None for the last block's feature map (batch, height / 32, width / 32, channels),
-            which a detector or segmenter starts from, or "avg" for the vector that the classifier's first dense
-            layer reads: the averaged features, widened six times, and the first token, (batch, 6 * channels +
-            token_width).
+        include_top: Whether the model ends with the classifier. If not, `pooling` selects the output.
+        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads. If the file has
+            a different number of classes, the head keeps its random weights and a warning names them.
+        input_tensor: Keras tensor (batch, height, width, channels) to use as the input of the model, instead of a new
+            input.
+        input_shape: (height, width, channels) of an image, (224, 224, 3) by default. Any height and width work.
+        pooling: Output without the top: None for the feature map of the last block (batch, height / 32, width / 32,
+            channels), for detection or segmentation; "avg" for the input of the classifier's first dense layer
+            (batch, 6 * channels + token_width), which is the mean of the features, after a convolution to six times
+            as many channels, and the first token.
         classes: Number of classes.
-        classifier_activation: Activation of the class scores, or None for logits.
+        classifier_activation: Activation of the class scores, or None to return logits.
         name: Name of the model.
         stem_channels: Channels of the first convolution, which halves the resolution.
-        lite_row: Expanded channels, output channels and strides of the first block, which has no tokens.
-        rows: The same of each Mobile-Former block behind it. Expanded channels are a multiple of the input's in the
-            first block and where the strides are 2.
-        groups: Of every pointwise convolution. Above 1, channels are shuffled between them.
+        lite_row: Hidden channels, output channels and strides of the first block, which has no tokens.
+        rows: Hidden channels, output channels and strides of each Mobile-Former block. In the first block and in those
+            with strides of 2, the hidden channels must be a multiple of the input's.
+        groups: Number of groups of every pointwise convolution. With more than 1, channels are shuffled between them.
         num_tokens: Number of tokens.
         token_width: Width of a token, a multiple of 4.
-        head_width: Width of the classifier's hidden layer.
-        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them by ImageNet's statistics
-            itself.
-        drop_path_rate: Stochastic depth behind the last block; it rises linearly with the block's number from 0.
-        dropout_rate: Dropout before the classifier's last layer.
-        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+        head_width: Units of the classifier's hidden layer.
+        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them itself, with ImageNet's
+            mean and standard deviation. Pass `Statistics` to normalize with others.
+        drop_path_rate: Rate of stochastic depth of the bridge after the last block. The rates of the blocks rise
+            linearly to it, from 0 in the first.
+        dropout_rate: Dropout rate before the classifier's last layer.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or None for the global one.
 
     Returns:
         A functional `keras.Model`.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A value does not fit, such as hidden channels that are not a multiple of the input's.
     """
     images = image_input(input_shape, (224, 224), input_tensor)
     x = preprocess(images, include_preprocessing, IMAGENET)

@@ -22,7 +22,7 @@ class MobileFormerBlock(Composite):
         hidden_channels: Channels after the first convolution.
         channels: Channels of the output.
         width: Width of a token.
-        strides: 1, or 2 to halve the resolution; see `MobileBottleneck` and `DownsamplingBottleneck`.
+        strides: 1 to keep the resolution (`MobileBottleneck`) or 2 to halve it (`DownsamplingBottleneck`).
         groups: Number of groups of the pointwise convolutions.
         epsilon: Added to the variance in every LayerNorm.
         drop_path_rate: Rate of stochastic depth of the convolutions, the attention and both bridges.

@@ -25,7 +25,7 @@ class MobileToFormer(Composite):
         width: Width of a token.
         num_heads: Number of heads, a divisor of `channels`.
         epsilon: Added to the variance in the normalization.
-        drop_path_rate: Rate of stochastic depth of what is added to the tokens.
+        drop_path_rate: Rate of stochastic depth of the branch that is added to the tokens.
 
     Inputs: features (batch, rows, columns, channels) and tokens (batch, tokens, width), all but the batch fixed.
     Output: of the tokens' shape.

@@ -8,8 +8,8 @@ from keras import ops
 class RowSoftmax(keras.layers.Layer):
     """Compute the softmax over the second to last axis, in float32 or higher precision.
 
-    A device computes a softmax over the last axis as one operation, row by row. With many short rows, as when every
-    position of a map attends to a few tokens, that is several times slower than these steps over long rows.
+    A device computes a softmax over the last axis as one operation, row by row. If there are many short rows, as when
+    every position of a map attends to a few tokens, that is several times slower than these steps over long rows.
 
     Input and output: (..., rows, columns).
     """

@@ -1,6 +1,6 @@
 """The sizes of Mobile-Former.
 
-Its authors give their weights without a license, as pickles on a personal drive, so there are no checkpoints here.
+The authors publish their weights without a license, as pickles on a personal drive, so no checkpoints are listed.
 """
 
 from keras_vit.models.family import Family, Variant
@@ -29,7 +29,7 @@ _ROWS_508M = (
     (144, 40, 2), (120, 40, 1), (240, 72, 2), (216, 72, 1), (432, 128, 2), (512, 128, 1), (768, 176, 1),
     (1056, 176, 1), (1056, 240, 2), (1440, 240, 1), (1440, 240, 1),
 )  # fmt: skip
-_SIZES = {  # stem channels, first block, the others, groups, tokens, their width, hidden width of the classifier
+_SIZES = {  # stem channels, first block, other blocks, groups, tokens, width of a token, units of the hidden layer
     "26M": (8, (24, 12, 2), _ROWS_26M, 4, 3, 128, 1024),
     "52M": (8, (24, 12, 2), _ROWS_26M, 1, 3, 128, 1024),
     "96M": (12, (24, 12, 1), _ROWS_96M, 1, 4, 128, 1280),

@@ -1,6 +1,6 @@
-"""Where the arrays of a Mobile-Former stand in its authors' files.
+"""The names that the authors' files use for the arrays of Mobile-Former.
 
-Left the leaf layer of `keras_vit.flatten`, right the file's name for it; {i} is the block's number.
+The keys are names of leaf layers in `keras_vit.flatten`, the values their names in the file; {i} is the block's number.
 """
 
 from keras_vit.weights.layouts import PYTORCH
@@ -46,7 +46,7 @@ AUTHORS = Naming(
         **_conv_norm("block_{i}.mobile.depthwise2", "features.{i}.conv3.0", "features.{i}.conv3.1"),
         **_dynamic_relu("block_{i}.mobile.depthwise2_relu", "features.{i}.hyper3"),
         **_conv_norm("block_{i}.mobile.project2", "features.{i}.conv4.0", "features.{i}.conv4.1"),
-        # Both.
+        # Both kinds of blocks.
         **_mobile_to_former("block_{i}.mobile_to_former", "features.{i}.local_global"),
         "block_{i}.former.query": "features.{i}.global_block.q",
         "block_{i}.former.projection": "features.{i}.global_block.channel_mlp",

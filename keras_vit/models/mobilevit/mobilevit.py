@@ -1,10 +1,11 @@
 """MobileViT: "Light-weight, General-purpose, and Mobile-friendly Vision Transformer" (Mehta and Rastegari, 2110.02178).
 
-Reference code: apple/ml-cvnets and, with the same outputs at all but a few image sizes, timm, which is followed here:
-where a map happens to have as many patches as tokens have channels, ml-cvnets' LayerNorm takes one for the other.
+Reference code: apple/ml-cvnets, and timm, which this module follows. Their outputs are equal except at a few image
+sizes: if the number of patches of a map equals the width of its tokens, the LayerNorm of ml-cvnets normalizes over the
+wrong axis.
 
-The weights want images in [0, 1]. Those of the first release, which Hugging Face has too, want their channels in the
-order blue, green, red; nothing here turns them.
+The weights expect images in [0, 1]. Those of the first release, which are also on Hugging Face, expect the channels in
+the order blue, green, red; this package does not reorder them.
 """
 
 import os
@@ -45,35 +46,43 @@ def MobileViT(
     attention_dropout_rate: float = 0.0,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """MobileViT (Mehta and Rastegari, arXiv 2110.02178).
+    """Build a MobileViT (Mehta and Rastegari, arXiv 2110.02178, section 3).
 
     Args:
-        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
-        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads.
-        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
-        input_shape: (height, width, channels), 256 x 256 x 3 by default. Any size will do.
-        pooling: Without the top, None for the last feature map (batch, height / 32, width / 32, head_channels), "avg"
-            or "max" for its mean or maximum over the pixels (batch, head_channels).
+        include_top: Whether the model ends with the classifier. If not, `pooling` selects the output.
+        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads. If the file has
+            a different number of classes, the head keeps its random weights and a warning names them.
+        input_tensor: Keras tensor (batch, height, width, channels) to use as the input of the model, instead of a new
+            input.
+        input_shape: (height, width, channels) of an image, (256, 256, 3) by default. Any height and width work.
+        pooling: Output without the top: None for the last feature map (batch, height / 32, width / 32, head_channels),
+            "avg" or "max" for its mean or maximum over the pixels (batch, head_channels).
         classes: Number of classes.
-        classifier_activation: Activation of the class scores, or None for logits.
+        classifier_activation: Activation of the class scores, or None to return logits.
         name: Name of the model.
         stem_channels: Channels after the first convolution.
         channels: Channels of the five stages.
         head_channels: Channels after the last convolution.
-        expansion: Of the inverted residuals.
+        expansion: Ratio of the hidden channels of an inverted residual to its input channels.
         widths: Width of a token in the MobileViT blocks, which end stages 3, 4 and 5.
-        depths: Transformer blocks in each of them.
-        num_heads: Heads of each attention.
-        mlp_ratio: Hidden width of each MLP in widths of a token.
-        include_preprocessing: Whether the model takes images in [0, 255] and scales them to [0, 1] itself.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
-        dropout_rate: Dropout after the attentions' projections, in the MLPs and before the classifier.
-        attention_dropout_rate: Dropout of the attention probabilities.
-        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+        depths: Number of transformer blocks in each of them.
+        num_heads: Number of attention heads in each block.
+        mlp_ratio: Ratio of the units between the two dense layers of each MLP to the width of a token.
+        include_preprocessing: Whether the model takes images in [0, 255] and scales them to [0, 1] itself. Pass
+            `Statistics` to normalize with other values.
+        drop_path_rate: Rate of stochastic depth of the last block; the rates of the blocks rise linearly from 0 in the
+            first.
+        dropout_rate: Dropout rate after the attentions' projections, in the MLPs and before the classifier.
+        attention_dropout_rate: Dropout rate of the attention probabilities.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or None for the global one.
 
     Returns:
-        A functional `keras.Model`. "stage_1_block_0" and so on are its layers; the output of a stage's last block is
-        its feature map, of stride 2, 4, 8, 16 and 32.
+        A functional `keras.Model`. Its blocks are the layers "stage_{i}_block_{j}", with i from 1 to 5. The outputs of
+        the last blocks of the stages are feature maps with strides 2, 4, 8, 16 and 32.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A value does not fit, such as an unknown `pooling` or too few `channels`.
     """
     images = image_input(input_shape, (256, 256), input_tensor)
     x = preprocess(images, include_preprocessing, UNIT)
@@ -102,21 +111,32 @@ def MobileViT(
 
 
 def stages(x, channels, residuals, expansion, widths, depths, block, drop_path_rate, dtype):
-    """The five stages of both versions: inverted residuals, and a block with transformers at the end of the last three.
+    """Apply the five stages of either version.
+
+    A stage has inverted residuals; the last three stages end with a block with transformers.
 
     Args:
-        x: The map after the first convolution.
-        channels, residuals: Of each stage: its channels and how many inverted residuals it has.
-        expansion: Of the inverted residuals.
-        widths, depths: Of each of the last three stages: width of a token, number of transformer blocks.
-        block: (x, width, depth, drop_path_rate, dtype, name) -> the map after the block with transformers.
-        drop_path_rate: Of the last block; it rises linearly from 0 in the first.
-        dtype: Of every layer.
+        x: Map (batch, height, width, channels) after the first convolution.
+        channels: Channels of each stage.
+        residuals: Number of inverted residuals of each stage.
+        expansion: Ratio of the hidden channels of an inverted residual to its input channels.
+        widths: Width of a token in each of the last three stages.
+        depths: Number of transformer blocks in each of the last three stages.
+        block: Function (x, width, depth, drop_path_rate, dtype, name) that applies a block with transformers to a map.
+        drop_path_rate: Rate of stochastic depth of the last block; the rates of the blocks rise linearly from 0 in the
+            first.
+        dtype: Keras dtype policy of every layer, or None for the global one.
+
+    Returns:
+        The map after the last stage, (batch, height / 16, width / 16, channels[-1]).
+
+    Raises:
+        ValueError: `channels` does not have five numbers, or `widths` or `depths` does not have three.
     """
     if (len(channels), len(widths), len(depths)) != (5, 3, 3):
         raise ValueError(
-            "channels has a number for each of the five stages, widths and depths for each of the last three; received "
-            f"channels={channels}, widths={widths} and depths={depths}."
+            "channels must have a number for each of the five stages, widths and depths for each of the last three; "
+            f"received channels={channels}, widths={widths} and depths={depths}."
         )
     rates = iter(np.linspace(0.0, drop_path_rate, sum(residuals) + len(widths)).tolist())
     for stage in range(5):
@@ -139,7 +159,14 @@ def stages(x, channels, residuals, expansion, widths, depths, block, drop_path_r
 
 
 def pooled(x, include_top, pooling, dtype):
-    """The map as a vector, as the classifier or `pooling` asks; None leaves it a map."""
+    """Reduce a map (batch, height, width, channels) to a vector (batch, channels), if the top or `pooling` needs it.
+
+    Args:
+        x: The map.
+        include_top: Whether the classifier follows, which takes the mean over the pixels.
+        pooling: Without the top, "avg", "max", or None to return the map.
+        dtype: Keras dtype policy, or None for the global one.
+    """
     poolings = {None: None, "avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
     layer = poolings["avg" if include_top else pooling]
     return x if layer is None else layer(dtype=dtype, name="pooling")(x)

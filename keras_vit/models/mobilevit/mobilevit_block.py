@@ -12,10 +12,10 @@ from keras_vit.layers.unfold import PATCH_AREA, Fold, Unfold
 
 @keras.saving.register_keras_serializable("keras_vit")
 class MobileViTBlock(SequentialComposite):
-    """Compute convolutions, transformers over pixels at the same place of each 2 x 2 patch, and a final convolution.
+    """Compute convolutions, transformers over the pixels at each position of the 2 x 2 patches, and a convolution.
 
-    The final convolution takes the block's input too. The convolution to the width of the tokens has no normalization,
-    bias or activation. An odd map is resized to the next even size for the transformers, and back.
+    The last convolution also takes the block's input. The convolution to the width of the tokens has no normalization,
+    bias or activation. A map with an odd side is resized to the next even size for the transformers, and back.
 
     Args:
         size: (height, width) of the map.
@@ -58,7 +58,7 @@ class MobileViTBlock(SequentialComposite):
         }
         dtype = self.dtype_policy
         even = [next_even(side) for side in size]
-        # What the input goes through before it is concatenated with itself.
+        # The layers before the concatenation with the input.
         parts = {}
         parts["local"] = ConvNorm(channels, 3, activation="silu", dtype=dtype, name="local")
         parts["widen"] = ConvNorm(width, norm=False, dtype=dtype, name="widen")

@@ -1,6 +1,6 @@
 """MobileViTv2: "Separable Self-attention for Mobile Vision Transformers" (Mehta and Rastegari, arXiv 2206.02680).
 
-Reference code: apple/ml-cvnets and timm. The weights want images in [0, 1].
+Reference code: apple/ml-cvnets and timm. The weights expect images in [0, 1].
 """
 
 import os
@@ -39,33 +39,43 @@ def MobileViTV2(
     attention_dropout_rate: float = 0.0,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """MobileViTv2 (Mehta and Rastegari, arXiv 2206.02680).
+    """Build a MobileViTv2 (Mehta and Rastegari, arXiv 2206.02680, section 3).
 
     Args:
-        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
-        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads.
-        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
-        input_shape: (height, width, channels), 256 x 256 x 3 by default. Any size will do.
-        pooling: Without the top, None for the last feature map (batch, height / 32, width / 32, channels), its sides
-            rounded up to even ones; "avg" or "max" for its mean or maximum over the pixels (batch, channels).
+        include_top: Whether the model ends with the classifier. If not, `pooling` selects the output.
+        weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads. If the file has
+            a different number of classes, the head keeps its random weights and a warning names them.
+        input_tensor: Keras tensor (batch, height, width, channels) to use as the input of the model, instead of a new
+            input.
+        input_shape: (height, width, channels) of an image, (256, 256, 3) by default. Any height and width work.
+        pooling: Output without the top: None for the last feature map (batch, height / 32, width / 32, channels[-1]),
+            with height and width rounded up to even numbers; "avg" or "max" for its mean or maximum over the pixels
+            (batch, channels[-1]).
         classes: Number of classes.
-        classifier_activation: Activation of the class scores, or None for logits.
+        classifier_activation: Activation of the class scores, or None to return logits.
         name: Name of the model.
         stem_channels: Channels after the first convolution.
         channels: Channels of the five stages.
-        expansion: Of the inverted residuals.
+        expansion: Ratio of the hidden channels of an inverted residual to its input channels.
         widths: Width of a token in the MobileViTv2 blocks, which end stages 3, 4 and 5.
-        depths: Transformer blocks in each of them.
-        mlp_ratio: Hidden width of each MLP in widths of a token; it is rounded down to a multiple of 16.
-        include_preprocessing: Whether the model takes images in [0, 255] and scales them to [0, 1] itself.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
-        dropout_rate: Dropout after the attentions' projections, in the MLPs and before the classifier.
-        attention_dropout_rate: Dropout of the attentions' softmax.
-        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+        depths: Number of transformer blocks in each of them.
+        mlp_ratio: Ratio of the units between the two dense layers of each MLP to the width of a token. The number of
+            units is rounded down to a multiple of 16.
+        include_preprocessing: Whether the model takes images in [0, 255] and scales them to [0, 1] itself. Pass
+            `Statistics` to normalize with other values.
+        drop_path_rate: Rate of stochastic depth of the last block; the rates of the blocks rise linearly from 0 in the
+            first.
+        dropout_rate: Dropout rate after the attentions' projections, in the MLPs and before the classifier.
+        attention_dropout_rate: Dropout rate of the attentions' softmax.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or None for the global one.
 
     Returns:
-        A functional `keras.Model`. "stage_1_block_0" and so on are its layers; the output of a stage's last block is
-        its feature map, of stride 2, 4, 8, 16 and 32.
+        A functional `keras.Model`. Its blocks are the layers "stage_{i}_block_{j}", with i from 1 to 5. The outputs of
+        the last blocks of the stages are feature maps with strides 2, 4, 8, 16 and 32.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A value does not fit, such as an unknown `pooling` or too few `channels`.
     """
     images = image_input(input_shape, (256, 256), input_tensor)
     x = preprocess(images, include_preprocessing, UNIT)

@@ -14,7 +14,7 @@ from keras_vit.models.mobilevit.separable_transformer_block import SeparableTran
 class MobileViTV2Block(SequentialComposite):
     """Compute a depthwise convolution, and transformers with separable attention as in `MobileViTBlock`.
 
-    There is no connection that skips the transformers. An odd map is resized to the next even size.
+    No shortcut skips the transformers. A map with an odd side is resized to the next even size.
 
     Args:
         size: (height, width) of the map.

@@ -10,8 +10,8 @@ from keras_vit.layers.composite import Composite
 class WeightedSum(keras.layers.Layer):
     """Return the weighted sum of tokens, computed in float32 or higher precision, whatever the dtype policy.
 
-    It is not a `MatMul`, because the softmax weights of hundreds of tokens are too small for int8, and int8 would not
-    make a product with a single row faster.
+    This is not a `MatMul`, because the softmax weights of hundreds of tokens are too small for int8, and int8 would not
+    speed up a product with a single row.
 
     Inputs: tokens (batch, n, groups, width) and weights (batch, n, groups, 1). Output: (batch, 1, groups, width).
     """
@@ -24,7 +24,7 @@ class WeightedSum(keras.layers.Layer):
     def compute_output_shape(self, tokens_shape, weights_shape):
         return (tokens_shape[0], 1, *tokens_shape[2:])
 
-    def get_config(self):  # Without it, Keras cannot serialize a layer with a dtype policy.
+    def get_config(self):  # Without this method, Keras cannot serialize a layer with a dtype policy.
         return super().get_config()
 
 

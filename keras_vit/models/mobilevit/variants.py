@@ -30,7 +30,7 @@ def _v1(size: str) -> Variant:
 
 
 def _v2(percent: int) -> Variant:
-    """Return the model whose stages have `percent` percent of the default's channels."""
+    """Return the variant whose stages have `percent` percent of the default channels."""
     channels, widths = (
         tuple(size * percent // 100 for size in sizes) for sizes in ((64, 128, 256, 384, 512), (128, 192, 256))
     )

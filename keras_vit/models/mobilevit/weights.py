@@ -1,7 +1,7 @@
-"""Where the arrays of a MobileViT, of either version, stand in the files that people publish.
+"""The names that published files use for the arrays of MobileViT and MobileViTv2.
 
-Left the leaf layer of `keras_vit.flatten`, right the file's name for it; {i} and {j} stand for numbers. The files
-number the stages from 0, the models from 1 as the papers do.
+The keys are names of leaf layers in `keras_vit.flatten`, the values their names in the file; {i} and {j} are numbers.
+The files number the stages from 0; the models, like the papers, number them from 1.
 """
 
 import dataclasses
@@ -11,13 +11,13 @@ from keras_vit.weights.naming import Naming, Part, third
 
 
 def _conv_norms(conv: str, norm: str, places: dict[str, str]) -> dict[str, str | Part]:
-    """The two leaves of each `ConvNorm`, from its place in the file and the file's names for its two layers."""
+    """Return the names of the two leaves of each `ConvNorm`, from its name and its layers' names in the file."""
     leaves: dict[str, str | Part] = {f"{ours}.conv": f"{theirs}.{conv}" for ours, theirs in places.items()}
     return leaves | {f"{ours}.norm": f"{theirs}.{norm}" for ours, theirs in places.items()}
 
 
 def _within(ours: str, theirs: str, leaves: dict[str, str | Part]) -> dict[str, str | Part]:
-    """The leaves of a block, from those names of theirs that leave out where the block stands."""
+    """Return the names of a block's leaves, from their names within the block."""
 
     def placed(place):
         if isinstance(place, Part):
@@ -28,7 +28,7 @@ def _within(ours: str, theirs: str, leaves: dict[str, str | Part]) -> dict[str, 
 
 
 def _scores_keys_values(name: str) -> dict[str, str | Part]:
-    """The one score of separable attention, the keys and as many values, which files stack along the first axis."""
+    """Return the parts of separable attention's projection: files stack one row of scores, the keys and the values."""
     return {
         "transformer_{j}.attention.query": Part(name, lambda array: array[:1]),
         "transformer_{j}.attention.key": Part(name, lambda array: array[1 : 1 + len(array) // 2]),

@@ -18,7 +18,7 @@ from keras_vit.models.builder import classifier, finish, image_input, logits, pr
 from keras_vit.models.image_facts import IMAGENET, Statistics
 from keras_vit.models.vit.vit import embed, encode, pool
 
-_STDDEV = 0.02  # Of the special tokens at the start.
+_STDDEV = 0.02  # Standard deviation of the special tokens' initial values.
 
 
 @check_arguments
@@ -46,44 +46,52 @@ def DeiT(
     attention_dropout_rate: float = 0.0,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """Data-efficient image Transformer (Touvron et al., arXiv 2012.12877).
+    """Build a DeiT, a data-efficient image transformer (Touvron et al., arXiv 2012.12877).
 
     Args:
-        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
+        include_top: Whether the model ends with the classifier. If not, `pooling` selects the output.
         weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads. If the file has
-            another number of classes, the heads stay random and a warning says so.
-        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
-        input_shape: (height, width, channels), 224 x 224 x 3 by default. The patch divides height and width.
-        pooling: Without the top, None for all tokens (batch, class token + distillation token + patches, width),
-            "token" for the class token or "avg" for the mean of the patches, both (batch, width).
+            a different number of classes, the heads keep their random weights and a warning names them.
+        input_tensor: Keras tensor (batch, height, width, channels) to use as the input of the model, instead of a new
+            input.
+        input_shape: (height, width, channels) of an image, (224, 224, 3) by default. Height and width must be multiples
+            of the patch's.
+        pooling: Output without the top: None for all tokens (batch, class token + distillation token + patches, width),
+            "token" for the class token, or "avg" for the mean of the patches, both (batch, width).
         classes: Number of classes.
-        classifier_activation: Activation of the class scores, or None for logits. In a distilled model it comes after
+        classifier_activation: Activation of the class scores, or None to return logits. A distilled model applies it to
             the mean of the two heads' logits.
         name: Name of the model.
-        distilled: Whether there is a distillation token, with a head of its own ("head_dist"; section 3).
-        distillation_outputs: Whether a distilled model gives [logits of the class token, logits of the distillation
-            token], which are what training by distillation compares with labels and teacher. `average_heads` makes the
-            model for inference from it.
+        distilled: Whether there is a distillation token with a head of its own, "head_dist" (section 3).
+        distillation_outputs: Whether a distilled model returns [logits of the class token, logits of the distillation
+            token] instead of their mean. Training by distillation compares the first with the labels and the second
+            with the teacher. `average_heads` turns the trained model into one for inference.
         patch_size: Side of a patch in pixels, or (height, width).
         width: Width of a token.
         depth: Number of transformer blocks.
-        num_heads: Heads of each attention.
-        mlp_dim: Hidden width of each MLP, 4 * width by default.
-        epsilon: Of every LayerNorm.
-        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them by ImageNet's mean and
-            standard deviation itself, or the `Statistics` by which it normalizes them instead.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
-        dropout_rate: Dropout after the position embedding, the attention's projection and both layers of each MLP.
-        attention_dropout_rate: Dropout of the attention probabilities.
-        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+        num_heads: Number of attention heads in each block.
+        mlp_dim: Units between the two dense layers of each MLP, 4 * width by default.
+        epsilon: Added to the variance in every LayerNorm.
+        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them itself, with ImageNet's
+            mean and standard deviation. Pass `Statistics` to normalize with others.
+        drop_path_rate: Rate of stochastic depth of the last block; the rates of the blocks rise linearly from 0 in the
+            first.
+        dropout_rate: Dropout rate after the position embedding, the attention's projection and both layers of each MLP.
+        attention_dropout_rate: Dropout rate of the attention probabilities.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or None for the global one.
 
     Returns:
         A functional `keras.Model`.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A value does not fit, such as an image size that is not a multiple of the patch size, or
+            `distillation_outputs` of a model that does not have two heads.
     """
     _check_pooling(include_top, pooling)
     if distillation_outputs and not (distilled and include_top):
         raise ValueError(
-            "distillation_outputs needs the two heads of distilled=True and include_top=True; "
+            "distillation_outputs=True needs two heads: distilled=True and include_top=True; "
             f"received distilled={distilled} and include_top={include_top}."
         )
     images = image_input(input_shape, (224, 224), input_tensor)
@@ -123,20 +131,23 @@ def DeiT(
 
 
 def average_heads(model: keras.Model, classifier_activation: str | None = "softmax") -> keras.Model:
-    """The model for inference from a distilled one with two outputs; both share their layers and weights.
+    """Return the model for inference of a distilled model with two outputs; both share layers and weights.
 
     Args:
         model: A model whose outputs are [logits of the class token, logits of the distillation token], such as
             `DeiT(distilled=True, distillation_outputs=True)`.
-        classifier_activation: Activation of the mean of the two, or None for logits.
+        classifier_activation: Activation of the mean of the two, or None to return logits.
 
     Returns:
-        A functional model of one output, (batch, classes).
+        A functional model with one output, (batch, classes).
+
+    Raises:
+        ValueError: The model does not have two outputs.
     """
     if len(model.outputs) != 2:
         raise ValueError(
             f"average_heads takes a model with two outputs; {model.name!r} has {len(model.outputs)}. "
-            "DeiT(distilled=True, distillation_outputs=True) makes one."
+            "DeiT(distilled=True, distillation_outputs=True) builds one."
         )
     return keras.Model(model.input, _averaged(model.outputs, classifier_activation), name=model.name)
 
@@ -169,38 +180,45 @@ def DeiT3(
     attention_dropout_rate: float = 0.0,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """DeiT III (Touvron et al., arXiv 2204.07118).
+    """Build a DeiT III (Touvron et al., arXiv 2204.07118).
 
-    It differs from `DeiT` in that the class token has no position, each branch has a LayerScale, and stochastic depth
-    is the same in every block.
+    Unlike in `DeiT`, the class token has no position, each branch has a LayerScale, and the rate of stochastic depth is
+    the same in every block.
 
     Args:
-        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
+        include_top: Whether the model ends with the classifier. If not, `pooling` selects the output.
         weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads. If the file has
-            another number of classes, the head stays random and a warning says so.
-        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
-        input_shape: (height, width, channels), 224 x 224 x 3 by default. The patch divides height and width.
-        pooling: Without the top, None for all tokens (batch, 1 + patches, width), "token" for the class token or
-            "avg" for the mean of the patches, both (batch, width).
+            a different number of classes, the head keeps its random weights and a warning names them.
+        input_tensor: Keras tensor (batch, height, width, channels) to use as the input of the model, instead of a new
+            input.
+        input_shape: (height, width, channels) of an image, (224, 224, 3) by default. Height and width must be multiples
+            of the patch's.
+        pooling: Output without the top: None for all tokens (batch, 1 + patches, width), "token" for the class token,
+            or "avg" for the mean of the patches, both (batch, width).
         classes: Number of classes.
-        classifier_activation: Activation of the class scores, or None for logits.
+        classifier_activation: Activation of the class scores, or None to return logits.
         name: Name of the model.
         patch_size: Side of a patch in pixels, or (height, width).
         width: Width of a token.
         depth: Number of transformer blocks.
-        num_heads: Heads of each attention.
-        mlp_dim: Hidden width of each MLP, 4 * width by default.
-        epsilon: Of every LayerNorm.
+        num_heads: Number of attention heads in each block.
+        mlp_dim: Units between the two dense layers of each MLP, 4 * width by default.
+        epsilon: Added to the variance in every LayerNorm.
         layer_scale: Initial value of the LayerScale on each branch.
-        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them by ImageNet's mean and
-            standard deviation itself, or the `Statistics` by which it normalizes them instead.
-        drop_path_rate: Stochastic depth of every block.
-        dropout_rate: Dropout after the position embedding, the attention's projection and both layers of each MLP.
-        attention_dropout_rate: Dropout of the attention probabilities.
-        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+        include_preprocessing: Whether the model takes images in [0, 255] and normalizes them itself, with ImageNet's
+            mean and standard deviation. Pass `Statistics` to normalize with others.
+        drop_path_rate: Rate of stochastic depth of every block.
+        dropout_rate: Dropout rate after the position embedding, the attention's projection and both layers of each MLP.
+        attention_dropout_rate: Dropout rate of the attention probabilities.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or None for the global one.
 
     Returns:
         A functional `keras.Model`.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A value does not fit, such as an image size that is not a multiple of the patch size, or
+            `pooling="avg"` with the top.
     """
     _check_pooling(include_top, pooling)
     images = image_input(input_shape, (224, 224), input_tensor)
@@ -237,4 +255,6 @@ def DeiT3(
 
 def _check_pooling(include_top, pooling):
     if include_top and pooling == "avg":
-        raise ValueError("The classifier of DeiT takes the class token: pooling is None or 'token'; received 'avg'.")
+        raise ValueError(
+            "The classifier of DeiT takes the class token: pooling must be None or 'token'; received 'avg'."
+        )

@@ -14,15 +14,15 @@ class ShiftedPatchEmbedding(PatchEmbedding):
     Each patch is concatenated with the same patch of four copies of the image, shifted by half a patch along each
     diagonal and padded with zeros. All values of the five are normalized together and projected.
 
-    The copies are never made: their patches are those of the image padded by half a patch, and each copy is one corner
-    of that grid. So the image is divided into patches twice, not five times.
+    The copies are never made: their patches are those of the image after padding by half a patch, and each copy is one
+    corner of that grid. So the image is divided into patches only twice, not five times.
 
     Args:
         width: Width of a token.
-        patch_size: Side of a patch in pixels, or (height, width); even, since the shift is half of it.
+        patch_size: Side of a patch in pixels, or (height, width); even, because the shift is half of it.
         epsilon: Added to the variance in the normalization; 1e-5 as in the authors' code.
 
-    Input: (batch, height, width, channels); where height and width are fixed multiples of the patch's.
+    Input: (batch, height, width, channels), with a fixed height and width that are multiples of the patch's.
     Output: (batch, height / patch_height * width / patch_width, width), row by row.
     """
 
@@ -63,12 +63,12 @@ class ShiftedPatchEmbedding(PatchEmbedding):
             ]
         )
         x = self.projection(self.norm(ops.reshape(x, (-1, columns * rows, x.shape[-1]))))
-        # Ordered row by row only now, when there are fewer numbers to move.
+        # The rows come first only now, when there are fewer numbers to move.
         x = ops.transpose(ops.reshape(x, (-1, columns, rows, self.width)), (0, 2, 1, 3))
         return ops.reshape(x, (-1, rows * columns, self.width))
 
     def _patches(self, images):
-        """Return images as patches (batch, columns, rows, values of a patch), by one transpose of rank 4."""
+        """Split images into patches (batch, columns, rows, values of a patch) with one transpose of rank 4."""
         _, height, width, channels = images.shape
         columns, run = width // self.patch_size[1], self.patch_size[1] * channels
         strips = ops.transpose(ops.reshape(images, (-1, height, columns, run)), (0, 2, 1, 3))

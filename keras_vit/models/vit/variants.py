@@ -61,7 +61,7 @@ _DEITS = (  # builder, size, patch, distilled
 
 def _vit(size: str, patch: int, paper: str) -> Variant:
     width, depth, heads, mlp_dim = _VIT_SIZES[size]
-    # Snake case would give g/14 and G/14 one name, so the larger one doubles its letter.
+    # g/14 and G/14 would have the same name in snake case, so the larger one doubles its letter.
     registry_name = f"vit_{'gg' if size == 'G' else size.lower()}{patch}"
     return Variant(
         registry_name,
@@ -114,7 +114,7 @@ _WEIGHTS = [
         statistics=HALF,
     ),
     *release(
-        "augreg2_in21k_ft_in1k",  # Tuned again by timm's author.
+        "augreg2_in21k_ft_in1k",  # Retrained by timm's author.
         IN21K_THEN_IN1K,
         [
             ("vit_b16", "vit_base_patch16_224", 224, 0.9, 85.096),

@@ -1,8 +1,8 @@
-"""ViT: "An Image Is Worth 16x16 Words" (Dosovitskiy et al., arXiv 2010.11929) and its later sizes.
+"""Vision Transformer, "An Image Is Worth 16x16 Words" (Dosovitskiy et al., arXiv 2010.11929), and its later sizes.
 
 Reference code: google-research/vision_transformer and google-research/big_vision, Apache-2.0.
 The sizes B/28, g/14, G/14 and the two narrow ones are from "Scaling Vision Transformers" (Zhai et al., arXiv
-2106.04560, table 2), which writes the narrow ones s/28 and s/16; here they are XS28 and XS16.
+2106.04560, table 2), which calls the narrow ones s/28 and s/16; here they are XS28 and XS16.
 """
 
 import os
@@ -63,56 +63,70 @@ def ViT(
     attention_dropout_rate: float = 0.0,
     dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """Vision Transformer (Dosovitskiy et al., arXiv 2010.11929).
+    """Build a Vision Transformer (Dosovitskiy et al., arXiv 2010.11929).
 
     Args:
-        include_top: Whether the model ends in the classifier. Without it, see `pooling`.
+        include_top: Whether the model ends with the classifier. If not, `pooling` selects the output.
         weights: None for random weights, or the path of a file that `keras_vit.load_weights` reads. If the file has
-            another number of classes, the head stays random and a warning says so.
-        input_tensor: A Keras tensor (batch, height, width, channels) to build on, in place of a new input.
-        input_shape: (height, width, channels), 224 x 224 x 3 by default. The patch divides height and width.
-        pooling: What becomes of the tokens: "token" for the class token, "avg" for the mean of the patches, "map" for
-            multi-head attention pooling ("Scaling Vision Transformers", section 2.4), each (batch, width). None is
-            "token" with the top; without it, all tokens (batch, class token + registers + patches, width).
+            a different number of classes, the head keeps its random weights and a warning names them.
+        input_tensor: Keras tensor (batch, height, width, channels) to use as the input of the model, instead of a new
+            input.
+        input_shape: (height, width, channels) of an image, (224, 224, 3) by default. Height and width must be multiples
+            of the patch's.
+        pooling: How the tokens are reduced to one vector (batch, width): "token" takes the class token, "avg" the mean
+            of the patches, and "map" multi-head attention pooling ("Scaling Vision Transformers", section 2.4). None
+            means "token" with the top; without the top, it keeps all tokens (batch, class token + registers + patches,
+            width).
         classes: Number of classes.
-        classifier_activation: Activation of the class scores, or None for logits.
+        classifier_activation: Activation of the class scores, or None to return logits.
         name: Name of the model.
         patch_size: Side of a patch in pixels, or (height, width).
         width: Width of a token.
         depth: Number of transformer blocks.
-        num_heads: Heads of each attention.
-        mlp_dim: Hidden width of each MLP, 4 * width by default.
-        class_token: Whether there is a class token; without it, `pooling` is "avg" or "map".
-        num_registers: Register tokens between the class token and the patches, without positions (arXiv 2309.16588).
+        num_heads: Number of attention heads in each block.
+        mlp_dim: Units between the two dense layers of each MLP, 4 * width by default.
+        class_token: Whether there is a class token. Without it, `pooling` must be "avg" or "map".
+        num_registers: Number of register tokens (Darcet et al., arXiv 2309.16588). They come between the class token
+            and the patches, and have no position.
         position_embedding: "learned", or a fixed table of sines and cosines for the patches: "sincos2d" (big_vision's,
             arXiv 2205.01580) or "sincos2d_mae" (arXiv 2111.06377).
-        position_on_class_token: Whether the class token has a learned position too, as in the paper. big_vision and
-            DINOv2's registers go without.
-        norm_after_pooling: Whether the last LayerNorm stands after the pooling (MAE's and BEiT's fine-tuning).
-        representation_size: Width of a hidden tanh layer before the classifier, as in pre-training, or None.
-        head_initializer: Of the classifier's kernel. The authors fine-tune from "zeros".
+        position_on_class_token: Whether the class token has a learned position too, as in the paper; in big_vision and
+            in DINOv2 with registers it has none.
+        norm_after_pooling: Whether the last LayerNorm follows the pooling, as in the fine-tuning of MAE and BEiT.
+        representation_size: Units of a hidden layer with tanh before the classifier, as in pre-training, or None for
+            no hidden layer.
+        head_initializer: Initializer of the classifier's kernel. The authors use "zeros" for fine-tuning.
         qkv_bias: Whether query, key and value have a bias.
-        activation: Of the MLPs: "gelu" (exact) or "gelu_tanh", the form of the JAX code.
-        epsilon: Of every LayerNorm.
-        layer_scale: Initial value of a LayerScale on each branch, or None for none.
-        shifted_patches: Whether a token sees half a patch further on every side (arXiv 2112.13492, section 3.2), see
-            `ShiftedPatchEmbedding`.
-        locality: Whether attention learns its temperature and no token looks at itself (section 3.3 there), see
-            `MultiHeadAttention`. This and `shifted_patches` are for training on small data sets from a new start.
-        include_preprocessing: Whether the model takes images in [0, 255] and scales them to [-1, 1] itself, or the
-            `Statistics` by which it normalizes them instead.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 in the first.
-        dropout_rate: Dropout after the position embedding, the attention's projection and both layers of each MLP.
-        attention_dropout_rate: Dropout of the attention probabilities.
-        dtype: A Keras dtype policy such as "mixed_bfloat16", or None for the global one.
+        activation: Activation of the MLPs: "gelu", which is exact, or "gelu_tanh", the approximation of the JAX code.
+        epsilon: Added to the variance in every LayerNorm.
+        layer_scale: Initial value of the LayerScale on each branch; None for no LayerScale.
+        shifted_patches: Whether each token also covers half a patch on every side of its own patch (shifted patch
+            tokenization, arXiv 2112.13492, section 3.2); see `ShiftedPatchEmbedding`.
+        locality: Whether the attention learns its temperature and no token attends to itself (locality self-attention,
+            arXiv 2112.13492, section 3.3); see `MultiHeadAttention`. `locality` and `shifted_patches` are for training
+            from scratch on small data sets.
+        include_preprocessing: Whether the model takes images in [0, 255] and scales them to [-1, 1] itself. Pass
+            `Statistics` to normalize with other values.
+        drop_path_rate: Rate of stochastic depth of the last block; the rates of the blocks rise linearly from 0 in the
+            first.
+        dropout_rate: Dropout rate after the position embedding, the attention's projection and both layers of each MLP.
+        attention_dropout_rate: Dropout rate of the attention probabilities.
+        dtype: Keras dtype policy, such as "mixed_bfloat16", or None for the global one.
 
     Returns:
         A functional `keras.Model`.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A value does not fit, such as an image size that is not a multiple of the patch size, a width that
+            `num_heads` does not divide, or `pooling="token"` without a class token.
     """
     if include_top and pooling is None:
         pooling = "token"
     if pooling == "token" and not class_token:
-        raise ValueError("Without a class token, pooling is 'avg' or 'map'; received 'token', which is the default.")
+        raise ValueError(
+            "Without a class token, pooling must be 'avg' or 'map'; received 'token', which is the default."
+        )
     if norm_after_pooling and pooling is None:
         raise ValueError("norm_after_pooling needs a pooling: 'token', 'avg' or 'map'; received None.")
     mlp_dim = 4 * width if mlp_dim is None else mlp_dim
@@ -179,21 +193,24 @@ def embed(
     dropout_rate: float = 0.0,
     dtype=None,
 ) -> keras.KerasTensor:
-    """Images as tokens with positions: (batch, special tokens + registers + patches, width).
+    """Split images into patches and return them as tokens with positions, after the special tokens.
 
     Args:
         images: (batch, height, width, channels), normalized.
         width: Width of a token.
         patch_size: Side of a patch in pixels, or (height, width).
-        special_tokens: Names of the learned tokens in front of the patches, in their order.
-        special_token_stddev: Of the distribution they start from.
-        num_registers: Register tokens behind the special ones.
+        special_tokens: Names of the learned tokens before the patches, in order.
+        special_token_stddev: Standard deviation of their initial values.
+        num_registers: Number of register tokens after the special ones.
         positions: Kind of `PositionEmbedding`.
-        resizing: How a table for another image size is resized, see `PositionEmbedding`.
-        position_on_special_tokens: Whether these have learned positions too.
-        shifted_patches: Whether a token is made of shifted patches too, see `ShiftedPatchEmbedding`.
-        dropout_rate: Dropout of the result.
-        dtype: A dtype policy, or None for the global one.
+        resizing: How a table for another image size is resized, as in `PositionEmbedding`.
+        position_on_special_tokens: Whether the special tokens have learned positions too.
+        shifted_patches: Whether each patch is embedded with its surroundings, as in `ShiftedPatchEmbedding`.
+        dropout_rate: Dropout rate of the tokens.
+        dtype: Keras dtype policy, or None for the global one.
+
+    Returns:
+        Tokens (batch, special tokens + registers + patches, width).
     """
     embedding = ShiftedPatchEmbedding if shifted_patches else PatchEmbedding
     patches = embedding(width, patch_size, dtype=dtype, name="patch_embedding")
@@ -216,7 +233,18 @@ def embed(
 def encode(
     tokens: keras.KerasTensor, num_heads: int, mlp_dim: int, *, drop_path_rates: Sequence[float], **settings
 ) -> keras.KerasTensor:
-    """The blocks, one for each drop path rate; `settings` are further arguments of `TransformerBlock`."""
+    """Pass tokens through the transformer blocks.
+
+    Args:
+        tokens: (batch, tokens, width).
+        num_heads: Number of attention heads in each block.
+        mlp_dim: Units between the two dense layers of each MLP.
+        drop_path_rates: Rate of stochastic depth of each block; its length is the number of blocks.
+        settings: Further arguments of `TransformerBlock`.
+
+    Returns:
+        Tokens (batch, tokens, width).
+    """
     for index, rate in enumerate(drop_path_rates):
         tokens = TransformerBlock(
             tokens.shape[-1], num_heads, mlp_dim, drop_path_rate=float(rate), name=f"block_{index}", **settings
@@ -225,7 +253,17 @@ def encode(
 
 
 def pool(tokens: keras.KerasTensor, pooling: str, prefix: int, dtype=None) -> keras.KerasTensor:
-    """One vector an image: the first token ("token") or the mean of those behind the first `prefix` ("avg")."""
+    """Reduce the tokens of each image to one vector.
+
+    Args:
+        tokens: (batch, tokens, width).
+        pooling: "token" for the first token, or "avg" for the mean of the tokens after the first `prefix`.
+        prefix: Number of tokens before the patches.
+        dtype: Keras dtype policy, or None for the global one.
+
+    Returns:
+        (batch, width).
+    """
     if pooling == "token":
         return TokenPooling(dtype=dtype, name="pooling")(tokens)
     if prefix:

@@ -1,6 +1,6 @@
-"""Where the arrays of a ViT, DeiT or DeiT III stand in the files that people publish.
+"""The names that published files use for the arrays of ViT, DeiT and DeiT III.
 
-Left the leaf layer of `keras_vit.flatten`, right the file's name for it; {i} is the block's number.
+The keys are names of leaf layers in `keras_vit.flatten`, the values their names in the file; {i} is the block's number.
 """
 
 import re
@@ -48,7 +48,7 @@ TIMM = Naming(
 
 
 def _one_hugging_face_spelling(arrays):
-    """Without the prefix that a model with a classifier has, and with one name for the class token's head."""
+    """Remove the prefix of models with a classifier, and use one name for the class token's head."""
     return {
         re.sub(r"^cls_classifier\b", "classifier", re.sub(r"^(vit|deit)\.", "", name)): array
         for name, array in arrays.items()
@@ -80,8 +80,8 @@ HUGGING_FACE = Naming(
     respell=_one_hugging_face_spelling,
 )
 
-# From older spellings to big_vision's, in this order. The first release numbered a block's modules together; later ones
-# number each kind by itself.
+# Replacements that turn older names into big_vision's, in this order. The first release numbered all modules of a block
+# together; later ones number each kind separately.
 _GOOGLE_SPELLINGS = (
     (r"^Transformer/(posembed_input/)?pos_embedding$", "pos_embedding"),
     (r"^(probe$|(MultiHeadDotProductAttention_0|LayerNorm_0|MlpBlock_0)/)", r"MAPHead_0/\1"),
@@ -89,7 +89,7 @@ _GOOGLE_SPELLINGS = (
     (r"(/encoderblock(_\d+)?/)LayerNorm_2/", r"\1LayerNorm_1/"),
     (r"(/encoderblock(_\d+)?/)MlpBlock_3/", r"\1MlpBlock_0/"),
 )
-# Where a model stands in a file with more in it: an image and text model, a trained one, one with its optimizer.
+# Prefixes of the model in a file with more in it: an image-text model, a training state, or one with its optimizer.
 _GOOGLE_PREFIXES = ("params/img/", "params/", "opt/target/")
 _SCANNED = "Transformer/encoderblock/"
 

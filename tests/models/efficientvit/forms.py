@@ -1,4 +1,4 @@
-"""Small forms of MIT's EfficientViT, and the reference outputs that they are compared with."""
+"""Small forms of MIT's EfficientViT, and reference outputs to compare the family with."""
 
 import numpy as np
 
@@ -6,7 +6,8 @@ from keras_vit.models.efficientvit.efficientvit_block import EfficientViTBlock
 from keras_vit.models.efficientvit.linear_attention import LinearAttention
 from tests.models.cases import IMAGES, Reference
 
-# The third stage has 5 x 4 pixels, more than a head's channels, the fourth 3 x 2: both orders of linear attention.
+# The third stage has 5 x 4 pixels, more than a head has channels, and the fourth 3 x 2: linear attention computes its
+# products in both orders.
 TINY = dict(
     input_shape=(72, 64, 3),
     channels=(4, 8, 8, 16, 16),

@@ -1,4 +1,4 @@
-"""EfficientViT of MIT as a user builds it."""
+"""EfficientViT of MIT: parameters, outputs, export and errors."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_vit import edge
 from tests.benchmarks.weights import randomize
 from tests.reference import relative_error
 
-# Parameters and multiply-accumulates at 224 x 224, counted on the reference code, and parameters without the top.
+# Parameters and multiply-accumulates at 224 x 224, and parameters without the top, counted with the reference code.
 PUBLISHED = {
     "efficientvit_b0": (3_410_008, 100_233_216, 682_608),
     "efficientvit_b1": (9_102_024, 519_214_592, 4_643_936),
@@ -20,7 +20,8 @@ PUBLISHED = {
     "efficientvit_l3": (246_037_288, 27_586_525_184, 193_998_144),
 }
 SHAPE = (72, 64, 3)
-# The third stage has 5 x 4 pixels, more than a head's channels, the fourth 3 x 2: both orders of linear attention.
+# The third stage has 5 x 4 pixels, more than a head has channels, and the fourth 3 x 2: linear attention computes its
+# products in both orders.
 TINY = dict(
     channels=(4, 8, 8, 16, 16), depths=(1, 2, 1, 1, 1), head_dim=8, head_channels=(20, 12), input_shape=SHAPE, classes=5
 )
@@ -53,7 +54,7 @@ def test_published_counts_without_the_top(name):
 
 def test_l0_has_no_published_classifier():
     assert keras_vit.model_info("efficientvit_l0", include_top=False)["parameters"] == 27_805_472
-    head = 52_654_088 - 38_037_280  # L1's, on the same number of channels.
+    head = 52_654_088 - 38_037_280  # The classifier of L1, which has the same number of channels.
     assert keras_vit.model_info("efficientvit_l0")["parameters"] == 27_805_472 + head
 
 
@@ -93,7 +94,7 @@ def test_other_image_sizes():
 
 
 def check_file(model, path):
-    """One piece for the CPU delegate, nothing dynamic, nothing above rank 4, and the model's answers."""
+    """Check that a file is one partition, static, of rank 4 at most, and gives the model's outputs."""
     file = edge.export(model, path)
     audit = edge.audit(file)
     assert audit.partitions == 1 and audit.findings == []
@@ -105,7 +106,7 @@ def check_file(model, path):
 @pytest.mark.parametrize(("series", "activation"), [("B", "HARD_SWISH"), ("L", "GELU")])
 def test_export(series, activation, tmp_path):
     audit = check_file(tiny(series=series), tmp_path / "model.tflite")
-    assert audit.ops[activation] > 5  # One operator, not the formula.
+    assert audit.ops[activation] > 5  # Hard swish is one operator.
 
 
 @pytest.mark.slow
@@ -126,6 +127,6 @@ def test_export_of_b1(tmp_path):
         ({"input_shape": (3, 64, 64)}, "channels-last"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named(settings, message):
+def test_errors_name_the_argument(settings, message):
     with pytest.raises(ValueError, match=message):
         tiny(**settings)

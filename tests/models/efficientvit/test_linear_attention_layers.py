@@ -1,4 +1,4 @@
-"""Linear attention against its definition: a weighted mean of values, weights relu(query) . relu(key)."""
+"""Linear attention against its definition: the mean of the values with weights relu(query) . relu(key)."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ def definition(inputs, epsilon=1e-15):
     return outputs
 
 
-@pytest.mark.parametrize("tokens", [2, 4, 5, 30])  # More and fewer than channels: both orders of the products.
+@pytest.mark.parametrize("tokens", [2, 4, 5, 30])  # More and fewer than channels, for both orders of the products.
 @pytest.mark.parametrize("epsilon", [1e-15, 0.5])
 def test_it_is_the_weighted_mean(tokens, epsilon):
     inputs = rng.normal(size=(2, 3, 12, tokens)).astype("float32")
@@ -37,7 +37,7 @@ def test_it_is_the_weighted_mean(tokens, epsilon):
 
 
 @pytest.mark.parametrize("tokens", [3, 30])
-def test_a_query_that_sees_nothing_gives_zero(tokens):
+def test_a_query_with_no_weights_gives_zero(tokens):
     inputs = rng.normal(size=(1, 1, 12, tokens)).astype("float32")
     inputs[:, :, :4, 0] = -1
     outputs = numpy(LinearAttention()(inputs))
@@ -51,7 +51,7 @@ def test_half_precision_computes_in_float32(dtype):
     outputs = layer(keras.ops.cast(inputs, layer.compute_dtype))
     assert keras.backend.standardize_dtype(outputs.dtype) == layer.compute_dtype
     expected = definition(numpy(keras.ops.cast(keras.ops.cast(inputs, layer.compute_dtype), "float32")))
-    # The sums reach 1e5, beyond float16; what is left is the rounding of the result.
+    # The sums reach 1e5, beyond the range of float16. Only the result is rounded.
     np.testing.assert_allclose(numpy(keras.ops.cast(outputs, "float32")), expected, rtol=1e-2, atol=1e-2)
 
 
@@ -61,7 +61,7 @@ def test_macs_count_the_smaller_order():
     assert layer.macs((None, 3, 12, 3)) == 3 * (2 * 3 * 3 * 4)
 
 
-def test_shapes_that_do_not_fit_are_named():
+def test_errors_name_the_shape():
     with pytest.raises(ValueError, match=r"received the shape \(1, 2, 10, 5\)"):
         LinearAttention()(np.zeros((1, 2, 10, 5), "float32"))
     with pytest.raises(ValueError, match="received head_dim=16 and channels=24"):
@@ -69,7 +69,7 @@ def test_shapes_that_do_not_fit_are_named():
 
 
 def test_multi_scale_attention_from_its_parts():
-    """Channels head by head, the second half of the heads on sums of nearby pixels."""
+    """The channels are ordered head by head. The second half of the heads attends to sums of nearby pixels."""
     layer = MultiScaleAttention(6, head_dim=3, scale=3)
     image = rng.normal(size=(2, 4, 5, 6)).astype("float32")
     layer(image)
@@ -78,7 +78,7 @@ def test_multi_scale_attention_from_its_parts():
     qkv = image @ numpy(layer.qkv.conv.kernel)[0, 0]
     kernel, padded = numpy(layer.nearby.conv.kernel)[..., 0], np.pad(qkv, ((0, 0), (1, 1), (1, 1), (0, 0)))
     near = sum(kernel[i, j] * padded[:, i : i + 4, j : j + 5] for i in range(3) for j in range(3))
-    mix = numpy(layer.mix.conv.kernel)[0, 0]  # (3, 18): the three input channels of each output's group.
+    mix = numpy(layer.mix.conv.kernel)[0, 0]  # (3, 18): the three input channels of the group of each output.
     mixed = np.stack([near[..., c // 3 * 3 :][..., :3] @ mix[:, c] for c in range(18)], axis=-1)
     maps = np.concatenate([qkv, mixed], axis=-1).reshape(2, 20, 4, 9)
     attended = definition(maps.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2).reshape(2, 4, 5, 12)

@@ -1,4 +1,4 @@
-"""Cascaded group attention and its neighbours against NumPy written from the paper's description."""
+"""Cascaded group attention and the layers around it against NumPy code written from the paper."""
 
 import keras
 import numpy as np
@@ -44,7 +44,7 @@ def depthwise(x, part):
 
 
 def head_of_a_window(x, head, window):
-    """One head over one window (rows, columns, channels)."""
+    """Compute one head over one window (rows, columns, channels)."""
     rows, columns = window
     query = depthwise(pointwise(x, head.query), head.nearby).reshape(rows * columns, -1)
     key, value = (pointwise(x, part).reshape(rows * columns, -1) for part in (head.key, head.value))
@@ -57,7 +57,7 @@ def head_of_a_window(x, head, window):
 
 
 def definition(image, layer, heads, window):
-    """Over a map (rows, columns, channels), window by window."""
+    """Compute the attention over a map (rows, columns, channels), window by window."""
     (height, width, channels), (rows, columns) = image.shape, window
     padded = np.pad(image, ((0, -height % rows), (0, -width % columns), (0, 0)))
     found = np.zeros_like(padded)
@@ -72,7 +72,7 @@ def definition(image, layer, heads, window):
     return pointwise(np.maximum(found, 0), layer.project)[:height, :width]
 
 
-# One window; whole windows; padding at the right, at the bottom, at both; a map narrower than the window.
+# One window; whole windows; padding at the right, at the bottom, at both; a map that is narrower than the window.
 @pytest.mark.parametrize(
     ("size", "window"),
     [((3, 3), (3, 3)), ((6, 3), (3, 3)), ((3, 6), (3, 3)), ((6, 5), (3, 3)), ((7, 4), (3, 3)), ((5, 2), (3, 2))],
@@ -109,7 +109,7 @@ def test_squeeze_excite():
 
 
 @pytest.mark.parametrize("make", [layers.MBConv, layers.FusedMBConv, layers.DepthwiseSeparableConv, layers.BasicConv])
-def test_a_branch_is_added_where_the_shape_stays_and_starts_as_nothing(make):
+def test_a_branch_that_keeps_the_shape_is_added_and_starts_at_zero(make):
     image = rng.normal(size=(2, 5, 4, 6)).astype("float32")
     residual, strided = make(6, 6), make(8, 6, strides=2)
     np.testing.assert_array_equal(numpy(residual(image)), image.astype("float64"))
@@ -126,7 +126,7 @@ def test_mbconv_from_its_parts():
         np.testing.assert_allclose(output, one + pointwise(hidden, layer.project), rtol=1e-3, atol=1e-3)
 
 
-def test_shapes_that_do_not_fit_are_named():
+def test_errors_name_the_shape():
     with pytest.raises(ValueError, match="num_heads=4"):
         CascadedGroupAttention(6, 4, (4, 4))
     with pytest.raises(ValueError, match=r"expects \(batch, 4, 4, 6\); received the shape \(1, 5, 4, 6\)"):

@@ -1,4 +1,4 @@
-"""EfficientViT of Microsoft Research as a user builds it, and against its reference implementation."""
+"""EfficientViT of Microsoft Research: parameters, outputs, export and errors."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_vit import edge
 from tests.benchmarks.weights import randomize
 from tests.reference import fixture, images, relative_error, timm_file, timm_weights
 
-# Parameters, parameters of the folded model, multiply-accumulates at 224 x 224, all counted on the reference code.
+# Parameters, parameters of the fused model, and multiply-accumulates at 224 x 224, counted with the reference code.
 PUBLISHED = {
     "efficientvit_m0": (2_349_436, 2_334_916, 79_193_600),
     "efficientvit_m1": (2_980_560, 2_964_256, 167_051_840),
@@ -21,7 +21,7 @@ PUBLISHED = {
 }
 QUICK = ("efficientvit_m0",)
 SHAPE = (160, 128, 3)
-# Maps of 10 x 8 (padded windows), 5 x 4 and 3 x 2 (one window each).
+# The maps are 10 x 8 (padded windows), 5 x 4 and 3 x 2 (one window each).
 TINY = dict(
     channels=(16, 16, 24), depths=(1, 2, 1), num_heads=(2, 2, 3), kernel_sizes=(5, 3, 3), input_shape=SHAPE, classes=5
 )
@@ -54,19 +54,20 @@ def test_published_counts(name, published):
 
 
 @pytest.mark.parametrize("name", slow_unless(PUBLISHED, ("efficientvit_m0",)))
-def test_published_counts_of_the_folded_model(name):
+def test_published_counts_of_the_fused_model(name):
     model = keras_vit.create_model(name)
-    randomize(model)  # A norm that shifts by zero needs no bias.
+    randomize(model)  # A normalization that shifts by zero needs no bias.
     assert keras_vit.fuse(model).count_params() == PUBLISHED[name][1]
 
 
 class TestReference:
-    """Outputs of timm, image by image, relative to the largest.
+    """Compare with the outputs of timm, image by image. Errors are relative to the largest output.
 
-    The weights, of unit variance, make attention scores of 1e4, where float32's rounding is 1e-3: now and then it
-    decides which pixel a softmax picks. In float64, changing every weight by at most one unit in float32's last place
-    moves the second image of M0 by 10 % and that of M3 by 3 %. So an image is held to 1e-4 or, where such changes move
-    it further, to a few times as far as they do. The nearer image is held to 1e-4 in any case.
+    The weights have unit variance and give attention scores of 1e4, where float32's rounding is 1e-3. Sometimes the
+    rounding decides which pixel a softmax selects. In float64, changing every weight by at most one unit in the last
+    place of float32 moves the output for the second image by 10 % in M0 and by 3 % in M3. So the tolerance for an image
+    is 1e-4 or, if such changes move its output further, a few times that movement. The image with the smaller error
+    must always be within 1e-4.
     """
 
     def model(self, name, path, **settings):
@@ -85,7 +86,7 @@ class TestReference:
         return per_image(outputs(model, pixels), fixture(name)["logits"])
 
     def movement(self, name, path):
-        """How far each image moves in float64, at most, when the last place of float32's weights changes."""
+        """Return how far each output moves at most in float64 when the last place of the float32 weights changes."""
         model = self.model(name, path, dtype="float64")
         random, pixels = np.random.default_rng(0), images(224).astype("float64")
         expected, weights = outputs(model, pixels), model.get_weights()
@@ -104,10 +105,10 @@ class TestReference:
             assert np.all(errors < bound), (errors, bound)
             assert np.all(self.errors(name, tmp_path, dtype="float64") < bound)
 
-    def test_another_epsilon_is_seen(self, tmp_path):
+    def test_another_epsilon_is_detected(self, tmp_path):
         assert min(self.errors("efficientvit_m0", tmp_path, epsilon=1e-3)) > 1e-3
 
-    def test_a_swapped_bias_is_seen(self, tmp_path):
+    def test_a_swapped_bias_is_detected(self, tmp_path):
         weights = timm_weights("efficientvit_m0")
         name = "stages.1.blocks.1.mixer.m.attn.attention_biases"
         weights[name] = np.ascontiguousarray(weights[name][::-1] * 100)
@@ -142,7 +143,7 @@ def test_other_image_sizes():
 
 def test_weights_of_another_image_size_are_refused_by_shape(tmp_path):
     model = keras_vit.EfficientViT_M0(input_shape=(256, 256, 3))
-    # 8 x 8 pixels in the second stage make four windows of 7 x 7; 4 x 4 in the third are as many as at 224 x 224.
+    # 8 x 8 pixels in the second stage make four windows of 7 x 7; the third has 4 x 4 pixels, as at 224 x 224.
     keras_vit.load_weights(model, timm_file("efficientvit_m0", tmp_path))
     with pytest.raises(ValueError, match=r"head_0\.bias/table is \(49,\) in the file and \(36,\) in the model"):
         keras_vit.load_weights(
@@ -150,7 +151,7 @@ def test_weights_of_another_image_size_are_refused_by_shape(tmp_path):
         )
 
 
-def test_branches_start_as_nothing_but_those_of_the_transitions():
+def test_branches_start_at_zero_except_in_the_transitions():
     model = keras_vit.EfficientViT_MSRA(**TINY)
     layers = keras_vit.flatten(model).layers
     zero = {layer.name for layer in layers if hasattr(layer, "gamma") and not np.any(layer.gamma)}
@@ -159,7 +160,7 @@ def test_branches_start_as_nothing_but_those_of_the_transitions():
     assert "stage_1_downsample.depthwise0.depthwise.norm" not in zero
 
 
-def test_folding():
+def test_fusing():
     model = tiny(drop_path_rate=0.1)
     folded = keras_vit.fuse(model)
     assert relative_error(outputs(folded), outputs(model)) < 1e-5
@@ -168,7 +169,7 @@ def test_folding():
 
 
 def check_file(model, path):
-    """One piece for the CPU delegate, nothing dynamic, nothing above rank 4, and the model's answers."""
+    """Check that a file is one partition, static, of rank 4 at most, and gives the model's outputs."""
     file = edge.export(model, path)
     audit = edge.audit(file)
     assert audit.partitions == 1 and audit.findings == []
@@ -179,7 +180,7 @@ def check_file(model, path):
 
 def test_export(tmp_path):
     audit = check_file(tiny(), tmp_path / "model.tflite")
-    # A head has two products of activations; its bias is a constant that is added, not computed.
+    # A head has two products of activations. Its bias is added as a constant, not computed.
     assert audit.ops["BATCH_MATMUL"] == audit.ops["SOFTMAX"] * 2 == 2 * (2 + 2 * 2 + 3)
     assert not {"GATHER", "GATHER_ND"} & set(audit.ops)
 
@@ -201,6 +202,6 @@ def test_export_of_m2(tmp_path):
         ({"include_top": False, "pooling": "token"}, "pooling must be 'avg' or None; received 'token'"),
     ],
 )
-def test_arguments_that_do_not_fit_are_named(settings, message):
+def test_errors_name_the_argument(settings, message):
     with pytest.raises(ValueError, match=message):
         tiny(**settings)

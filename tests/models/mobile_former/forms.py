@@ -1,4 +1,4 @@
-"""Small forms of Mobile-Former, with every kind of block, and the reference outputs that they are compared with."""
+"""Small forms of Mobile-Former, with every kind of block, and reference outputs to compare the family with."""
 
 from tests.models.cases import Reference
 
@@ -21,5 +21,5 @@ REFERENCES = (
     *(Reference(f"mobile_former_{size}", f"mobile_former_{size}") for size in ("26m", "294m")),
     *(Reference(f"mobile_former_{size}", f"mobile_former_{size}", slow=True) for size in _SLOW),
 )
-# Its layers of its own take several inputs or are tested in test_mobile_former_layers.py.
+# Its own layers take several inputs or are tested in test_mobile_former_layers.py.
 LAYERS: list = []

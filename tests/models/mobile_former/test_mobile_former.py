@@ -1,4 +1,4 @@
-"""Mobile-Former as a user builds it, and what a device gets of it."""
+"""Mobile-Former: parameters, outputs, training, weights and export."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from keras_vit.models.mobile_former.channel_shuffle import ChannelShuffle
 from keras_vit.models.mobile_former.mobile_former_block import MobileFormerBlock
 from tests.reference import fixture, images, relative_error, timm_file
 
-# Measured on the authors' code: multiply-accumulates at 224 x 224, all parameters, and those of each block in turn.
+# Measured with the authors' code: multiply-accumulates at 224 x 224, all parameters, and those of each block in order.
 COSTS = {
     "26m": (23_550_208, 3_232_788, (360, 121_284, 132_960, 134_904, 159_840, 171_552, 193_088, 235_520, 281_280)),
     "52m": (49_290_496, 3_469_092, (576, 121_932, 135_984, 137_496, 171_936, 185_376, 217_280, 290_816, 364_224)),
@@ -61,7 +61,7 @@ IMAGES = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
 
 
 def tiny(**settings):
-    """A small model with every kind of block, all weights and running statistics random."""
+    """Build a small model with every kind of block, and random weights and running statistics."""
     model = keras_vit.MobileFormer(**{**TINY, **settings})
     random = np.random.default_rng(1)
     for variable in model.weights:
@@ -156,7 +156,7 @@ def blocks(model):
         slopes_from_the_last_token,
     ],
 )
-def test_the_comparison_with_the_reference_sees_what_parameter_counts_do_not(mistake, smallest, monkeypatch):
+def test_the_comparison_with_the_reference_detects_mistakes_that_keep_the_parameters(mistake, smallest, monkeypatch):
     image, expected = images(224)[:1], fixture("mobile_former_26m")["logits"][:1]
     assert relative_error(np.asarray(smallest(image)), expected) < 1e-5
     mistake(smallest, monkeypatch)
@@ -174,14 +174,14 @@ def test_any_image_size(size):
     assert [x.shape[1:3] for x in maps] == [(half, half), (-(-half // 2), -(-half // 2))]
 
 
-def test_feature_maps_stand_behind_the_stem_and_the_blocks():
+def test_the_stem_and_the_blocks_give_feature_maps():
     model = tiny()
     maps = [model.get_layer(name).output for name in ("stem", "block_0")]
     maps += [model.get_layer(f"block_{i}").output[0] for i in (1, 2, 3)]
     assert [tuple(x.shape[1:]) for x in maps] == [(16, 16, 8), (16, 16, 8), (8, 8, 16), (8, 8, 16), (8, 8, 24)]
 
 
-def test_without_the_top_it_is_the_last_feature_map():
+def test_without_the_top_it_gives_the_last_feature_map():
     model, whole = tiny(include_top=False), tiny()
     for block in (f"block_{i}" for i in range(4)):
         model.get_layer(block).set_weights(whole.get_layer(block).get_weights())
@@ -191,7 +191,7 @@ def test_without_the_top_it_is_the_last_feature_map():
     np.testing.assert_array_equal(model(IMAGES), expected)
 
 
-def test_pooled_it_is_what_the_classifier_reads():
+def test_average_pooling_gives_the_input_of_the_classifier():
     model, whole = tiny(include_top=False, pooling="avg"), tiny()
     assert model.output_shape == (None, 6 * 24 + 16)
     for layer in model.layers:
@@ -229,27 +229,27 @@ def test_training_saving_and_loading(tmp_path):
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(IMAGES, np.arange(4), batch_size=2, verbose=0)
     unmoved = {v.path for v in model.weights if np.array_equal(before[v.path], np.array(v))}
-    # A key's bias adds the same to a position's scores for all tokens, and the softmax over them takes it off again.
+    # A key's bias adds the same number to a position's scores for all tokens, which the softmax over them ignores.
     assert unmoved == {f"block_{i}/former_to_mobile/key/bias" for i in (1, 2, 3)}
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(IMAGES), model(IMAGES))
 
 
-def test_folding():
+def test_fusing():
     model = tiny(groups=4, drop_path_rate=0.1)
     folded = keras_vit.fuse(model)
     assert relative_error(np.asarray(folded(IMAGES)), np.asarray(model(IMAGES))) < 1e-5
     kinds = [type(layer).__name__ for layer in folded.layers]
     assert not {"BatchNormalization", "DropPath", "Dropout"} & set(kinds)
-    # What is left of constants: -1 in each dynamic ReLU, 1/3 there and in each gate.
+    # The remaining constants: -1 in each dynamic ReLU, and 1/3 there and in each gate.
     assert kinds.count("Shift") == 6 and kinds.count("Scale") == 6 + 4
-    # The first block's tokens are the same for every image, and so are their query and gate.
+    # The tokens of the first block are the same for every image, and so are their query and gate.
     assert kinds.count("LearnedTokens") == 3
-    # A depthwise convolution has several outputs a channel only where it has a stride or is wide.
+    # A depthwise convolution has several outputs for each channel only if it has a stride or is wide.
     assert {layer.strides for layer in folded.layers if getattr(layer, "depth_multiplier", 1) > 1} == {(2, 2)}
 
 
-def test_the_authors_weights_without_the_top_or_with_another(tmp_path):
+def test_the_authors_weights_without_the_top_or_with_another_one(tmp_path):
     weights = timm_file("mobile_former_26m", tmp_path)
     settings = {"input_shape": (32, 32, 3)}
     features = keras_vit.MobileFormer_26M(include_top=False, **settings)
@@ -270,7 +270,7 @@ class TestOnADevice:
         self.check(keras_vit.MobileFormer_294M(classifier_activation=None, weights=weights), tmp_path, images(224))
 
     def test_the_int8_file_rounds_as_the_quantized_model(self, tmp_path):
-        # One block: behind each further one a number that was rounded the other way weighs more.
+        # Only one block, because a number that is rounded the other way matters more after each further block.
         model = tiny(rows=((48, 16, 2),))
         image = np.random.default_rng(1).normal(size=(32, 32, 32, 3)).astype("float32")
         quantized = edge.quantize_aware(model, calibration_data=image)
@@ -281,13 +281,13 @@ class TestOnADevice:
 
     def check(self, model, tmp_path, image):
         file = edge.export(model, tmp_path / "model.tflite")
-        # No finding: builtins alone, static shapes, rank 4 at most, nothing outside the CPU delegate.
+        # No finding: only built-in operators, static shapes, rank 4 at most, and all operators in the CPU delegate.
         audit = edge.audit(file)
         assert audit.partitions == 1 and audit.findings == []
         assert edge.verify(model, file, image).max_relative_error < 1e-5
 
 
-def test_bad_settings():
+def test_invalid_settings():
     with pytest.raises(ValueError, match="received 'token'"):
         tiny(include_top=False, pooling="token")
     with pytest.raises(ValueError, match="must be a multiple of input_channels"):

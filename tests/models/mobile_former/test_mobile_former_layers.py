@@ -1,4 +1,4 @@
-"""The layers of Mobile-Former against NumPy written from the paper's formulas and what the reference code adds."""
+"""The layers of Mobile-Former against NumPy code from the paper's formulas and the reference code's additions."""
 
 import math
 
@@ -100,7 +100,7 @@ def softmax(x):
 
 
 def attention(query, key, value, heads):
-    """Of (batch, queries, dim) to (batch, keys, dim), one head after the other."""
+    """Compute attention of queries (batch, queries, width) to keys (batch, keys, width), head by head."""
     merged = []
     for q, k, v in zip(*(np.split(x, heads, axis=-1) for x in (query, key, value)), strict=True):
         merged.append(softmax(np.einsum("bqd,bkd->bqk", q, k) / math.sqrt(q.shape[-1])) @ v)
@@ -141,7 +141,7 @@ def depthwise(x, part, strides=1):
 
 
 def shuffled(x, groups):
-    """Channel number i * groups + g is number g * n + i of before, n channels a group."""
+    """Move channel g * n + i to i * groups + g, where each group has n channels."""
     n = x.shape[-1] // groups
     return np.stack([x[..., g * n + i] for i in range(n) for g in range(groups)], axis=-1)
 
@@ -199,7 +199,7 @@ class TestEveryLayer:
         for given, expected in zip(outputs(second, inputs), outputs(first, inputs), strict=True):
             np.testing.assert_array_equal(given, expected)
 
-    def test_shape_is_known_before_it_runs(self, layer, settings, inputs):
+    def test_the_output_shape_is_known_before_it_runs(self, layer, settings, inputs):
         known = layer(**settings).compute_output_shape(*((None, *x.shape[1:]) for x in inputs))
         symbolic = layer(**settings)(*(keras.Input(x.shape[1:]) for x in inputs))
         given = layer(**settings)(*inputs)
@@ -208,7 +208,7 @@ class TestEveryLayer:
         for shape, *tensors in zip(known, *map(keras.tree.flatten, (symbolic, given)), strict=True):
             assert tuple(shape[1:]) == tuple(tensors[0].shape[1:]) == tuple(tensors[1].shape[1:])
 
-    def test_saves_within_a_model(self, layer, settings, inputs, tmp_path):
+    def test_saving_within_a_model(self, layer, settings, inputs, tmp_path):
         symbols = [keras.Input(x.shape[1:]) for x in inputs]
         model = keras.Model(symbols, layer(**settings)(*symbols))
         model.save(tmp_path / "model.keras")
@@ -216,7 +216,7 @@ class TestEveryLayer:
         for given, expected in zip(outputs(loaded, [inputs]), outputs(model, [inputs]), strict=True):
             np.testing.assert_array_equal(given, expected)
 
-    def test_mixed_precision_stays_near(self, layer, settings, inputs):
+    def test_mixed_precision_is_close_to_float32(self, layer, settings, inputs):
         full = randomized(layer(**settings), inputs)
         mixed = layer(**settings, dtype="mixed_float16")
         mixed(*inputs)
@@ -243,7 +243,7 @@ def test_hard_sigmoid():
 def test_row_softmax():
     expected = np.swapaxes(softmax(np.swapaxes(TOKENS.astype("float64"), 1, 2)), 1, 2)
     np.testing.assert_allclose(numpy(RowSoftmax()(TOKENS)), expected, atol=1e-6)
-    # Neither large scores nor their sums overflow in float16.
+    # Large scores and their sums do not overflow in float16.
     large = numpy(RowSoftmax(dtype="float16")(np.float16(np.full((1, 70_000, 1), 60_000))))
     np.testing.assert_allclose(large, 1 / 70_000, rtol=5e-3)
 
@@ -253,7 +253,7 @@ def test_float_matmul():
     layer = layers.FloatMatMul(transpose_b=True)
     np.testing.assert_allclose(numpy(layer(a, b)), a @ np.swapaxes(b, -1, -2), atol=1e-5)
     assert layer.compute_output_shape(a.shape, b.shape) == (2, 3, 4, 6)
-    assert not isinstance(layer, layers.MatMul)  # That is what keeps it in float.
+    assert not isinstance(layer, layers.MatMul)  # The plan keeps it in float because it is not a `MatMul`.
 
 
 def test_learned_tokens():
@@ -326,7 +326,7 @@ def test_mobile_former_block(strides):
 
 
 class TestDropPath:
-    """A rate near 1 leaves, in training, the shortcut alone; the MLP of the Former is never dropped."""
+    """In training, a rate near 1 leaves only the shortcut. The MLP of the Former is never dropped."""
 
     def test_bridges(self):
         layer = randomized(MobileToFormer(8, 16, drop_path_rate=0.999999), (FEATURES, TOKENS))

@@ -1,4 +1,4 @@
-"""Small forms of MobileViT and MobileViTV2, and the reference outputs that they are compared with."""
+"""Small forms of MobileViT and MobileViTV2, and reference outputs to compare the family with."""
 
 from keras_vit.models.mobilevit.mobilevit_block import MobileViTBlock
 from keras_vit.models.mobilevit.mobilevit_v2_block import MobileViTV2Block
@@ -6,7 +6,7 @@ from keras_vit.models.mobilevit.separable_attention import SeparableSelfAttentio
 from keras_vit.models.mobilevit.separable_transformer_block import SeparableTransformerBlock
 from tests.models.cases import IMAGES, TOKENS, Reference
 
-# The maps of the last three stages have odd sides: 12 x 9, 6 x 5 and 3 x 3.
+# The maps of the last three stages are 12 x 9, 6 x 5 and 3 x 3, with odd sides.
 TINY = dict(
     input_shape=(96, 72, 3), stem_channels=8, channels=(8, 12, 16, 20, 24), widths=(8, 12, 16), depths=(1, 1, 1)
 )

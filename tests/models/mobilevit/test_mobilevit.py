@@ -1,4 +1,4 @@
-"""MobileViT and MobileViTv2 as a user builds, trains, folds and exports them."""
+"""MobileViT and MobileViTv2: costs, outputs, fusing, weights and export."""
 
 import re
 
@@ -10,7 +10,7 @@ import keras_vit
 from keras_vit import edge
 from tests.reference import fixture, images, relative_error, timm_weights
 
-# Trainable parameters; multiply-accumulates at 256 x 256 and, where it was counted, at 224 x 224 in millions.
+# Trainable parameters; multiply-accumulates at 256 x 256 and, if known, at 224 x 224 in millions.
 COSTS = {
     "mobilevit_xxs": (1_272_024, 407_364_096, 301.5),
     "mobilevit_xs": (2_317_848, 1_025_911_808, 772.3),
@@ -23,7 +23,7 @@ COSTS = {
     "mobilevitv2_175": (14_251_833, 5_488_774_144, None),
     "mobilevitv2_200": (18_449_329, 7_155_785_728, 5577),
 }
-# The maps of the last three stages have odd sides: 12 x 9, 6 x 5 and 3 x 3.
+# The maps of the last three stages are 12 x 9, 6 x 5 and 3 x 3, with odd sides.
 TINY = dict(
     input_shape=(96, 72, 3), stem_channels=8, channels=(8, 12, 16, 20, 24), widths=(8, 12, 16), depths=(1, 1, 1)
 )
@@ -33,7 +33,7 @@ both = pytest.mark.parametrize("version", [1, 2])
 
 
 def tiny(version, **settings):
-    """A small model with every weight and running statistic random."""
+    """Build a small model with random weights and running statistics."""
     if version == 1:
         model = keras_vit.MobileViT(**{**TINY_V1, "classes": 5, **settings})
     else:
@@ -91,7 +91,7 @@ def test_without_the_top(version, pooling):
 )
 def test_stages_have_their_strides(version, sizes):
     model = tiny(version)
-    last = {}  # By stage: the output of its last block.
+    last = {}  # The output of the last block of each stage.
     for layer in model.layers:
         if match := re.fullmatch(r"stage_(\d)_block_\d", layer.name):
             last[match[1]] = layer.output.shape[1:]
@@ -124,7 +124,7 @@ def test_dropout_reaches_the_attention_the_mlp_and_the_head(version):
 
 
 @both
-def test_folding(version):
+def test_fusing(version):
     model = tiny(version, drop_path_rate=0.1, dropout_rate=0.1, classifier_activation=None)
     folded = keras_vit.fuse(model)
     assert relative_error(np.asarray(folded(IMAGES)), np.asarray(model(IMAGES))) < 1e-5
@@ -190,7 +190,7 @@ def test_hugging_face_names_load_the_same_model(name, tmp_path):
 
 
 class TestFiles:
-    """Exported, the models run in one piece with tensors that every device takes, and give the same answers."""
+    """Exported files are one partition, use only tensors that every device takes, and give the model's outputs."""
 
     def check(self, model, folder):
         size = model.input_shape[1:]
@@ -215,7 +215,7 @@ class TestFiles:
 
 class TestBadInput:
     @both
-    def test_a_size_too_few(self, version):
+    def test_too_few_sizes(self, version):
         with pytest.raises(ValueError, match=r"each of the five stages.*depths=\(2, 4\)"):
             tiny(version, depths=(2, 4))
 

@@ -1,4 +1,4 @@
-"""The layers of both MobileViTs against NumPy written from the papers, pixel by pixel."""
+"""The layers of MobileViT and MobileViTv2 against NumPy code written from the papers, pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def dense(x, w):
 
 
 def convolution(x, kernel, strides=1, depthwise=False):
-    """A convolution that pads with zeros on all sides; kernel (height, width, in, out)."""
+    """Compute a convolution with zero padding on all sides, for a kernel (height, width, in, out)."""
     side = kernel.shape[0]
     pad = side // 2
     x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
@@ -48,7 +48,7 @@ def conv_norm(x, w, activation=lambda x: x, **settings):
 
 
 def resized(x, size, align_corners):
-    """Bilinear resizing by PyTorch's definition of either convention."""
+    """Resize bilinearly, as PyTorch defines it with or without aligned corners."""
     for axis, new in enumerate(size, start=1):
         old = x.shape[axis]
         if align_corners:
@@ -63,7 +63,7 @@ def resized(x, size, align_corners):
 
 
 def places():
-    """The four places within a patch of 2 x 2."""
+    """Return the four positions within a patch of 2 x 2."""
     return [(slice(None), slice(i, None, 2), slice(j, None, 2)) for i in range(2) for j in range(2)]
 
 
@@ -118,7 +118,7 @@ def mobilevit_v2_block(x, w, depth):
 
 
 def with_statistics(layer, inputs):
-    """A layer with random weights and random running statistics."""
+    """Return a layer with random weights and running statistics."""
     randomized(layer, inputs)
     for variable in layer.non_trainable_weights:
         variable.assign(rng.uniform(0.5, 1.5, variable.shape))
@@ -194,7 +194,7 @@ def test_group_norm():
 
 
 def test_group_norm_computes_in_float32():
-    large = np.float16(rng.normal(size=(2, 50, 12)) * 300)  # In float16 the square of 300 overflows.
+    large = np.float16(rng.normal(size=(2, 50, 12)) * 300)  # The square of 300 overflows in float16.
     outputs = numpy(layers.GroupNorm(dtype="float16")(large))
     assert outputs.dtype == np.float16
     expected = group_norm(large.astype("float32")[:, None], {"gamma": 1, "beta": 0})[:, 0]
@@ -202,7 +202,7 @@ def test_group_norm_computes_in_float32():
 
 
 def test_weighted_sum_computes_in_float32():
-    # 4096 weights of 2 ** -12 sum to 1; in float16, a sum near 1 no longer grows by one of them.
+    # 4096 weights of 2 ** -12 add up to 1. In float16, a sum near 1 does not change when one of them is added.
     tokens = np.ones((1, 4096, 1, 2), "float16")
     weights = np.full((1, 4096, 1, 1), 2.0**-12, "float16")
     np.testing.assert_allclose(numpy(WeightedSum(dtype="float16")(tokens, weights)), 1, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Small forms of ViT, DeiT and DeiT III, and the reference outputs that they are compared with."""
+"""Small forms of ViT, DeiT and DeiT III, and reference outputs to compare the family with."""
 
 import keras
 import numpy as np
@@ -53,5 +53,5 @@ def images(count: int = 4) -> np.ndarray:
 
 
 def form(which: str, /, **settings) -> keras.Model:
-    """Return one of these forms with a softmax and random weights."""
+    """Build one of these forms, with a softmax and random weights."""
     return build(f"vit: {which}", **{"classifier_activation": "softmax", **settings})

@@ -1,4 +1,4 @@
-"""Attention pooling against NumPy written from its published formula, under whichever backend Keras runs."""
+"""Attention pooling against NumPy code from its published formula, on any backend of Keras."""
 
 import numpy as np
 

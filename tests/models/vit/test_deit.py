@@ -1,4 +1,4 @@
-"""DeiT and DeiT III as a user builds them."""
+"""DeiT and DeiT III: costs, heads, pooling and errors."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 import keras_vit
 
-# By name and image size: parameters with 1000 classes, and multiply-accumulates; DeiT III's as its table 1 rounds them.
+# By name and image size: parameters with 1000 classes, and multiply-accumulates (DeiT III: rounded as in its table 1).
 COSTS = {
     ("deit_ti16", 224): (5_717_416, 1_253_683_200),
     ("deit_s16", 224): (22_050_664, 4_598_882_304),
@@ -46,7 +46,7 @@ def test_every_variant_has_its_costs():
 
 
 class TestDistilled:
-    def test_gives_the_mean_of_the_logits(self):
+    def test_it_gives_the_mean_of_the_logits(self):
         heads = distilled(distillation_outputs=True)
         of_class, of_distillation = map(np.asarray, heads(IMAGES))
         assert of_class.shape == of_distillation.shape == (2, 5) and not np.allclose(of_class, of_distillation)
@@ -59,7 +59,7 @@ class TestDistilled:
         expected = np.exp(logits(IMAGES))
         np.testing.assert_allclose(probabilities(IMAGES), expected / expected.sum(1, keepdims=True), atol=1e-6)
 
-    def test_both_forms_share_their_weights(self):
+    def test_both_models_share_their_weights(self):
         heads = distilled(distillation_outputs=True)
         averaged = keras_vit.average_heads(heads)
         before = np.asarray(averaged(IMAGES))
@@ -68,7 +68,7 @@ class TestDistilled:
         assert not np.allclose(averaged(IMAGES), before)
         assert [v.path for v in averaged.weights] == [v.path for v in heads.weights]
 
-    def test_the_distillation_token_stands_behind_the_class_token(self):
+    def test_the_distillation_token_follows_the_class_token(self):
         model = distilled(include_top=False, depth=0)
         flat = {variable.path: variable for variable in model.weights}
         for path, variable in flat.items():
@@ -95,7 +95,7 @@ class TestDistilled:
         with pytest.raises(ValueError, match="'deit' has 1"):
             keras_vit.average_heads(distilled())
 
-    def test_a_file_with_other_classes_leaves_both_heads(self, tmp_path):
+    def test_a_file_with_other_classes_does_not_change_the_heads(self, tmp_path):
         from safetensors.numpy import save_file
 
         from tests.reference import timm_weights

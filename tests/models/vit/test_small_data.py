@@ -1,4 +1,4 @@
-"""ViT for small data sets: its costs, what is read from it, and its way to the device."""
+"""ViT for small data sets: costs, attention maps, features, fusing and export."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ IMAGES = RANDOM.normal(size=(64, 16, 24, 3)).astype("float32")
 
 
 def vit(**settings):
-    """A small model, weights of any size but for temperatures of each head within a factor of two of the usual."""
+    """Build a small model with random weights, and temperatures within a factor of two of the initial one."""
     model = keras_vit.ViT(
         **{"input_shape": (16, 24, 3), "patch_size": 4, "width": 24, "depth": 2, "num_heads": 3, "classes": 5}
         | {"classifier_activation": None, "shifted_patches": True, "locality": True}
@@ -38,15 +38,16 @@ def recipe_model(image_size, classes, **settings):
 @pytest.mark.parametrize(("image_size", "patch", "classes"), [(64, 8, 200), (32, 4, 100)])
 def test_parameters_by_hand(image_size, patch, classes):
     values = 5 * 3 * patch**2
-    embedding = 2 * values + 192 * values + 192 + 192 + 65 * 192  # norm, projection, class token, 8 x 8 + 1 positions
-    attention = 3 * 192 * 192 + 192 * 192 + 192 + 12  # no bias but the projection's; 12 temperatures
+    # Norm, projection, class token, and 8 x 8 + 1 positions.
+    embedding = 2 * values + 192 * values + 192 + 192 + 65 * 192
+    attention = 3 * 192 * 192 + 192 * 192 + 192 + 12  # Only the projection has a bias; 12 temperatures.
     mlp = 2 * 192 * 384 + 384 + 192
     expected = embedding + 9 * (attention + mlp + 4 * 192) + 2 * 192 + 192 * classes + classes
     assert recipe_model(image_size, classes).count_params() == expected
 
 
 def test_multiply_accumulates_as_published():
-    """189.8 and 199.2 million for Tiny-ImageNet in the authors' README."""
+    """The authors' README gives 189.8 and 199.2 million for Tiny-ImageNet."""
     plain = count_macs(recipe_model(64, 200, shifted_patches=False, locality=False))
     both = count_macs(recipe_model(64, 200))
     assert plain / 1e6 == pytest.approx(189.8, rel=2e-3) and both / 1e6 == pytest.approx(199.2, rel=2e-3)
@@ -62,7 +63,7 @@ def test_each_option_alone():
 
 
 @pytest.mark.parametrize("change", [lambda model: model, keras_vit.fuse])
-def test_attention_maps_have_an_empty_diagonal(change):
+def test_attention_maps_have_a_zero_diagonal(change):
     maps = keras_vit.attention_maps(change(vit()), IMAGES[:3])
     assert list(maps) == ["block_0", "block_1"]
     for array in maps.values():
@@ -73,7 +74,7 @@ def test_attention_maps_have_an_empty_diagonal(change):
     assert plain[..., range(25), range(25)].min() > 0
 
 
-def test_what_is_read_from_a_model():
+def test_features_and_attention():
     model = vit()
     rollout = keras_vit.attention_rollout(model, IMAGES[:3])
     assert rollout.shape == (3, 4, 6) and rollout.min() > 0
@@ -95,13 +96,13 @@ def test_another_image_size():
                 np.testing.assert_array_equal(before, after, err_msg=name)
 
 
-def test_folding_leaves_no_temperature_and_no_mean():
+def test_fusing_removes_the_temperature_and_the_mean():
     model = vit()
     fused = keras_vit.fuse(model)
     np.testing.assert_allclose(fused(IMAGES), model(IMAGES), atol=1e-5)
     kinds = [type(layer) for layer in fused.layers]
     assert keras_vit.layers.HeadScale not in kinds and kinds.count(keras_vit.layers.DiagonalMask) == 2
-    # Only the norm of the pixels takes a mean off: the tokens' are folded into what writes them.
+    # Only the norm of the pixels subtracts a mean. Those of the tokens are folded into the layers that write them.
     norms = [layer for layer in fused.layers if isinstance(layer, keras_vit.layers.LayerNorm)]
     assert [layer.name for layer in norms if layer.subtract_mean] == ["patch_embedding.norm"]
 
@@ -117,7 +118,7 @@ def test_weights_of_an_ordinary_vit_are_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A quantized model after a few steps in which its ranges and temperatures moved."""
+    """Return a quantized model after a few training steps that change its ranges and temperatures."""
     keras.utils.set_random_seed(0)
     model = edge.quantize_aware(vit(), calibration_data=IMAGES)
     labels = np.eye(5)[np.argmax(vit(locality=False)(IMAGES), axis=1)]
@@ -127,19 +128,19 @@ def trained():
     return model
 
 
-def test_a_hybrid_file_gives_the_quantized_models_answers(trained, tmp_path):
+def test_a_hybrid_file_gives_the_outputs_of_the_quantized_model(trained, tmp_path):
     file = edge.export(trained, tmp_path / "model.tflite", "hybrid_int8")
     result = edge.verify(trained, file, IMAGES)
     assert result.snr_db > 25 and result.top1_agreement > 0.95
     audit = edge.audit(file)
     assert audit.partitions == 1 and audit.findings == []
-    # Eight products a block, the embedding and the head, as in an ordinary ViT: temperature and mask cost none.
+    # Eight products for each block, plus embedding and head, as in an ordinary ViT: temperature and mask add none.
     assert audit.ops["FULLY_CONNECTED"] == 2 * 6 + 2 and audit.ops["BATCH_MATMUL"] == 2 * 2
-    # Image and mask stay out of int8: four stretches in float a block, and the embedding's norm before the first.
+    # Image and mask are not int8. Each block has four parts in float, after the norm of the embedding.
     assert audit.ops["QUANTIZE"] == audit.ops["DEQUANTIZE"] == 2 * 4 + 2
 
 
-def test_the_grid_of_the_scores_spans_scores_only(trained):
+def test_the_int8_range_of_the_scores_ignores_the_mask(trained):
     fused = keras_vit.fuse(vit())
     scores = keras.Model(fused.input, fused.get_layer("block_0.attention.scores").output)(IMAGES)
     quantized = edge.quantize_aware(vit(), calibration_data=IMAGES)

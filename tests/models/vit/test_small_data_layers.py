@@ -1,4 +1,4 @@
-"""The layers for small data sets against NumPy from the paper's formulas (arXiv 2112.13492, sections 3.2 and 3.3)."""
+"""The layers for small data sets against NumPy code from the paper (arXiv 2112.13492, sections 3.2 and 3.3)."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("layer", "settings", "inputs"), CASES, ids=[case[0].__name__ for case in CASES])
-def test_saves_and_knows_its_shape(layer, settings, inputs, tmp_path):
+def test_saving_and_output_shape(layer, settings, inputs, tmp_path):
     first = layer(**settings)
     image = keras.Input(inputs.shape[1:])
     model = keras.Model(image, first(image))
@@ -35,7 +35,7 @@ def test_saves_and_knows_its_shape(layer, settings, inputs, tmp_path):
 
 
 def shifted(images, down, right):
-    """The image moved by so many pixels, up and to the left where negative, with zeros behind it."""
+    """Shift an image by a number of pixels, up or to the left if negative, and fill with zeros."""
     result = np.zeros_like(images)
     _, height, width, _ = images.shape
     for row in range(height):
@@ -46,7 +46,7 @@ def shifted(images, down, right):
 
 
 def shifted_patches(images, height, width):
-    """Of each patch, row by row: its values in the image and in the four shifted copies."""
+    """Return the values of each patch, row by row, in the image and in the four shifted copies."""
     half_height, half_width = height // 2, width // 2
     copies = [images]
     for down in (half_height, -half_height):
@@ -73,12 +73,12 @@ def test_shifted_patch_embedding(patch_size):
     x = norm(patches, 1e-5) * w["norm/gamma"] + w["norm/beta"]
     expected = x @ w["projection/kernel"] + w["projection/bias"]
     np.testing.assert_allclose(numpy(layer(IMAGES)), expected, atol=2e-4)
-    # A LayerNorm's scale and shift over all values of five patches, a dense layer on them.
+    # Scale and shift of a LayerNorm over all values of five patches, and a dense layer on them.
     values = 5 * height * width * 3
     assert layer.count_params() == 2 * values + values * 7 + 7
 
 
-def test_a_token_sees_half_a_patch_around_it_and_no_further():
+def test_a_token_covers_half_a_patch_around_its_own_and_no_more():
     layer = randomized(ShiftedPatchEmbedding(7, 4), IMAGES)
     for row, column, seeing in (
         (0, 0, {0}),
@@ -103,7 +103,7 @@ def test_shifted_patch_embedding_refuses_half_pixels():
 
 
 def locality_attention(x, w, heads):
-    """Attention of each token to the others; `scale` holds one over the temperature of each head."""
+    """Compute attention of each token to the others. `scale` is the reciprocal of each head's temperature."""
     batch, count, dim = x.shape
     size = dim // heads
     q, k, v = (x @ w[f"{name}/kernel"] + w.get(f"{name}/bias", 0) for name in ("query", "key", "value"))
@@ -129,11 +129,11 @@ def test_locality_self_attention(qkv_bias):
     assert layer.count_params() == 4 * 12 * 12 + (4 if qkv_bias else 1) * 12 + 3
 
 
-def test_the_temperature_starts_at_the_root_of_a_head_s_width():
+def test_the_temperature_starts_at_the_square_root_of_a_heads_width():
     layer = layers.MultiHeadSelfAttention(12, 3, locality=True)
     layer(TOKENS)
     np.testing.assert_allclose(1 / weights(layer)["scale/gamma"], np.full(3, np.sqrt(12 / 3)), rtol=1e-6)
-    # From there it learns.
+    # It is trained from there.
     assert any(variable is layer.scale.gamma for variable in layer.trainable_weights)
 
 
@@ -145,7 +145,7 @@ def test_head_scale():
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_the_mask_is_exact_in_every_precision(policy):
-    """Scores far above all others on the diagonal get a probability of zero, and the others theirs to the last bit."""
+    """The diagonal has a probability of zero even with the largest scores, and the other probabilities are exact."""
     layer = layers.MultiHeadSelfAttention(12, 3, locality=True, dtype=policy)
     scores = (rng.normal(size=(2, 3, 5, 5)) + 3000 * np.eye(5)).astype("float16")
     probabilities = numpy(layer.softmax(layer.mask(keras.ops.convert_to_tensor(scores))))
@@ -155,7 +155,7 @@ def test_the_mask_is_exact_in_every_precision(policy):
     np.testing.assert_allclose(probabilities, exponentials / exponentials.sum(-1, keepdims=True), rtol=1e-6)
 
 
-def test_what_has_no_diagonal_is_refused():
+def test_attention_without_a_diagonal_is_refused():
     with pytest.raises(ValueError, match="received 1 queries and 5 tokens"):
         layers.MultiHeadAttention(12, 3, locality=True)(TOKENS[:, :1], TOKENS)
     with pytest.raises(ValueError, match="2 tokens or more"):

@@ -1,4 +1,4 @@
-"""Every size and form of ViT, DeiT and DeiT III: saved, loaded, exported."""
+"""Save, load and export every size of ViT, DeiT and DeiT III."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_vit import edge
 from tests.test_backends import outputs_on_jax
 
 VARIANTS = keras_vit.list_models("vit_*") + keras_vit.list_models("deit*")
-# At full depth those that a small machine can hold several copies of.
+# Models of which a small machine can hold several copies at full depth.
 UNDER_100_MILLION = [
     name
     for name in VARIANTS

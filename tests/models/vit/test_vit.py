@@ -1,4 +1,4 @@
-"""ViT as a user builds it."""
+"""ViT: costs, pooling, options and errors."""
 
 import inspect
 
@@ -10,15 +10,15 @@ import keras_vit
 
 
 def macs(patch, width, depth, mlp_dim, size=224):
-    """From the formula, with a class token and 1000 classes."""
+    """Compute the multiply-accumulates by formula, with a class token and 1000 classes."""
     patches = (size // patch) ** 2
     n, d, m = patches + 1, width, mlp_dim
     # A block of n tokens: 4 n d^2 for the projections, 2 n^2 d for the products of activations, 2 n d m for the MLP.
     return patches * 3 * patch**2 * d + depth * (4 * n * d * d + 2 * n * n * d + 2 * n * d * m) + 1000 * d
 
 
-# By name and image size: parameters with a class token and 1000 classes, and multiply-accumulates, as in timm where it
-# has the size; L/32 and H/14 have no classifier there.
+# By name and image size: parameters with a class token and 1000 classes, and multiply-accumulates. The sizes that timm
+# has agree with it; L/32 and H/14 have no classifier there.
 COSTS = {
     ("vit_ti16", 224): (5_717_416, 1_253_683_200),
     ("vit_ti16", 384): (5_790_376, 4_682_219_520),
@@ -42,9 +42,9 @@ COSTS = {
     ("vit_xs28", 224): (5_615_336, macs(28, 256, 6, 1024)),
     ("vit_xs16", 224): (5_243_624, macs(16, 256, 6, 1024)),
 }
-# The table's own columns: GFLOPs at 384 (364 and 378 where the patch does not divide it), two for each
-# multiply-accumulate, rounded to a tenth, of the backbone alone; and parameters of the backbone with attention pooling
-# and a classifier of 1000 classes.
+# From the paper's table: GFLOPs of the backbone at 384 (364 or 378 if 384 is not a multiple of the patch), rounded to a
+# tenth, with two for each multiply-accumulate; and parameters of the backbone with attention pooling and a classifier
+# for 1000 classes.
 SCALING = {
     "vit_xs28": (2.0, 6_404_328),
     "vit_xs16": (7.8, 6_032_616),
@@ -85,7 +85,7 @@ def test_scaling_vision_transformers(name):
     size = {"28": 364, "14": 378}.get(name[-2:], 384)
     backbone = dict(class_token=False, pooling="avg", include_top=False)
     found = keras_vit.model_info(name, input_shape=(size, size, 3), **backbone)["macs"]
-    # The table counts elementwise work too, which weighs most where the tokens are narrow.
+    # The table also counts elementwise operations, which matter most if the tokens are narrow.
     assert 2e-9 * found == pytest.approx(gflops, rel=0.02)
 
 
@@ -105,7 +105,7 @@ def test_parameters_with_a_representation_layer(name, classes, parameters):
     assert info["parameters"] == parameters
 
 
-def test_counting_agrees_with_a_built_model():
+def test_model_info_agrees_with_a_built_model():
     model = keras_vit.ViT_Ti16()
     assert model.count_params() == COSTS["vit_ti16", 224][0]
 
@@ -115,7 +115,7 @@ def test_a_variants_function_has_its_settings_as_defaults():
     assert keras_vit.ViT_Ti16.__name__ == "ViT_Ti16" and "Ti/16" in keras_vit.ViT_Ti16.__doc__
 
 
-def test_probabilities_by_default_and_logits_when_asked():
+def test_probabilities_by_default_and_logits_on_request():
     image = np.random.default_rng(0).random((3, 16, 16, 1), "float32")
     probabilities = np.asarray(tiny()(image))
     assert probabilities.shape == (3, 5)
@@ -128,7 +128,7 @@ def test_without_the_top(pooling, shape):
     assert tiny(include_top=False, pooling=pooling).output_shape == shape
 
 
-def test_average_pooling_leaves_the_class_token_out():
+def test_average_pooling_ignores_the_class_token():
     tokens = tiny(include_top=False)
     pooled = tiny(include_top=False, pooling="avg")
     pooled.set_weights(tokens.get_weights())
@@ -172,7 +172,7 @@ def test_registers_have_no_position():
     assert [layer.table.shape[1] for layer in rows.values()] == [17, 17, 16, 16]
 
 
-def test_a_head_that_starts_from_zeros():
+def test_a_head_initialized_to_zero():
     head = tiny(head_initializer="zeros").get_layer("head")
     assert not np.any(head.kernel) and np.any(tiny().get_layer("head").kernel)
 
@@ -221,12 +221,12 @@ def test_mixed_precision(policy):
 
 
 class TestBadInput:
-    def test_an_image_that_the_patch_does_not_divide(self):
+    def test_an_image_size_that_is_not_a_multiple_of_the_patch(self):
         with pytest.raises(ValueError, match=r"225 x 224 .* 16 x 16; 224 x 224 would do"):
             keras_vit.ViT_Ti16(input_shape=(225, 224, 3))
 
     @pytest.mark.parametrize("shape", [(224, 224), (None, None, 3), (0, 16, 3)])
-    def test_a_shape_that_is_none(self, shape):
+    def test_an_invalid_input_shape(self, shape):
         with pytest.raises(ValueError, match=r"\(height, width, channels\)"):
             keras_vit.ViT_Ti16(input_shape=shape)
 
@@ -242,7 +242,7 @@ class TestBadInput:
         finally:
             keras.config.set_image_data_format("channels_last")
 
-    def test_an_unknown_name_gives_the_nearest(self):
+    def test_an_unknown_name_suggests_the_nearest(self):
         with pytest.raises(ValueError, match=r"'vit_b15'.*vit_b1?6"):
             keras_vit.create_model("vit_b15")
 
@@ -251,10 +251,10 @@ class TestBadInput:
             tiny(num_heads=5)
 
     def test_the_class_token_of_a_model_without_one(self):
-        with pytest.raises(ValueError, match="Without a class token, pooling is 'avg' or 'map'"):
+        with pytest.raises(ValueError, match="Without a class token, pooling must be 'avg' or 'map'"):
             tiny(class_token=False)
 
-    def test_a_norm_after_no_pooling(self):
+    def test_a_norm_after_pooling_needs_a_pooling(self):
         with pytest.raises(ValueError, match="norm_after_pooling needs a pooling"):
             tiny(include_top=False, norm_after_pooling=True)
 
@@ -266,7 +266,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="'map' or None; received 'mean'"):
             tiny(pooling="mean")
 
-    def test_weights_that_are_no_file(self):
+    def test_weights_that_are_not_a_file(self):
         with pytest.raises(ValueError, match="'imagenet' is neither a file nor weights of 'vit_ti16'"):
             keras_vit.ViT_Ti16(weights="imagenet")
         with pytest.raises(ValueError, match="'imagenet' is not a file"):

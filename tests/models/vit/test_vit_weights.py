@@ -1,4 +1,4 @@
-"""ViT's published weights: other projects' names, and what the comparison with the reference can see."""
+"""ViT's published weights: names of other projects, and mistakes that the comparison with the reference detects."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def test_google_release_equals_the_reference(tmp_path):
 
 
 class TestTheComparisonCanFail:
-    """Each mistake that a parameter count cannot see is caught by the same comparison."""
+    """The comparison detects each mistake that does not change the number of parameters."""
 
     reference = "vit_tiny_patch16_224"
 
