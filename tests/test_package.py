@@ -1,6 +1,8 @@
 """The installed package: its folders, imports and names."""
 
 import configparser
+import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +49,12 @@ def test_the_core_uses_neither_training_nor_edge():
         text = file.read_text()
         assert "keras_vit.edge import" not in text and "keras_vit.training import" not in text, file
         assert "import tensorflow" not in text, file
+
+
+@pytest.mark.parametrize("package", ["keras_vit", "keras_vit.edge", "keras_vit.training"])
+def test_no_public_function_has_the_name_of_a_module_beside_it(package):
+    names = set(importlib.import_module(package).__all__) - {"layers"}
+    assert [name for name in names if importlib.util.find_spec(f"{package}.{name}") is not None] == []
 
 
 def test_the_stub_is_up_to_date():

@@ -3,7 +3,7 @@
 import keras
 
 from keras_vit.edge.quantization.operations import PRODUCT
-from keras_vit.graph.reading import consumers, inputs_of, producer
+from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES, consumers, inputs_of, producer
 from keras_vit.layers import Fold, LearnedTokens, MatMul, TokenPooling, Unfold
 
 # Products of matrices, which compute in int8 wherever they are.
@@ -29,29 +29,9 @@ _WITH_CLAMP = (
 _CLAMPS = (keras.activations.relu, keras.activations.relu6)
 
 
-def _class_of(function) -> type:
-    """Return the class of the operation that a function of `keras.ops` adds to a functional model.
-
-    Keras exports these functions only. Classes are compared, not their names: a user's layer may have any name.
-    """
-    return type(producer(function(keras.KerasTensor((1, 2, 3)))))
-
-
 # These only move values, so their output is on the int8 grid if their input is.
-_SAME_SIZE = (
-    keras.layers.Reshape,
-    keras.layers.Permute,
-    keras.layers.Flatten,
-    keras.layers.ZeroPadding2D,
-    Fold,
-    Unfold,
-    _class_of(lambda x: keras.ops.reshape(x, (2, 3))),
-    _class_of(lambda x: keras.ops.transpose(x)),
-    _class_of(lambda x: keras.ops.swapaxes(x, 1, 2)),
-    _class_of(lambda x: keras.ops.squeeze(x, 0)),
-    _class_of(lambda x: keras.ops.expand_dims(x, 0)),
-)
-_SMALLER = (keras.layers.Cropping1D, keras.layers.Cropping2D, TokenPooling, _class_of(lambda x: x[:, :1]))
+_SAME_SIZE = (*RESHAPES, *PERMUTATIONS, keras.layers.ZeroPadding2D, Fold, Unfold)
+_SMALLER = (*SLICES, TokenPooling)
 
 
 def is_layout(operation) -> bool:

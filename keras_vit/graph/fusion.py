@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_vit.graph.flat_graph import Graph, Node
-from keras_vit.graph.reading import RESHAPES, recorded
+from keras_vit.graph.reading import RESHAPES, TRANSPOSE
 from keras_vit.layers import (
     Affine,
     ClassToken,
@@ -308,7 +308,7 @@ def _passes_means(node: Node) -> bool:
     """Whether inputs of mean zero over the last axis give outputs of mean zero, if its own weights have that too."""
     if node.is_a(*RESHAPES):
         return node.is_called_once and node.output.shape[-1] == node.inputs[0].shape[-1]
-    if node.is_a(recorded.Transpose):
+    if node.is_a(TRANSPOSE):
         axes = node.config["axes"]
         return axes is not None and axes[-1] == len(axes) - 1
     return node.is_a(*_PASSING_MEANS) and node.is_called_once

@@ -1,22 +1,39 @@
 """Reading a functional model as a graph: what produces a tensor, what uses it."""
 
+from collections.abc import Callable
+
 import keras
-
-# What functions of `keras.ops` record in a functional model. Keras makes only the functions public.
-from keras.src.ops import numpy as recorded
-
-# Layers and operations that only move numbers, recognized by class: a user's own layer may have any name. These keep
-# the numbers in their order,
-RESHAPES = (keras.layers.Reshape, keras.layers.Flatten, recorded.Reshape, recorded.Squeeze, recorded.ExpandDims)
-# these change their order,
-PERMUTATIONS = (keras.layers.Permute, recorded.Transpose, recorded.Swapaxes)
-# and these keep some of them.
-SLICES = (keras.layers.Cropping1D, keras.layers.Cropping2D, recorded.GetItem)
+from keras import ops
 
 
 def producer(tensor: keras.KerasTensor):
     """The layer or operation that gives a tensor of a functional model."""
     return tensor._keras_history.operation
+
+
+def class_of(function: Callable) -> type:
+    """Return the class of the operation that a function of `keras.ops` adds to a functional model.
+
+    Keras exports only the functions. Operations are recognized by class: a user's own layer may have any name.
+    """
+    return type(producer(function(keras.KerasTensor((1, 2, 3)))))
+
+
+TRANSPOSE = class_of(ops.transpose)
+SOFTMAXES = (keras.layers.Softmax, class_of(ops.softmax))
+
+# Layers and operations that only move numbers. These keep the numbers in their order,
+RESHAPES = (
+    keras.layers.Reshape,
+    keras.layers.Flatten,
+    class_of(lambda x: ops.reshape(x, (2, 3))),
+    class_of(lambda x: ops.squeeze(x, 0)),
+    class_of(lambda x: ops.expand_dims(x, 0)),
+)
+# these change their order,
+PERMUTATIONS = (keras.layers.Permute, TRANSPOSE, class_of(lambda x: ops.swapaxes(x, 1, 2)))
+# and these keep some of them.
+SLICES = (keras.layers.Cropping1D, keras.layers.Cropping2D, class_of(lambda x: x[:, :1]))
 
 
 def as_functional(model: keras.Model) -> keras.Model:

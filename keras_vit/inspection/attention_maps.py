@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_vit.graph.flattening import flatten, leaves
-from keras_vit.graph.reading import inputs_of, producer
+from keras_vit.graph.reading import SOFTMAXES, inputs_of, producer
 from keras_vit.inspection.features import NoSuchPart, PatchGrid, patch_grid
 from keras_vit.layers import MatMul, PositionEmbedding
 
@@ -54,7 +54,7 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
 
 
 def _is_softmax(layer):
-    return isinstance(layer, keras.layers.Softmax) or (
+    return isinstance(layer, SOFTMAXES) or (
         isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.softmax
     )
 

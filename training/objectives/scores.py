@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_vit.graph.reading import SOFTMAXES
+
 
 def gives_logits(model: keras.Model) -> bool:
     """Return whether the scores of a model are logits (True) or probabilities (False).
@@ -19,7 +21,7 @@ def gives_logits(model: keras.Model) -> bool:
         if isinstance(last, keras.Model):
             return gives_logits(last)
         activation = getattr(last, "activation", None)
-        if activation is keras.activations.softmax or type(last).__name__ == "Softmax":
+        if activation is keras.activations.softmax or isinstance(last, SOFTMAXES):
             return False
         if activation is not keras.activations.linear:
             break

@@ -282,7 +282,14 @@ def test_logits_and_probabilities_are_distinguished():
         model = keras.Model(features, scores)
         assert training.gives_logits(model) is logits
         assert training.gives_logits(keras.Sequential([features, model])) is logits
-    for scores in (keras.layers.Activation("sigmoid")(dense), keras.ops.relu(dense)):
+
+    class Softmax(keras.layers.Layer):
+        """A user's own layer of that name, which doubles its input."""
+
+        def call(self, inputs):
+            return 2 * inputs
+
+    for scores in (keras.layers.Activation("sigmoid")(dense), keras.ops.relu(dense), Softmax()(dense)):
         with pytest.raises(ValueError, match="pass from_logits"):
             training.gives_logits(keras.Model(features, scores))
 
