@@ -18,3 +18,4 @@ def seeded():
     keras.utils.set_random_seed(0)
     yield
     keras.backend.clear_session()
+    gc.freeze()  # What outlived the test, such as fixtures of a module, need not be searched after each of the others.
