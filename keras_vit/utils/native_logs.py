@@ -31,7 +31,8 @@ def native_logs(show: bool = False) -> Iterator[list[str]]:
 
     Blocks may be nested and may be open in several threads at once. After the last one, descriptor 2 is what it was.
     While one is open, descriptor 2 is not a terminal, even if it was one before. Nothing is held back on Windows, or
-    if descriptor 2 is closed.
+    if descriptor 2 is closed. TensorFlow Lite writes a log line in three pieces: what another thread writes between
+    two of them is part of that line, with or without a filter, and is held back with it.
 
     Args:
         show: Whether to let every line through.

@@ -125,7 +125,7 @@ def test_weights_from_a_file(folder, capsys):
         (["model.keras", "--image", "broken.jpg"], "'broken.jpg' is damaged or not an image"),
         (["model.keras", "--image", "cut.png"], "'cut.png' is damaged or not an image"),
         (["model.keras", "--image", "model.keras"], "'model.keras' is damaged or not an image"),
-        (["net.keras", "--image", "photo.jpg"], "no builder of keras_vit made it"),
+        (["net.keras", "--image", "photo.jpg"], "keras_vit did not build it"),
         (["model.keras", "--image", "photo.jpg", "--like", "vit_b15"], "no model named 'vit_b15'"),
         (["model.keras", "--image", "photo.jpg", "--like", "vit_b16.dinno"], "dinno"),
         (["model.keras", "--image", "photo.jpg", "--output", "page.txt"], "must end in .html; received 'page.txt'"),
