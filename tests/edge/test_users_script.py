@@ -43,8 +43,9 @@ stopped = threading.Event()
 def print_all_the_time():
     number = 0
     while not stopped.is_set():
-        print("tick", number, file=sys.stderr)
-        print("tock", number)
+        # Each line in one piece: the parts of a `print` are written one by one.
+        sys.stderr.write(f"tick {number}\\n")
+        sys.stdout.write(f"tock {number}\\n")
         number += 1
         time.sleep(0.002)
     json.dump(number, open("number.json", "w"))
