@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_vit.utils.normalization import scale_and_offset
+
 
 @keras.saving.register_keras_serializable("keras_vit")
 class Preprocessing(keras.layers.Layer):
@@ -44,10 +46,10 @@ class Preprocessing(keras.layers.Layer):
     def call(self, images):
         if not self.normalize:
             return images
-        channels = images.shape[-1]
-        mean, std = (value if isinstance(value, tuple) else (value,) * channels for value in (self.mean, self.std))
-        scale = ops.convert_to_tensor([1 / (255 * s) for s in std], "float32")
-        offset = ops.convert_to_tensor([-m / s for m, s in zip(mean, std, strict=True)], "float32")
+        scale, offset = (
+            ops.convert_to_tensor(values, "float32")
+            for values in scale_and_offset(self.mean, self.std, images.shape[-1])
+        )
         return ops.cast(images, "float32") * scale + offset
 
     def compute_output_shape(self, input_shape):

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+from keras_vit.utils.normalization import scale_and_offset
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -27,13 +29,7 @@ class Statistics:
         Raises:
             ValueError: The statistics are for a different number of channels.
         """
-        mean, std = (value if isinstance(value, tuple) else (value,) * channels for value in (self.mean, self.std))
-        if len(mean) != channels:
-            raise ValueError(
-                f"The model was trained with statistics of {len(mean)} channels; received images with {channels} "
-                "channels."
-            )
-        return [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+        return scale_and_offset(self.mean, self.std, channels)
 
 
 HALF = Statistics(0.5, 0.5)  # Scales to [-1, 1], as ViT's authors do.
