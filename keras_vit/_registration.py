@@ -5,43 +5,43 @@ in `import keras_vit` would also import Keras, which takes seconds. So they are 
 what imports it.
 """
 
-import importlib
 import importlib.abc
 import importlib.util
 import sys
 from collections.abc import Callable
 
 
-def when_keras_is_imported(action: Callable[[], None]) -> None:
-    """Call a function right after `import keras`, or now if Keras is already imported.
+def when_imported(name: str, action: Callable[[], None]) -> None:
+    """Call a function right after a module is first imported, or now if it is already imported.
 
     Args:
-        action: Function without arguments that imports the modules that register classes with Keras.
+        name: Name of the module, such as "keras".
+        action: Function without arguments.
     """
-    if "keras" in sys.modules:
+    if name in sys.modules:
         action()
         return
     for finder in sys.meta_path:
-        if isinstance(finder, _AfterKeras):
+        if isinstance(finder, _After) and finder.name == name:
             finder.actions.append(action)
             return
-    sys.meta_path.insert(0, _AfterKeras(action))
+    sys.meta_path.insert(0, _After(name, action))
 
 
-class _AfterKeras(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Find Keras with the other finders, load it with its own loader, and then call the actions.
+class _After(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Find a module with the other finders, load it with its own loader, and then call the actions.
 
-    The finder removes itself from `sys.meta_path` at the first import of Keras, so it affects no other import.
+    The finder removes itself from `sys.meta_path` at the first import of the module, so it affects no other import.
     """
 
-    def __init__(self, action):
-        self.actions = [action]
+    def __init__(self, name, action):
+        self.name, self.actions = name, [action]
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != "keras":
+        if fullname != self.name:
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("keras")
+        spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
             return spec
         self._loader, spec.loader = spec.loader, self
