@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
     from keras_vit.edge.devices.verify import Verification, verify
     from keras_vit.edge.quantization.quantize import quantize_aware
+    from keras_vit.edge.quantization.schemes import SCHEMES, Scheme
 
 _MODULES = {
     "keras_vit.edge.conversion.export": ("export",),
@@ -21,14 +22,17 @@ _MODULES = {
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
     "keras_vit.edge.quantization.quantize": ("quantize_aware",),
+    "keras_vit.edge.quantization.schemes": ("SCHEMES", "Scheme"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "SCHEMES",
     "Audit",
     "Benchmark",
     "Benchmarks",
     "Finding",
+    "Scheme",
     "Verification",
     "audit",
     "benchmark",
