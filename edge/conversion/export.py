@@ -40,10 +40,11 @@ def export(
 
             - "float32": Weights and computation in float32.
             - "float16": Weights stored in float16, computation in float32.
-            - "int8_weights", "int4_weights": Kernels stored as integers, with one range per output channel, and
-              computation in float32. They make a file small, not fast.
+            - "int8_weights": Kernels stored in int8, with one range per output channel; computation in float32.
             - "dynamic_int8": Weights of products stored in int8 where this makes them faster. The runtime quantizes the
               inputs of these products for each image.
+            - "int4_weights": As "dynamic_int8", with kernels of four bits. Without quantization-aware training, most
+              models lose much accuracy.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
         calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
@@ -81,20 +82,18 @@ def export(
 
 def _planned(model, precision, overrides, calibration_data):
     """Return the scheme, the float model to convert, its plan (None if all stays in float), and the ranges."""
-    trained = scheme_of(model) if is_quantized(model) else None
-    if precision is None and trained is not None and not overrides:
-        scheme = trained
-    else:
+    if not is_quantized(model):
         scheme = find_scheme(precision or "float32", overrides)
-    if trained is None and scheme.needs_ranges:
-        model, trained = quantize_aware(model, scheme=scheme, calibration_data=calibration_data), scheme
-    if trained is None:
+        if scheme.needs_ranges:
+            model = quantize_aware(model, scheme=scheme, calibration_data=calibration_data)
+            return _with_own_plan(model)
         flat = fuse(model)
         scheme.check_overrides(layer.name for layer in flat.layers)
         return scheme, flat, Plan(flat, scheme) if scheme.makes_integers else None, {}
+    trained = scheme_of(model)
+    scheme = trained if precision is None else find_scheme(precision)
     if scheme.name == trained.name and not overrides:
-        flat = float_model(model, kernels_on_grid=True)
-        return trained, flat, Plan(flat, trained), ranges_of(model)
+        return _with_own_plan(model)
     if scheme.needs_ranges or overrides:
         raise ValueError(
             f"The model was quantized with {trained.name!r} and cannot be exported as {scheme.name!r}"
@@ -102,6 +101,12 @@ def _planned(model, precision, overrides, calibration_data):
         )
     flat = float_model(model, kernels_on_grid=False)
     return scheme, flat, Plan(flat, scheme) if scheme.makes_integers else None, {}
+
+
+def _with_own_plan(quantized):
+    flat = float_model(quantized, kernels_on_grid=True)
+    scheme = scheme_of(quantized)
+    return scheme, flat, Plan(flat, scheme), ranges_of(quantized)
 
 
 class _GroupedConv2D(keras.layers.Conv2D):

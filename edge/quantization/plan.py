@@ -197,17 +197,17 @@ class Plan:
     def _row(self, name, scheme):
         operation = self._operations[name]
         operator = operator_of(operation)
-        bits = None
-        if isinstance(operation, WITH_KERNEL) and (name in self._int8 or scheme.activations != "int8"):
-            bits = scheme.kernel_bits
-            if bits == 4 and isinstance(operation, keras.layers.DepthwiseConv2D):
-                bits = 8
-        if name not in self._int8:
-            if bits is not None and scheme.activations == "dynamic_int8":
-                # XNNPACK computes depthwise convolutions in int8 with fixed ranges only.
-                slower = isinstance(operation, keras.layers.DepthwiseConv2D) or _uses(operation) < _LEAST_USES
-                return Row(operator) if slower else Row(operator, "dynamic_int8", bits)
-            return Row(operator, "float32", bits)
+        has_kernel = isinstance(operation, WITH_KERNEL)
+        if name in self._int8:
+            bits = scheme.kernel_bits if has_kernel else None
+        elif not has_kernel or scheme.activations == "int8":
+            return Row(operator)
+        elif scheme.activations == "float32":
+            return Row(operator, "float32", scheme.kernel_bits)
+        elif not isinstance(operation, keras.layers.DepthwiseConv2D) and _uses(operation) >= _LEAST_USES:
+            return Row(operator, "dynamic_int8", scheme.kernel_bits)
+        else:  # The runtime would be slower, or cannot do it.
+            return Row(operator, "float32", None if scheme.kernel_bits == 8 else 8)
         before = [producer(tensor).name for tensor in inputs_of(operation)]
         inputs = [name] * len(before) if self.joins(name) else [self.taken_on(each) for each in before]
         return Row(operator, "int8", bits, tuple(inputs), name if self.joins(name) else self._output(name))

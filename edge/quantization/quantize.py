@@ -63,7 +63,8 @@ def quantize_aware(
               softmax, and GELU compute in float.
             - "dynamic_int8": The kernels of products are int8 where this makes them faster. The runtime finds the range
               of a product's input for each image, which the model does not imitate.
-            - "int8_weights", "int4_weights": Kernels are stored as integers, and everything computes in float.
+            - "int8_weights": Kernels are stored as integers, and everything computes in float.
+            - "int4_weights": As "dynamic_int8", with kernels of four bits.
         calibration_data: Images that set the initial ranges, preprocessed as in training: a NumPy array
             (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough. Only
             "hybrid_int8" needs them.
