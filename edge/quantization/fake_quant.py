@@ -71,7 +71,7 @@ class FakeQuant(keras.layers.Layer):
     def __init__(self, bits: int = 8, symmetric: bool = True, limits: tuple[float, float] | None = None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.bits, self.symmetric = bits, symmetric
-        self.limits = None if limits is None else tuple(limits)
+        self.limits = None if limits is None else (limits[0], limits[1])
         self.quantizer = _tfmot_quantizers().MovingAverageQuantizer(
             num_bits=bits, per_axis=False, symmetric=symmetric, narrow_range=symmetric
         )

@@ -75,14 +75,14 @@ class Row:
             "float32".
         kernel_bits: Bits of its kernel; None if it has none, or one of floats.
         inputs: For "int8", the name of the grid of each input.
-        output: For "int8", the name of the grid of the output.
+        output: For "int8", the name of the grid of the output; otherwise "".
     """
 
     operator: str | None
     activations: str = "float32"
     kernel_bits: int | None = None
     inputs: tuple[str, ...] = ()
-    output: str | None = None
+    output: str = ""
 
 
 def is_layout(operation) -> bool:
@@ -158,7 +158,7 @@ class Plan:
             name: SIGMOID_GRID if name in self._int8 and self._is_sigmoid(name) else Grid()
             for row in self.rows.values()
             for name in (*row.inputs, row.output)
-            if name is not None
+            if name
         }
 
     def takes_grid(self, name: str) -> bool:

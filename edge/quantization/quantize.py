@@ -167,7 +167,7 @@ def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
     floats = rebuild(quantized, make, call)
     if kernels_on_grid:
         for layer in quantized.layers:
-            if isinstance(layer, tuple(_PLAIN)):
+            if isinstance(layer, (QuantizedDense, QuantizedConv2D, QuantizedDepthwiseConv2D)):
                 floats.get_layer(layer.name).kernel.assign(layer.rounded_kernel())
     return floats
 

@@ -71,7 +71,7 @@ class Scheme:
 
     def for_layer(self, layer: str) -> Scheme:
         """Return the scheme of a layer of a flat model, by the layer's name."""
-        for pattern, name in reversed(self.overrides.items()):
+        for pattern, name in reversed(list(self.overrides.items())):
             if matches(pattern, layer):
                 return SCHEMES[name]
         return self
