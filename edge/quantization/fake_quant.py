@@ -140,7 +140,7 @@ def on_grid(kernel, bits: int = 8):
     return tf.cast(tf.reshape(rounded, kernel.shape), kernel.dtype)
 
 
-class _WithKernel:
+class WithRoundedKernel:
     """What layers that compute with their kernel rounded to integers have in common.
 
     Args:
@@ -160,7 +160,7 @@ class _WithKernel:
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class QuantizedDense(_WithKernel, keras.layers.Dense):
+class QuantizedDense(WithRoundedKernel, keras.layers.Dense):
     """A dense layer that computes with its kernel rounded to integers."""
 
     def call(self, inputs):
@@ -169,7 +169,7 @@ class QuantizedDense(_WithKernel, keras.layers.Dense):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class QuantizedConv2D(_WithKernel, keras.layers.Conv2D):
+class QuantizedConv2D(WithRoundedKernel, keras.layers.Conv2D):
     """A convolution that computes with its kernel rounded to integers."""
 
     def call(self, inputs):
@@ -185,7 +185,7 @@ class QuantizedConv2D(_WithKernel, keras.layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class QuantizedDepthwiseConv2D(_WithKernel, keras.layers.DepthwiseConv2D):
+class QuantizedDepthwiseConv2D(WithRoundedKernel, keras.layers.DepthwiseConv2D):
     """A depthwise convolution that computes with its kernel rounded to integers, with one range per output channel."""
 
     def rounded_kernel(self):
