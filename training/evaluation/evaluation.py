@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit.inspection import figures
+from keras_vit.models.model_images import check_range, prepared_for
 from keras_vit.utils.files import replacing
 from keras_vit.utils.tables import table
 
@@ -128,9 +129,10 @@ def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence
     Args:
         model: A model that returns class scores, logits or probabilities, of shape (batch, classes). It need not be
             compiled. If it has several outputs, such as a DeiT for distillation, their mean is the prediction.
-        dataset: Batches (images, labels) that contain each image once. Further elements, such as sample weights, are
-            ignored. The labels are class numbers of shape (batch,) or (batch, 1), or have shape (batch, classes). In
-            the latter case they are one-hot or mixed, and the largest element is the true class.
+        dataset: Batches (images, labels) that contain each image once. The validation and test images of `ImageData`
+            are normalized as the model takes them; other images are used as they are. Further elements, such as sample
+            weights, are ignored. The labels are class numbers of shape (batch,) or (batch, 1), or have shape (batch,
+            classes). In the latter case they are one-hot or mixed, and the largest element is the true class.
         class_names: The names of the classes, in the order of the scores.
 
     Returns:
@@ -139,10 +141,11 @@ def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence
     Raises:
         TypeError: If `dataset` is not a dataset, or its elements are not pairs.
         ValueError: If there are no images, the dataset is infinite, the shapes of images, labels, scores and names
-            don't match, a label is not a class, or a score is NaN or infinite.
+            don't match, the model takes images in another range, a label is not a class, or a score is NaN or infinite.
     """
     class_names = tuple(map(str, class_names))
     classes = len(class_names)
+    dataset = prepared_for(dataset, model)
     _check(model, dataset, classes)
 
     @tf.function(reduce_retracing=True)
@@ -152,7 +155,9 @@ def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence
 
     confusion = np.zeros((classes, classes), "int64")
     top5_images = 0
-    for images, labels, *_ in dataset:
+    for step, (images, labels, *_) in enumerate(dataset):
+        if step == 0:
+            check_range(images.numpy(), model)
         scores = scores_of(images).numpy()
         if not np.isfinite(scores).all():
             raise ValueError(f"{model.name} returns scores that are NaN or infinite.")

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit.training.data import ImageData
+from keras_vit.training.data.range_check import RangeCheck
 from keras_vit.training.distribution.strategy import by_image, is_chief, shareable, synchronize, training_batches
 from keras_vit.training.evaluation.averaging import EvaluateAverage
 from keras_vit.training.objectives.scores import gives_logits
@@ -82,7 +83,8 @@ def fit(
         model: A model with one input of images and one output of class scores. With a teacher, a student with two
             outputs works too. Its dtype policy determines mixed precision. If a layer computes in float16, the loss is
             scaled.
-        data: The images, such as `digits()`.
+        data: The images, such as `digits()`. They are normalized as the model takes them; see `ImageData.for_model`.
+            Data that you created in another way is used as it is.
         run_dir: A folder that is empty or does not exist yet. With `resume`, the folder of the run.
         hyperparameters: The hyperparameters, such as those of a recipe. By default, they are created from `changes`.
         teacher: A trained model for the model to learn from, see `distill`.
@@ -107,8 +109,9 @@ def fit(
         The history, and the paths of the best model and of the folder.
 
     Raises:
-        ValueError: If the model does not match the data, it is unclear whether the scores are logits, a setting is out
-            of range, the replicas can't share a batch equally, or the run to resume has other settings.
+        ValueError: If the model does not match the data or takes images in another range, it is unclear whether the
+            scores are logits, a setting is out of range, the replicas can't share a batch equally, or the run to resume
+            has other settings.
         FileExistsError: If `run_dir` is not empty and `resume` is False.
         FileNotFoundError: If there is no checkpoint to resume from.
         RuntimeError: If another process is training in `run_dir`.
@@ -120,6 +123,8 @@ def fit(
         hyperparameters = Hyperparameters(**changes)
     else:
         hyperparameters = dataclasses.replace(hyperparameters, **changes)
+    range_check = RangeCheck(model)
+    data = range_check.data(data.for_model(model))
     run = _Run(model, data, Path(run_dir), hyperparameters, seed=seed, deterministic=deterministic)
     run.check(teacher, from_logits)
     run.make_callbacks(checkpoint_steps)
@@ -129,7 +134,8 @@ def fit(
         run.prepare_step(teacher, recomputed)
         run.create_variables()
         epoch, step = run.resume() if resume else run.start(notes)
-        run.loop(epoch, step, callbacks, verbose)
+        with range_check.errors():
+            run.loop(epoch, step, callbacks, verbose)
     return TrainingResult(history=run.log.rows, best_model=run.best.path, run_dir=run.run_dir)
 
 
