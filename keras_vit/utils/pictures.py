@@ -82,6 +82,22 @@ def open_picture(source: str | os.PathLike | bytes | BinaryIO | Image.Image, cha
         raise ValueError(f"{name} can't be decoded: {error}.") from error
 
 
+def pictures_in(folder: str | os.PathLike) -> list[str]:
+    """Return the paths of all files in a folder and its subfolders that have the ending of a picture, sorted.
+
+    Hidden files are left out.
+    """
+    with needs("pillow", "reading pictures", "inspect"):
+        from PIL import Image
+    suffixes = tuple(Image.registered_extensions())
+    return sorted(
+        os.path.join(place, file)
+        for place, _, files in os.walk(folder)
+        for file in files
+        if file.lower().endswith(suffixes) and not file.startswith(".")
+    )
+
+
 def _orientation(image):
     try:
         return image.getexif().get(_ORIENTATION)
