@@ -26,7 +26,7 @@ def _adapt_positions(match, position_grid):
             continue
         table = values[name]
         if table.ndim != 3 or table.shape[2] != layer.table.shape[2]:
-            continue  # `check` names the two shapes.
+            continue  # `check_values` names the two shapes.
         prefix, grid = _prefix_and_grid(table.shape[1], layer, position_grid)
         if prefix < layer.prefix:
             table = np.pad(table, ((0, 0), (layer.prefix - prefix, 0), (0, 0)))

@@ -13,7 +13,6 @@ from keras_vit.weights.naming import Naming
 
 # What compiling, recomputation and sharding of single blocks insert within names.
 _WRAPPERS = re.compile(r"(?<=[./])(_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
-_MOST_BEGINNINGS = 6  # How many of the most frequent ones are tried.
 
 
 @dataclass
@@ -46,11 +45,15 @@ def read_with(naming: Naming, weights: list[tuple[str, str]], arrays: dict[str, 
         arrays: The file's arrays, by name.
     """
     places = {naming.place(*weight) for weight in weights}
-    places_after = _places_after(arrays, places)
-    frequent = sorted(places_after, key=lambda beginning: -len(places_after[beginning]))[:_MOST_BEGINNINGS]
-    readings = [_read(naming, weights, arrays, beginning) for beginning in dict.fromkeys(["", *frequent])]
+    places_after = _places_after(arrays, {place: place for place in places} | dict(naming.aliases))
+    complete = {
+        beginning: found
+        for beginning, found in places_after.items()
+        if 2 * len(found) > len(places) or 2 * sum(name.startswith(beginning) for name in arrays) > len(arrays)
+    }
+    readings = [_read(naming, weights, arrays, beginning) for beginning in {"": None, **complete}]
     best = max(readings, key=lambda reading: (reading.found, -len(reading.beginning)))
-    best.copies = _copies({name: found for name, found in places_after.items() if not _is_expected(name, naming)})
+    best.copies = _copies({name: found for name, found in complete.items() if not _is_expected(name, naming)}, places)
     return best
 
 
@@ -62,7 +65,7 @@ def _places_after(arrays, places):
         for end in ends:
             rest = _WRAPPERS.sub("", name[end:])
             if rest in places:
-                after.setdefault(name[:end], set()).add(rest)
+                after.setdefault(name[:end], set()).add(places[rest])
     return after
 
 
@@ -81,10 +84,7 @@ def _is_expected(beginning, naming):
     return beginning != "" and beginning.startswith(naming.may_be_unused)
 
 
-def _copies(places_after):
-    """Return the beginnings that most of the same names follow."""
-    most = max(map(len, places_after.values()), default=0)
-    complete = [beginning for beginning, places in places_after.items() if 2 * len(places) > most]
-    largest = max(complete, key=lambda beginning: len(places_after[beginning]), default=None)
-    same = [beginning for beginning in complete if 2 * len(places_after[beginning] & places_after[largest]) > most]
-    return same if len(same) > 1 else []
+def _copies(places_after, places):
+    """Return the beginnings that most names of the model's arrays follow, if there are several."""
+    copies = [beginning for beginning, found in places_after.items() if 2 * len(found) > len(places)]
+    return copies if len(copies) > 1 else []

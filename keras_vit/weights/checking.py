@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 
+from keras_vit.layers import PositionEmbedding
 from keras_vit.models.families import families, module_of
 from keras_vit.weights.keras_files import PROJECT
 from keras_vit.weights.matching import HEADS, Match, surplus
@@ -13,43 +14,32 @@ _FAKE_QUANT = ".fake_quant/"  # In the names of what `edge.quantize_aware` adds 
 _MOST_PATTERNS = 4
 
 
-def check(match: Match, model: keras.Model, partial: bool) -> None:
-    """Raise an error for values that are not finite, for shapes that differ, and for missing or surplus arrays.
+def check_names(match: Match, model: keras.Model, partial: bool) -> None:
+    """Raise an error for missing or surplus arrays.
 
     Args:
-        match: The arrays for the model's weights, after adapting.
+        match: The arrays for the model's weights, before adapting.
         model: The model.
         partial: Whether arrays may be missing or surplus.
 
     Raises:
-        ValueError: The file does not fit the model, or is corrupt.
+        ValueError: The file belongs to another model.
     """
-    for name, value in match.values.items():
-        if not np.all(np.isfinite(value)):
-            leaf, _, weight = name.rpartition("/")
-            place = match.naming.place(leaf, weight)
-            raise ValueError(f"{match.path!r} is corrupt: {place!r} holds values that are not finite.")
     unexpected = surplus(match)
     _check_quantization(match, model, unexpected)
-    shapes = {name: (tuple(match.variables[name].shape), value.shape) for name, value in match.values.items()}
-    misfit = {name: (ours, theirs) for name, (ours, theirs) in shapes.items() if ours != theirs}
-    differs = {name: pair for name, pair in misfit.items() if name.split("/")[0] not in HEADS}
-    if misfit and not differs and not match.missing and not unexpected:
-        (ours, theirs), *_ = misfit.values()
-        raise ValueError(
-            f"{match.path!r} has {theirs[-1]} classes and the model {model.name!r} has {ours[-1]}. Build the model "
-            f"with classes={theirs[-1]}, or load all but the head with load_weights(model, path, head=False)."
-        )
-    facts = []
-    if differs:
-        name, (ours, theirs) = next(iter(differs.items()))
-        facts.append(f"{name} is {theirs} in the file and {ours} in the model{_first_of(differs)}")
-    if match.missing and not partial:
-        facts.append(f"{next(iter(match.missing.values()))} is missing from the file{_first_of(match.missing)}")
-    if unexpected and not partial:
-        facts.append(f"{min(unexpected, key=_natural)} has no counterpart in the model{_first_of(unexpected)}")
-    if not facts:
+    if partial or not (match.missing or unexpected):
         return
+    first, *_ = match.layers
+    differs = {
+        name: shapes
+        for name, shapes in _differing_shapes(match).items()
+        if name != f"{first}/kernel" and not isinstance(match.layers[name.rpartition("/")[0]], PositionEmbedding)
+    }
+    facts = [_first_difference(differs)] if differs else []
+    if match.missing:
+        facts.append(f"{next(iter(match.missing.values()))} is missing from the file{_first_of(match.missing)}")
+    if unexpected:
+        facts.append(f"{min(unexpected, key=_natural)} has no counterpart in the model{_first_of(unexpected)}")
     foreign = [] if differs or match.missing else _patterns(unexpected, match)
     if foreign:
         holds, hint = "more than the weights of", f" To leave that out, pass ignore={foreign}."
@@ -57,6 +47,51 @@ def check(match: Match, model: keras.Model, partial: bool) -> None:
         holds = "weights of another model than"
         hint = "" if differs else " To load only what fits, pass partial=True."
     raise ValueError(f"{match.path!r} holds {holds} {model.name!r}: {'; '.join(facts)}.{hint}")
+
+
+def check_values(match: Match, model: keras.Model) -> None:
+    """Raise an error for values that are not finite, and for shapes that differ.
+
+    Args:
+        match: The arrays for the model's weights, after adapting.
+        model: The model.
+
+    Raises:
+        ValueError: The file belongs to another model, or is corrupt.
+    """
+    for name, value in match.values.items():
+        if not np.all(np.isfinite(value)):
+            leaf, _, weight = name.rpartition("/")
+            place = match.naming.place(leaf, weight)
+            raise ValueError(f"{match.path!r} is corrupt: {place!r} holds values that are not finite.")
+    if differs := _differing_shapes(match):
+        raise ValueError(
+            f"{match.path!r} holds weights of another model than {model.name!r}: {_first_difference(differs)}."
+        )
+    heads = {name: value for name, value in match.values.items() if name.split("/")[0] in HEADS}
+    for name, value in heads.items():
+        classes = match.variables[name].shape[-1]
+        if value.shape != tuple(match.variables[name].shape):
+            raise ValueError(
+                f"{match.path!r} has {value.shape[-1]} classes and the model {model.name!r} has {classes}. Build the "
+                f"model with classes={value.shape[-1]}, or load all but the head with load_weights(model, path, "
+                "head=False)."
+            )
+
+
+def _differing_shapes(match):
+    """Return the shapes of the model's weights and of their arrays where they differ, except for the classifier."""
+    shapes = {name: (tuple(match.variables[name].shape), value.shape) for name, value in match.values.items()}
+    return {
+        name: (ours, theirs)
+        for name, (ours, theirs) in shapes.items()
+        if ours != theirs and name.split("/")[0] not in HEADS
+    }
+
+
+def _first_difference(differs):
+    name, (ours, theirs) = next(iter(differs.items()))
+    return f"{name} is {theirs} in the file and {ours} in the model{_first_of(differs)}"
 
 
 def _check_quantization(match, model, unexpected):
@@ -84,16 +119,22 @@ def _natural(name):
 
 
 def _patterns(surplus, match):
-    """Return patterns for arrays that are not a part of such a model, such as "decoder_*", or none if some are."""
-    patterns = []
-    for name in sorted(surplus, key=_natural):
-        ends = [end.end() for end in re.finditer(r"^[^./]*?_|[./]|$", name)]
-        beginning = next(name[:end] for end in ends if not _is_beginning_of_a_weight(name[:end], match))
-        if _is_weight_of_a_model(name, match.naming) or re.search(r"[._]\d+[./]$", beginning):
+    """Return patterns for arrays that are not a part of such a model, such as "decoder*", or none if some are."""
+    for separators in (r"[./]", r"^[^./]*?_|[./]"):  # Up to a dot, or up to an underscore if these are too many.
+        patterns = dict.fromkeys(_pattern(name, separators, match) for name in sorted(surplus, key=_natural))
+        if None in patterns:
             return []
-        patterns.append(beginning if beginning == name else f"{beginning}*")
-    patterns = list(dict.fromkeys(patterns))
-    return patterns if len(patterns) <= _MOST_PATTERNS else []
+        if len(patterns) <= _MOST_PATTERNS:
+            return list(patterns)
+    return []
+
+
+def _pattern(name, separators, match):
+    ends = [end.end() for end in re.finditer(rf"{separators}|$", name)]
+    beginning = next(name[:end] for end in ends if not _is_beginning_of_a_weight(name[:end], match))
+    if _is_weight_of_a_model(name, match.naming) or re.search(r"[._]\d+[./]$", beginning):
+        return None
+    return beginning if beginning == name else f"{beginning}*"
 
 
 def _is_beginning_of_a_weight(beginning, match):

@@ -139,6 +139,7 @@ def keras_naming(layers: dict[str, keras.layers.Layer]) -> Naming:
         may_be_unused=_TRAINING_STATE,
         unused_without_head=_parts_of_heads(),
         respell=respell,
+        aliases=numbered,
     )
 
 

@@ -8,7 +8,7 @@ import keras
 
 from keras_vit.graph.flattening import weighted_leaves
 from keras_vit.weights.adapting import adapt
-from keras_vit.weights.checking import check
+from keras_vit.weights.checking import check_names, check_values
 from keras_vit.weights.keras_files import PROJECT, SUFFIXES, own_variables
 from keras_vit.weights.matching import match_arrays
 from keras_vit.weights.readers import read_arrays, weights_file
@@ -107,8 +107,9 @@ def load_weights(
             )
         return _load_whole(model, path, arrays)
     match = match_arrays(model, path, arrays, "auto" if partial and head else head, ignore)
+    check_names(match, model, partial)
     adapt(match, model, position_grid)
-    check(match, model, partial)
+    check_values(match, model)
     for name, value in match.values.items():
         match.variables[name].assign(value)
     for layer in match.layers.values():

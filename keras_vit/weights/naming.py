@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import keras
@@ -65,6 +65,8 @@ class Naming:
         unused_without_head: Prefixes of names that may be unused only if the classifier is not loaded from the file,
             because the classifier needs them.
         respell: Function that renames the arrays of a file, in any published spelling, to the names in `leaves`.
+        aliases: Further names of arrays that `respell` renames, each with the name in `leaves`. Only needed to find
+            the beginning of names in such a spelling.
     """
 
     project: str
@@ -73,6 +75,7 @@ class Naming:
     may_be_unused: tuple[str, ...] = ()
     unused_without_head: tuple[str, ...] = ()
     respell: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
+    aliases: Mapping[str, str] = field(default_factory=dict)
     _exact: dict = field(init=False, default_factory=dict, repr=False, compare=False)
     _patterns: dict = field(init=False, default_factory=dict, repr=False, compare=False)
 
