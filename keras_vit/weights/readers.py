@@ -119,7 +119,7 @@ def _read_safetensors(path):
 
 def _tensor(file, name):
     piece = file.get_slice(name)
-    if piece.get_dtype().startswith(("F8", "F6", "F4")):
+    if piece.get_dtype().startswith(("F8_", "F6_", "F4")):
         # NumPy has no such type. Only the type and the shape matter, because quantized weights are refused.
         return np.broadcast_to(np.int8(0), piece.get_shape())
     return file.get_tensor(name)

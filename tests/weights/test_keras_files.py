@@ -182,7 +182,7 @@ class TestAnotherHeadOrSize:
 class TestTraining:
     def compiled(self):
         target = model(dropout_rate=0.1, drop_path_rate=0.1)
-        target.compile(keras.optimizers.AdamW(1e-3, use_ema=True), "sparse_categorical_crossentropy")
+        target.compile(keras.optimizers.AdamW(1e-3, use_ema=True), "sparse_categorical_crossentropy", run_eagerly=True)
         target.fit(IMAGES, np.array([0, 1]), verbose=0)
         return target
 
