@@ -16,6 +16,7 @@ from keras_vit.training.data.decode import CorruptImages, crops_of
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.source import Source, in_memory
 from keras_vit.training.lazy_modules import tf
+from keras_vit.utils.plain import plain
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,16 @@ class Pipeline:
     cache: bool = False
 
     def __post_init__(self):
+        for name in ("image_size", "batch_size", "seed", "channels", "max_corrupt"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        if isinstance(self.image_size, tuple | list) and len(set(self.image_size)) == 1:
+            object.__setattr__(self, "image_size", self.image_size[0])
+        if not isinstance(self.image_size, int) or isinstance(self.image_size, bool):
+            raise ValueError(
+                "image_size must be one number of pixels, because the images of a batch are square, such as "
+                f"image_size=224; received {self.image_size!r}. For a model of {self.image_size!r} pixels, crop the "
+                "images yourself, and pass batches of them (a tf.data.Dataset) to fit and evaluate."
+            )
         if self.channels not in (1, 3):
             raise ValueError(f"Images must have 1 or 3 channels; received channels={self.channels}.")
         if self.image_size < 1 or self.batch_size < 1:
@@ -152,6 +163,20 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
         test=_once(test, preparation, corrupt) if test is not None else None,
         corrupt=corrupt.found,
     )
+
+
+def evaluation_batches(source: Source, **pipeline) -> tf.data.Dataset:
+    """Return batches that contain each image of a source once, prepared for evaluation.
+
+    Args:
+        source: Source of the images.
+        pipeline: Arguments of `Pipeline`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    preparation = Pipeline(**pipeline)
+    return _once(source, preparation, CorruptImages(preparation.max_corrupt))
 
 
 def as_json(value):
