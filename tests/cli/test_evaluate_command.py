@@ -164,7 +164,7 @@ def test_other_classes_are_refused_by_name(tmp_path, capsys):
 def test_without_names_the_order_of_the_folders_is_assumed_and_said(tmp_path, capsys):
     write_colors(tmp_path / "holdout", {"Lime": 5, "apple": 3, "sea": 1})
     model = knowing(tmp_path / "model.keras")
-    code, out, err = run(capsys, model, "--data", tmp_path / "holdout", "--json")
+    _, out, err = run(capsys, model, "--data", tmp_path / "holdout", "--json")
     assert json.loads(out)["top1"] == pytest.approx(1 / 9)  # "Lime" counts as the first channel.
     assert "no class names; its scores are taken to be in the order of the classes" in err
 

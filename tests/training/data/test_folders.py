@@ -181,5 +181,5 @@ def test_all_images_are_for_evaluation(tmp_path):
     np.testing.assert_array_equal(batch[1], np.eye(3)[[0, 0, 1, 1]])
     with pytest.raises(ValueError, match="has the class dog, not among the 1 known classes: cat"):
         training.evaluation_data(tmp_path, class_names=["cat"], **PLAIN)
-    with pytest.raises(ValueError, match="split must be one of .*; received 'holdout'"):
+    with pytest.raises(ValueError, match=r"split must be one of .*; received 'holdout'"):
         training.evaluation_data(tmp_path, split="holdout", **PLAIN)
