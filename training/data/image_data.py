@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import itertools
 import numbers
@@ -172,10 +171,9 @@ def only_count(names: Sequence[str]) -> bool:
 def _mapped(train, change):
     """Return the function of the training batches of an epoch with a change; it takes the same arguments."""
 
-    @functools.wraps(train)
     def changed(*args, **kwargs):
         return change(train(*args, **kwargs))
 
-    # TensorFlow's strategies ask for the parameters.
+    # Whether a function can give each worker its part is asked of its parameters.
     vars(changed)["__signature__"] = inspect.signature(train)
     return changed
