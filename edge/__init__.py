@@ -6,7 +6,7 @@ Each function is imported when it is first used, so that a file can be audited w
 import importlib
 from typing import TYPE_CHECKING
 
-from keras_vit._registration import when_keras_is_imported
+from keras_vit._registration import when_imported
 
 if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the table below.
     from keras_vit.edge.conversion.export import export
@@ -55,4 +55,4 @@ def _register_layers() -> None:
     importlib.import_module("keras_vit.edge.quantization.fake_quant")
 
 
-when_keras_is_imported(_register_layers)
+when_imported("keras", _register_layers)
