@@ -54,8 +54,9 @@ def quantize_aware(
         model: A functional model, usually trained in float. It is not changed.
         scheme: The only scheme is "hybrid_int8": products and what lies between them compute in int8; normalization,
             softmax, and GELU compute in float.
-        calibration_data: Images that set the initial ranges, preprocessed as in training: a NumPy array
-            (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough.
+        calibration_data: Images that set the initial ranges: a NumPy array (n, height, width, channels) of images as
+            the model takes them, such as from `keras_vit.preprocess_input`, or a tf.data dataset of image batches.
+            Datasets of `keras_vit.training` are normalized for the model. A few hundred images are enough.
         batch_size: Images per calibration step.
 
     Returns:
@@ -63,7 +64,7 @@ def quantize_aware(
 
     Raises:
         ValueError: The scheme is unknown, the model is quantized already, or the images are not of the model's input
-            shape, not finite, or none at all.
+            shape, not finite, in another range than the model takes, or none at all.
         TypeError: The images are neither an array nor a dataset of numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
     """
@@ -72,7 +73,7 @@ def quantize_aware(
     if is_quantized(model):
         raise ValueError(f"The model {model.name!r} is quantized already; pass the float model that it was made from.")
     flat = _with_separate_activations(fuse(model))
-    limits = calibrate(flat, calibration_data, batch_size)
+    limits = calibrate(flat, calibration_data, batch_size, model)
 
     def mark(name, tensors):
         layer = FakeQuant(name=f"{name}.fake_quant")
@@ -89,8 +90,15 @@ def is_quantized(model: keras.Model) -> bool:
     return any(isinstance(layer, FakeQuant) for layer in model.layers)
 
 
-def calibrate(flat: keras.Model, data, batch_size: int = 16) -> dict[str, float]:
-    """Return the largest magnitude of every tensor that is to be quantized, by the name of the layer that gives it."""
+def calibrate(flat: keras.Model, data, batch_size: int, model: keras.Model) -> dict[str, float]:
+    """Return the largest magnitude of every tensor that is to be quantized, by the name of the layer that gives it.
+
+    Args:
+        flat: The model whose tensors are measured, made from `model`.
+        data: Images as `quantize_aware` takes them.
+        batch_size: Images per calibration step.
+        model: The model that says how it takes images.
+    """
     largest = {}
 
     def observe(name, tensors):
@@ -102,7 +110,7 @@ def calibrate(flat: keras.Model, data, batch_size: int = 16) -> dict[str, float]
     limits = dict.fromkeys(largest, 0.0)
     with native_logs(), no_retracing_warnings():
         observe_batch = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
-        for batch, _ in image_batches(data, flat.input_shape[1:], batch_size):
+        for batch, _ in image_batches(data, flat.input_shape[1:], batch_size, model):
             for name, value in observe_batch(batch).items():
                 limits[name] = max(limits[name], float(value))
     # A tensor that is always zero needs a grid too.

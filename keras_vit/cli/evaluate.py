@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--statistics",
         choices=_STATISTICS,
-        help="how to normalize the images (default: as in run.json beside the model, or as saved in the model)",
+        help="how to normalize images for a model that does not say so itself (default: as in run.json beside it)",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", help="also write evaluation.json, per_class.csv and confusion.png to this folder"
@@ -58,8 +58,7 @@ def run(given: argparse.Namespace) -> None:
 
     model = _resize(load_model(given.model), given)
     size, _, channels = model.input_shape[1:]
-    # The digits are images in [0, 1] for every model.
-    pipeline = {} if given.data == "digits" else {"channels": channels, **_preprocessing(given, model)}
+    pipeline = _preprocessing(given, model)
     run = _description_of_the_run(given.model)
     names = class_names(model) or run.get("class_names")
     if names is None:
@@ -71,6 +70,7 @@ def run(given: argparse.Namespace) -> None:
         trained_on=run.get("settings", {}).get("data"),
         image_size=size,
         batch_size=given.batch_size,
+        channels=channels,
         augmentation=None,
         **pipeline,
     )
@@ -105,22 +105,23 @@ def _resize(model: keras.Model, given: argparse.Namespace) -> keras.Model:
 
 
 def _preprocessing(given: argparse.Namespace, model: keras.Model) -> dict:
-    """Return how to crop and normalize images for the model, as arguments of `training.Pipeline`."""
+    """Return how the run or the model normalizes images, as arguments of `training.Pipeline`."""
     from keras_vit.models import image_facts
-    from keras_vit.models.preprocessing import normalizes_images
+    from keras_vit.models.model_images import model_statistics
 
-    found = _of_the_run(given.model) or _of_the_model(model)
-    if normalizes_images(model):
-        return {**found, "statistics": None}
+    stated = _of_the_run(given.model)
     if given.statistics is not None:
-        statistics = None if given.statistics == "none" else getattr(image_facts, given.statistics.upper())
-        return {**found, "statistics": statistics}
-    if not found:
-        raise ValueError(
-            f"It is not known how images for {given.model} are normalized: there is no run.json beside the file, and "
-            f"no builder of keras_vit made {model.name!r}. Pass --statistics {', '.join(_STATISTICS[:-1])} or none."
-        )
-    return found
+        stated["statistics"] = None if given.statistics == "none" else getattr(image_facts, given.statistics.upper())
+    if "statistics" not in stated and given.data != "digits":
+        try:
+            stated["statistics"] = model_statistics(model)
+        except ValueError as error:
+            raise ValueError(
+                f"It is not known how images for {given.model} are normalized: there is no run.json beside the file, "
+                f"and no builder of keras_vit made {model.name!r}. Pass --statistics {', '.join(_STATISTICS[:-1])} or "
+                "none."
+            ) from error
+    return stated
 
 
 def _description_of_the_run(model_path: str) -> dict:
@@ -137,29 +138,19 @@ def _description_of_the_run(model_path: str) -> dict:
 
 
 def _of_the_run(model_path: str) -> dict:
-    """Return the preprocessing that run.json beside the model describes, or an empty dictionary."""
+    """Return the crop and the statistics that run.json beside the model describes, or an empty dictionary."""
     from keras_vit.models.image_facts import Statistics
     from keras_vit.training.augment import CenterCrop
 
     pipeline = _description_of_the_run(model_path).get("settings", {}).get("data", {}).get("pipeline")
-    if not pipeline:  # The run was trained on arrays.
+    if not pipeline:  # The run was trained on the digits, or on data of the user's own.
         return {}
-    statistics = pipeline["statistics"] and Statistics(
-        *(tuple(value) if isinstance(value, list) else value for value in _fields(pipeline["statistics"]))
-    )
-    return {"evaluation": CenterCrop(*_fields(pipeline["evaluation"])), "statistics": statistics}
-
-
-def _of_the_model(model: keras.Model) -> dict:
-    """Return the preprocessing that the model itself describes, or an empty dictionary."""
-    from keras_vit.models.preprocessing import image_facts
-    from keras_vit.training.augment import CenterCrop
-
-    try:
-        facts = image_facts(model)
-    except ValueError:  # No builder of keras_vit made the model.
-        return {}
-    return {"evaluation": CenterCrop(facts.crop_fraction, facts.interpolation), "statistics": facts.statistics}
+    found = {}
+    if pipeline["evaluation"] is not None:
+        found["evaluation"] = CenterCrop(*_fields(pipeline["evaluation"]))
+    if pipeline["statistics"] != "model":
+        found["statistics"] = pipeline["statistics"] and Statistics(*_fields(pipeline["statistics"]))
+    return found
 
 
 def _fields(settings: dict) -> list:

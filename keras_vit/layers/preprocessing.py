@@ -12,7 +12,7 @@ from keras_vit.utils.normalization import scale_and_offset
 class Preprocessing(keras.layers.Layer):
     """Normalize images, or only record how they must be normalized.
 
-    `keras_vit.models.preprocessing.image_facts` reads these facts from a model.
+    `keras_vit.models.model_images.image_facts` reads these facts from a model.
 
     Args:
         mean: Mean of images in [0, 1]: one number, or one for each channel.

@@ -27,7 +27,7 @@ SMALL = {"input_shape": (8, 8, 3), "patch_size": 4, "width": 8, "depth": 1, "num
         ({"embed_dim": 192}, "Pass width=192."),
         ({"hidden_size": 192}, "Pass width=192."),
         ({"mlp_ratio": 4}, "Pass mlp_dim"),
-        ({"clases": 3}, "The nearest are classes."),
+        ({"clases": 3}, "The nearest are classes, "),
         ({"quux": 3}, "It has include_top, weights"),
     ],
 )

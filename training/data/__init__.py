@@ -1,5 +1,6 @@
 """Load image data for training from folders, CSV files, TFRecord files, NumPy arrays and TensorFlow Datasets."""
 
+from keras_vit.models.image_facts import Statistics
 from keras_vit.training.data.folder import image_folder
 from keras_vit.training.data.for_evaluation import EvaluationData, evaluation_data
 from keras_vit.training.data.handwritten_digits import digits
@@ -16,6 +17,7 @@ __all__ = [
     "ImageData",
     "MultiScale",
     "Pipeline",
+    "Statistics",
     "arrays",
     "csv_images",
     "digits",

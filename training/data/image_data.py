@@ -8,11 +8,15 @@ import itertools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_vit.training.data.notes import examples, note
 from keras_vit.training.lazy_modules import tf
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,10 @@ class ImageData:
     Every dataset yields batches (images, labels). Images have the shape (batch, height, width, channels) and labels,
     one-hot or mixed, the shape (batch, classes); both are float32. With several views, images are a tuple of such
     arrays, one per view.
+
+    Unless the data was created with `statistics`, its images are pixels in [0, 255] until it is known which model they
+    are for. `fit` and `evaluate` of `keras_vit.training`, and `quantize_aware` and `verify` of `keras_vit.edge`, then
+    normalize them as the model takes them. For anything else, such as Keras' own `fit`, use `for_model`.
 
     Attributes:
         class_names: Name of each class, in the order of the columns of the labels.
@@ -39,6 +47,8 @@ class ImageData:
             not in memory.
         test_labels: Classes of `test_images`, of shape (images,), int64, or None.
         corrupt: Images that could not be decoded so far: the reason for each, by name.
+        prepare: Function that returns this data for a model, see `for_model`. None if the images are as they are.
+        depends_on_model: Whether a model has yet to decide how the images are normalized.
     """
 
     class_names: tuple[str, ...]
@@ -52,23 +62,52 @@ class ImageData:
     test_images: np.ndarray | None = None
     test_labels: np.ndarray | None = None
     corrupt: dict[str, str] = field(default_factory=dict)
+    prepare: Callable[[keras.Model], ImageData] | None = None
+    depends_on_model: bool = False
 
     @property
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
 
+    def for_model(self, model: keras.Model) -> ImageData:
+        """Return this data with images as a model takes them.
+
+        What the data does not state, the model decides: the statistics by which images are normalized, or whether they
+        stay in [0, 255] because the model normalizes them, and the crop and interpolation of evaluation. The order and
+        the augmentation of the images stay the same.
+
+        Args:
+            model: The model to train or evaluate.
+
+        Raises:
+            ValueError: If the data states other statistics than the model's, or if it states none and it is not known
+                how the model takes images.
+        """
+        return self if self.prepare is None else self.prepare(model)
+
     def epochs(self, first: int = 0) -> tf.data.Dataset:
         """Return an endless dataset of the batches of consecutive epochs, for use with `keras.Model.fit`.
 
-        Example: `model.fit(data.epochs(), steps_per_epoch=data.steps_per_epoch, validation_data=data.validation)`.
+        Example:
+
+            data = data.for_model(model)
+            model.fit(data.epochs(), steps_per_epoch=data.steps_per_epoch, validation_data=data.validation)
 
         Args:
             first: Number of the first epoch.
 
         Returns:
             A dataset of batches (images, labels).
+
+        Raises:
+            ValueError: If it is not known which model the images are for.
         """
+        if self.depends_on_model:
+            raise ValueError(
+                "The data does not know how to normalize its images: call data.for_model(model).epochs(), or state "
+                "`statistics` when you create the data."
+            )
 
         def batches():
             for epoch in itertools.count(first):
@@ -102,6 +141,7 @@ class ImageData:
             validation=ordered(self.validation),
             test=ordered(self.test),
             test_labels=None if self.test_labels is None else np.array(places)[self.test_labels],
+            prepare=self.prepare and (lambda model: self.for_model(model).in_order(class_names)),
         )
 
     def weighted(self, class_weight: Mapping[int | str, float]) -> ImageData:
@@ -127,7 +167,11 @@ class ImageData:
         def with_weights(batches: tf.data.Dataset) -> tf.data.Dataset:
             return batches.map(lambda images, labels: (images, labels, tf.linalg.matvec(labels, weights)))
 
-        return dataclasses.replace(self, train=_mapped(self.train, with_weights))
+        return dataclasses.replace(
+            self,
+            train=_mapped(self.train, with_weights),
+            prepare=self.prepare and (lambda model: self.for_model(model).weighted(class_weight)),
+        )
 
 
 def places_of(names: Sequence[str], among: Sequence[str], where: str) -> list[int]:

@@ -21,8 +21,8 @@ def open_data(source: str, **pipeline) -> ImageData:
         source: "digits"; a folder of class folders, see `image_folder`; a file name that ends in ".csv", ".tsv" or
             ".txt", see `csv_images`; "tfds:NAME", see `tfds_images`; or "tfrecords:FOLDER", a local folder or one on
             Google Cloud Storage, with files named train-* and validation-* as written by `write_tfrecords`.
-        pipeline: Arguments of `Pipeline`. For "digits", only `image_size`, `batch_size`, `seed` and whether
-            `augmentation` is None have an effect.
+        pipeline: Arguments of `Pipeline`. For "digits", only `image_size`, `batch_size`, `seed`, `statistics` and
+            whether `augmentation` is None have an effect.
 
     Returns:
         Image data to train on.
@@ -33,8 +33,8 @@ def open_data(source: str, **pipeline) -> ImageData:
     """
     kind, colon, name = source.partition(":")
     if source == "digits":
-        asked = Pipeline(**{"image_size": 32, "statistics": None, **pipeline})
-        return digits(asked.image_size, asked.batch_size, asked.seed, augment=asked.augmentation is not None)
+        asked = Pipeline(**{"image_size": 32, **pipeline})
+        return digits(asked.image_size, asked.batch_size, asked.seed, asked.augmentation is not None, asked.statistics)
     if colon and kind == "tfds":
         return tfds_images(name, **pipeline)
     if colon and kind == "tfrecords":

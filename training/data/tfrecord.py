@@ -254,7 +254,7 @@ def _write_shard(source, chosen, file, corrupt) -> int:
             content = Path(path).read_bytes()
             try:
                 open_image(content, channels=3)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 corrupt.add(name, error)
                 continue
             feature = {

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_vit.inspection import figures
 from keras_vit.models.classes import class_names as class_names_of
+from keras_vit.models.model_images import check_range, prepared_for
 from keras_vit.training.data.for_evaluation import EvaluationData
 from keras_vit.training.data.image_data import ImageData, places_of
 from keras_vit.utils.files import replacing
@@ -142,9 +143,10 @@ def evaluate(
             compiled. If it has several outputs, such as a DeiT for distillation, their mean is the prediction.
         data: What `training.evaluation_data` returns. Or image data, whose test images are used, or the validation
             images if it has none. Or a dataset of batches (images, labels) that contain each image once, whose further
-            elements, such as sample weights, are ignored. Or arrays (images, labels). The labels are class numbers of
-            shape (batch,) or (batch, 1), or have shape (batch, classes). In the latter case they are one-hot or mixed,
-            and the largest element is the true class.
+            elements, such as sample weights, are ignored. Or arrays (images, labels). Images of a dataset of your own
+            or of arrays are used as they are; others are normalized as the model takes them. The labels are class
+            numbers of shape (batch,) or (batch, 1), or have shape (batch, classes). In the latter case they are one-hot
+            or mixed, and the largest element is the true class.
         class_names: The names of the classes of the labels. By default, those of the data, or of the model.
         model_class_names: The names of the classes in the order of the scores. By default, those of the model (see
             `keras_vit.class_names`), or those of the data.
@@ -155,9 +157,10 @@ def evaluate(
     Raises:
         TypeError: If the data is none of these, or its elements are not pairs.
         ValueError: If there are no images, the dataset is infinite, the shapes of images, labels, scores and names
-            don't match, the model lacks a class of the data, a label is not a class, or a score is NaN or infinite.
+            don't match, the model lacks a class of the data or takes images in another range, a label is not a class,
+            or a score is NaN or infinite.
     """
-    dataset, own_names = _opened(data)
+    dataset, own_names = _opened(data, model)
     scored = class_names_of(model) if model_class_names is None else tuple(map(str, model_class_names))
     names = tuple(map(str, class_names or own_names or scored or _numbered(model)))
     places = list(range(len(names))) if scored is None else places_of(names, scored, "the data")
@@ -171,7 +174,9 @@ def evaluate(
 
     confusion = np.zeros((len(scored), len(scored)), "int64")
     top5_images = 0
-    for images, labels, *_ in dataset:
+    for step, (images, labels, *_) in enumerate(dataset):
+        if step == 0:
+            check_range(images.numpy(), model)
         scores = scores_of(images).numpy()
         if not np.isfinite(scores).all():
             raise ValueError(f"{model.name} returns scores that are NaN or infinite.")
@@ -185,11 +190,12 @@ def evaluate(
     return Evaluation(scored, confusion, top5_images)
 
 
-def _opened(data) -> tuple[tf.data.Dataset, Sequence[str] | None]:
+def _opened(data, model) -> tuple[tf.data.Dataset, Sequence[str] | None]:
     """Return the batches of the data, and the names of its classes if it has any."""
     if isinstance(data, EvaluationData):
-        return data.batches, data.class_names
+        return prepared_for(data.batches, model), data.class_names
     if isinstance(data, ImageData):
+        data = data.for_model(model)
         return data.validation if data.test is None else data.test, data.class_names
     if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
         images, labels = data
@@ -197,7 +203,7 @@ def _opened(data) -> tuple[tf.data.Dataset, Sequence[str] | None]:
             raise ValueError(f"There must be one label for each image; received {len(images)} and {len(labels)}.")
         return tf.data.Dataset.from_tensor_slices((images, labels)).batch(_BATCH_SIZE), None
     # `keras.utils.image_dataset_from_directory` adds the names to its dataset.
-    return data, getattr(data, "class_names", None)
+    return prepared_for(data, model), getattr(data, "class_names", None)
 
 
 def _numbered(model):

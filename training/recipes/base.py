@@ -83,22 +83,19 @@ class Recipe:
 
 
 def images(model: str, weights: str | None = None, **changes) -> Pipeline:
-    """Return a pipeline with a model's image size, normalization statistics and evaluation crop.
+    """Return a pipeline with a model's image size.
+
+    It does not state how images are normalized and cropped for evaluation, so that it asks the model.
 
     Args:
         model: A name from `keras_vit.list_models`.
-        weights: A tag of the model's weights, which may need different settings from the model's defaults.
-        changes: Further fields of `Pipeline`. They take precedence over the model's settings.
+        weights: A tag of the model's weights, which may have another image size than the model's default.
+        changes: Further fields of `Pipeline`. They take precedence over the model's image size.
     """
     known = variant(model)
-    size, statistics = known.image_size, known.statistics
-    crop, interpolation = known.crop_fraction, known.interpolation
     if weights is not None and not weights.endswith((".safetensors", ".npz", ".h5", ".keras")):
-        record = find_weights(model, weights)
-        size, statistics = record.image_size, record.statistics
-        crop, interpolation = record.crop_fraction, record.interpolation
-    settings = {"image_size": size[0], "statistics": statistics, "evaluation": CenterCrop(crop, interpolation)}
-    return Pipeline(**{**settings, **changes})
+        known = find_weights(model, weights)
+    return Pipeline(**{"image_size": known.image_size[0], **changes})
 
 
 def fields_of(recipe: Recipe) -> dict:

@@ -17,6 +17,7 @@ from keras_vit.training.data import ImageData
 from keras_vit.training.data.image_data import only_count
 from keras_vit.training.data.keras_data import as_image_data, wrong_labels_as_value_errors
 from keras_vit.training.data.notes import examples, note
+from keras_vit.training.data.range_check import RangeCheck
 from keras_vit.training.distribution.strategy import by_image, is_chief, shareable, synchronize, training_batches
 from keras_vit.training.evaluation.averaging import EvaluateAverage
 from keras_vit.training.objectives.scores import gives_logits
@@ -30,6 +31,7 @@ from keras_vit.training.running.run_folder import run_folder, write_description
 from keras_vit.training.steps.distillation import distill
 from keras_vit.training.steps.recomputation import recompute
 from keras_vit.training.steps.sam import use_sam
+from keras_vit.utils.plain import plain
 from keras_vit.utils.retracing import no_retracing_warnings
 
 
@@ -97,10 +99,10 @@ def fit(
         model: A model with one input of images and one output of class scores. With a teacher, a student with two
             outputs works too. With its own loss (see `loss`), it may have any inputs and outputs. Its dtype policy
             determines mixed precision. If a layer computes in float16, the loss is scaled.
-        data: The images, such as `digits()`. Or what Keras' `fit` takes, with images as the model takes them: a dataset
-            of batches (images, labels), also from `keras.utils.image_dataset_from_directory`; a `PyDataset`; or arrays
-            (images, labels). Labels are class numbers or one-hot. Resuming within an epoch is exact only if such a
-            dataset gives the same batches again.
+        data: The images, such as `digits()`. They are normalized as the model takes them; see `ImageData.for_model`. Or
+            what Keras' `fit` takes, with images that are used as they are: a dataset of batches (images, labels), also
+            from `keras.utils.image_dataset_from_directory`; a `PyDataset`; or arrays (images, labels). Labels are class
+            numbers or one-hot. Resuming within an epoch is exact only if such a dataset gives the same batches again.
         run_dir: A folder that is empty or does not exist yet. With `resume`, the folder of the run.
         hyperparameters: The hyperparameters, such as those of a recipe. By default, they are created from `changes`.
         validation_data: The validation images, if `data` is not image data, which contains them. Without them, the
@@ -138,9 +140,9 @@ def fit(
 
     Raises:
         TypeError: If the data is not of a kind that is described above.
-        ValueError: If the model does not match the data, nothing in it is trainable, it is unclear whether the scores
-            are logits, a setting is out of range, the replicas can't share a batch equally, or the run to resume has
-            other settings.
+        ValueError: If the model does not match the data or takes images in another range, nothing in it is trainable,
+            it is unclear whether the scores are logits, a setting is out of range, the replicas can't share a batch
+            equally, or the run to resume has other settings.
         FileExistsError: If `run_dir` is not empty and `resume` is False.
         FileNotFoundError: If there is no checkpoint to resume from.
         RuntimeError: If another process is training in `run_dir`.
@@ -154,11 +156,10 @@ def fit(
         hyperparameters = Hyperparameters(**changes)
     else:
         hyperparameters = dataclasses.replace(hyperparameters, **changes)
+    seed, checkpoint_steps = plain(seed), plain(checkpoint_steps)
     objective = own_objective(model, loss, metrics)
     if objective is not None and teacher is not None:
-        raise ValueError(
-            f"A model with its own loss can't learn from a teacher; received the loss {objective.names!r}."
-        )
+        raise ValueError(f"A model with its own loss can't learn from a teacher; the loss is {objective.names!r}.")
     data = as_image_data(
         model,
         data,
@@ -169,6 +170,8 @@ def fit(
         classify=objective is None,
         seed=seed,
     )
+    range_check = RangeCheck(model)
+    data = range_check.data(data.for_model(model))
     if objective is None:
         data = _with_class_names(model, data)
     if class_weight:
@@ -184,7 +187,8 @@ def fit(
         run.prepare_step(teacher, recomputed)
         run.create_variables()
         epoch, step = run.resume() if resume else run.start(notes)
-        run.loop(epoch, step, callbacks, verbose)
+        with range_check.errors():
+            run.loop(epoch, step, callbacks, verbose)
     return TrainingResult(history=run.log.rows, best_model=run.best.path, run_dir=run.run_dir)
 
 
