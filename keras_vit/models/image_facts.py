@@ -16,7 +16,7 @@ class Statistics:
         std: Standard deviation, by which the difference is divided.
 
     Raises:
-        ValueError: A standard deviation is not above 0.
+        ValueError: A standard deviation is 0.
     """
 
     mean: float | tuple[float, ...]
@@ -27,8 +27,8 @@ class Statistics:
             value = getattr(self, name)
             if not isinstance(value, (int, float)):
                 object.__setattr__(self, name, tuple(float(number) for number in value))
-        if min(_numbers(self.std)) <= 0:
-            raise ValueError(f"std must be above 0; received {self.std}.")
+        if 0 in _numbers(self.std):
+            raise ValueError(f"std must not be 0; received {self.std}.")
 
     def for_channels(self, channels: int) -> "Statistics":
         """Return the statistics for images with another number of channels: the means over the channels of these."""

@@ -57,13 +57,12 @@ def own_facts(model: keras.Model) -> tuple[ImageFacts, bool] | None:
     for factor, term in before:
         scale, offset = scale * factor, offset * factor + term
     taken, shift = (1.0, 0.0) if layer.normalize else map(np.array, facts.statistics.scale_and_offset(_channels(model)))
-    factor, term = np.broadcast_arrays(taken / scale, (shift - offset) / scale)
+    shape = (_channels(model),)
+    factor, term = (np.broadcast_to(values, shape) for values in (taken / scale, (shift - offset) / scale))
     if np.allclose(factor, 1, atol=1e-4) and np.allclose(term, 0, atol=0.1):
         return facts, True
     std = 1 / (255 * factor)
-    mean = -term * std
-    statistics = Statistics(*(tuple(map(float, np.atleast_1d(value))) for value in (mean, std)))
-    return dataclasses.replace(facts, statistics=statistics), False
+    return dataclasses.replace(facts, statistics=Statistics(tuple(-term * std), tuple(std))), False
 
 
 def model_statistics(model: keras.Model) -> Statistics | None:
@@ -144,6 +143,8 @@ def check_range(images: np.ndarray, model: keras.Model) -> None:
     if own is None or not images.size:
         return
     low, high = float(images.min()), float(images.max())
+    if not np.isfinite([low, high]).all():
+        return  # Others report values that are not finite.
     are_integers = images.dtype.kind in "iub"
     if own[1]:
         # Interpolation may overshoot. Normalized images are small, and not whole like the pixels of a dark image.

@@ -42,7 +42,11 @@ def normalization():
         (lambda: behind(lambda x: x / 127.5 - 1), 1 / 127.5, -1),
         (lambda: behind(lambda x: (x - 127.5) * (1 / 127.5)), 1 / 127.5, -1),
         (lambda: behind(keras.layers.RandomFlip(), keras.layers.Rescaling(1 / 127.5, -1)), 1 / 127.5, -1),
-        (lambda: keras.Sequential([keras.layers.Rescaling(1 / 127.5, -1), vit()]), 1 / 127.5, -1),
+        (
+            lambda: keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Rescaling(1 / 127.5, -1), vit()]),
+            1 / 127.5,
+            -1,
+        ),
         (lambda: behind(normalization(), model=deit()), 1 / 255 / np.array(IMAGENET.std), None),
         (lambda: behind(keras.layers.Rescaling(255), model=vit(include_preprocessing=True)), 255, 0),
         (lambda: behind(keras.layers.Rescaling(2, -1)), 2, -1),
@@ -134,5 +138,5 @@ def test_statistics_of_another_number_of_channels_are_averaged():
 
 def test_statistics_from_lists_and_arrays():
     assert Statistics([0.485, 0.456, 0.406], np.array([0.229, 0.224, 0.225])) == IMAGENET
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="must not be 0"):
         Statistics(0.5, 0)

@@ -49,6 +49,7 @@ class ImageData:
         corrupt: Images that could not be decoded so far: the reason for each, by name.
         prepare: Function that returns this data for a model, see `for_model`. None if the images are as they are.
         depends_on_model: Whether a model has yet to decide how the images are normalized.
+        created: The fields that the data was created with, to recognize those that `dataclasses.replace` changed.
     """
 
     class_names: tuple[str, ...]
@@ -64,6 +65,11 @@ class ImageData:
     corrupt: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[keras.Model], ImageData] | None = None
     depends_on_model: bool = False
+    created: dict | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if self.created is None:
+            object.__setattr__(self, "created", {part.name: getattr(self, part.name) for part in _parts()})
 
     @property
     def classes(self) -> int:
@@ -75,7 +81,7 @@ class ImageData:
 
         What the data does not state, the model decides: the statistics by which images are normalized, or whether they
         stay in [0, 255] because the model normalizes them, and the crop and interpolation of evaluation. The order and
-        the augmentation of the images stay the same.
+        the augmentation of the images stay the same, and so do fields that you changed with `dataclasses.replace`.
 
         Args:
             model: The model to train or evaluate.
@@ -84,7 +90,15 @@ class ImageData:
             ValueError: If the data states other statistics than the model's, or if it states none and it is not known
                 how the model takes images.
         """
-        return self if self.prepare is None else self.prepare(model)
+        if self.prepare is None:
+            return self
+        return dataclasses.replace(self.prepare(model), **self.changed)
+
+    @property
+    def changed(self) -> dict:
+        """The fields that were changed after the data was created, by name."""
+        values = {part.name: getattr(self, part.name) for part in _parts()}
+        return {name: value for name, value in values.items() if value is not self.created[name]}
 
     def epochs(self, first: int = 0) -> tf.data.Dataset:
         """Return an endless dataset of the batches of consecutive epochs, for use with `keras.Model.fit`.
@@ -142,6 +156,7 @@ class ImageData:
             test=ordered(self.test),
             test_labels=None if self.test_labels is None else np.array(places)[self.test_labels],
             prepare=self.prepare and (lambda model: self.for_model(model).in_order(class_names)),
+            created=None,
         )
 
     def weighted(self, class_weight: Mapping[int | str, float]) -> ImageData:
@@ -171,6 +186,7 @@ class ImageData:
             self,
             train=_mapped(self.train, with_weights),
             prepare=self.prepare and (lambda model: self.for_model(model).weighted(class_weight)),
+            created=None,
         )
 
 
@@ -221,3 +237,10 @@ def _mapped(train, change):
     # Whether a function can give each worker its part is asked of its parameters.
     vars(changed)["__signature__"] = inspect.signature(train)
     return changed
+
+
+def _parts():
+    """Return the fields of `ImageData` that describe the images."""
+    return [
+        part for part in dataclasses.fields(ImageData) if part.name not in ("prepare", "depends_on_model", "created")
+    ]

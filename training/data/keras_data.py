@@ -196,9 +196,11 @@ def _of_py_dataset(data, seed, training) -> _Batches:
             order = np.random.default_rng((seed, number)).permutation(count)
 
         def batches():
-            for place in order[skip:]:
-                yield tuple(data[int(place)])
-            data.on_epoch_end()
+            for index, place in enumerate(order[skip:], start=skip + 1):
+                batch = tuple(data[int(place)])
+                if training and index == len(order):
+                    data.on_epoch_end()  # Nobody asks for more after the last batch.
+                yield batch
 
         return tf.data.Dataset.from_generator(batches, output_signature=spec).apply(
             tf.data.experimental.assert_cardinality(len(order) - skip)

@@ -28,16 +28,19 @@ class RangeCheck:
         self._error: ValueError | None = None
 
     def data(self, data: ImageData) -> ImageData:
-        """Return the data with the check, unless it knows itself how to prepare its images."""
-        if data.prepare is not None:
-            return data
+        """Return the data with the check of those images that it does not prepare itself."""
 
-        @functools.wraps(data.train)
+        given = data.train
+
+        @functools.wraps(given)
         def train(*args, **kwargs):
-            return self._checked(data.train(*args, **kwargs))
+            return self._checked(given(*args, **kwargs))
 
-        validation = data.validation and self._checked(data.validation)
-        return dataclasses.replace(data, train=train, validation=validation)
+        if data.prepare is None or "train" in data.changed:
+            data = dataclasses.replace(data, train=train)
+        if data.validation is not None and (data.prepare is None or "validation" in data.changed):
+            data = dataclasses.replace(data, validation=self._checked(data.validation))
+        return data
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
