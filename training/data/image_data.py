@@ -224,8 +224,8 @@ def unknown_classes(where: str, unknown: Sequence[str], known: Sequence[str]) ->
 
 
 def only_count(names: Sequence[str]) -> bool:
-    """Return whether class names are only the numbers from 0, in any order."""
-    return sorted(names) == sorted(map(str, range(len(names))))
+    """Return whether class names are only the numbers from 0, in this order, as those of unnamed classes."""
+    return list(names) == list(map(str, range(len(names))))
 
 
 def _mapped(train, change):

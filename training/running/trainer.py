@@ -306,7 +306,7 @@ class _Run:
         """Write the initial files, and return the epoch and the step at which to start."""
         _seed_generators(self.model, self.seed)
         if is_chief(self.model):
-            names = None if self.objective is not None or only_count(self.data.class_names) else self.data.class_names
+            names = None if self.objective is not None else self.data.class_names
             write_description(self.run_dir / "run.json", self.settings, {"class_names": names, **(notes or {})})
         self.checkpoint.write(self.model, 0, 0)
         return 0, 0
@@ -377,10 +377,11 @@ class _RunCallbacks(keras.callbacks.CallbackList):
 def _with_class_names(model, data):
     """Return the data with labels in the order of the model's class names, and give the model those of the data."""
     known = class_names_of(model)
-    if known is not None and set(data.class_names) <= set(known):
+    unnamed = only_count(data.class_names) and known is not None and len(known) == data.classes
+    if known is not None and (unnamed or set(data.class_names) <= set(known)):
         return data.in_order(known)
-    if not only_count(data.class_names) and {shape[-1] for shape in _output_shapes(model)} == {data.classes}:
-        if known is not None:
+    if {shape[-1] for shape in _output_shapes(model)} == {data.classes}:
+        if known is not None and not only_count(known):
             note(f"{model.name} has the classes {examples(list(known))}; now it learns {examples(data.class_names)}.")
         set_class_names(model, data.class_names)
     return data
