@@ -38,11 +38,6 @@ class Composite(keras.layers.Layer):
         config = self.get_config()
         return {**config, "size": tuple(input_shape[1:3])} if "size" in config else config
 
-    def _post_build(self):
-        super()._post_build()
-        if not self.trainable:
-            self.trainable = False  # The parts of a loaded or cloned composite do not know yet that it is frozen.
-
     def __call__(self, *args, **kwargs):
         if getattr(_mode, "open", False):
             # The class's own: a training step may have replaced the attribute of this layer.
