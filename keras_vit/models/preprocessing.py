@@ -41,14 +41,15 @@ def preprocess_input(
     """
     if isinstance(model, str):
         size, facts = published_facts(name or model, weights)
-        channels, statistics = 3, facts.statistics
+        channels, normalizes = 3, False
     else:
         size, channels = tuple(model.input_shape[1:3]), model.input_shape[3]
         facts = published_facts(name or model.name, weights)[1] if name or weights else image_facts(model)
-        statistics = None if normalizes_images(model) else facts.statistics
+        normalizes = normalizes_images(model)
 
     def prepare(x):
-        return normalize(resize_and_crop(x, size, facts.crop_fraction, facts.interpolation), statistics)
+        cropped = resize_and_crop(x, size, facts.crop_fraction, facts.interpolation)
+        return normalize(cropped, None if normalizes else facts.statistics)
 
     if _is_list_of_images(images):
         prepared = [preprocess_input(image, model, weights, name=name) for image in images]

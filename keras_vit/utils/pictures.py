@@ -62,8 +62,8 @@ def open_picture(source: str | os.PathLike | bytes | BinaryIO | Image.Image, cha
             raise FileNotFoundError(f"There is no picture {name}.")
         with open(source, "rb") as file:
             source = file.read()
-    elif isinstance(source, Image.Image) and getattr(source, "filename", ""):
-        name = repr(source.filename)
+    elif path := getattr(source, "filename", ""):  # Pillow knows the path of an image that it opened.
+        name = repr(path)
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     try:
@@ -92,7 +92,7 @@ def pictures_in(folder: str | os.PathLike) -> list[str]:
     suffixes = tuple(Image.registered_extensions())
     return sorted(
         os.path.join(place, file)
-        for place, _, files in os.walk(folder)
+        for place, _, files in os.walk(os.fspath(folder))
         for file in files
         if file.lower().endswith(suffixes) and not file.startswith(".")
     )

@@ -65,10 +65,10 @@ class ImageData:
     corrupt: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[keras.Model], ImageData] | None = None
     depends_on_model: bool = False
-    created: dict | None = field(default=None, repr=False)
+    created: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
-        if self.created is None:
+        if not self.created:
             object.__setattr__(self, "created", {part.name: getattr(self, part.name) for part in _parts()})
 
     @property

@@ -153,7 +153,7 @@ class Pipeline:
                 f"{model.name} takes images with {taken} channels, but those of the data have {self.channels}; create "
                 f"the data with channels={taken}."
             )
-        if self.statistics == "model":
+        if isinstance(self.statistics, str):
             try:
                 statistics = model_statistics(model)
             except ValueError as error:

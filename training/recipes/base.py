@@ -92,9 +92,8 @@ def images(model: str, weights: str | None = None, **changes) -> Pipeline:
         weights: A tag of the model's weights, which may have another image size than the model's default.
         changes: Further fields of `Pipeline`. They take precedence over the model's image size.
     """
-    known = variant(model)
-    if weights is not None and not weights.endswith((".safetensors", ".npz", ".h5", ".keras")):
-        known = find_weights(model, weights)
+    is_tag = weights is not None and not weights.endswith((".safetensors", ".npz", ".h5", ".keras"))
+    known = find_weights(model, weights) if is_tag else variant(model)
     return Pipeline(**{"image_size": known.image_size[0], **changes})
 
 
