@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
         multi_crop,
     )
     from keras_vit.training.data import (
+        EvaluationData,
         ImageData,
         MultiScale,
         Pipeline,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
         arrays,
         csv_images,
         digits,
+        evaluation_data,
         image_folder,
         open_data,
         tfds_images,
@@ -71,6 +73,7 @@ _NAMES = {
         "multi_crop",
     ),
     "data": (
+        "EvaluationData",
         "ImageData",
         "MultiScale",
         "Pipeline",
@@ -78,6 +81,7 @@ _NAMES = {
         "arrays",
         "csv_images",
         "digits",
+        "evaluation_data",
         "image_folder",
         "open_data",
         "tfds_images",
@@ -168,6 +172,7 @@ __all__ = [
     "EpochLog",
     "EvaluateAverage",
     "Evaluation",
+    "EvaluationData",
     "Hyperparameters",
     "ImageData",
     "InverseSquareRoot",
@@ -192,6 +197,7 @@ __all__ = [
     "digits",
     "distill",
     "evaluate",
+    "evaluation_data",
     "find_learning_rate",
     "fit",
     "gives_logits",

@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="digits, a folder with one folder per class, FILE.csv, tfds:NAME or tfrecords:FOLDER",
     )
     parser.add_argument(
-        "--split", choices=("test", "validation"), help="default: the test images if there are any, else validation"
+        "--split",
+        choices=("test", "validation", "train", "all"),
+        help="which images to measure (default: the test images if the source has any, else its validation images, "
+        "else all; of the folder that the model was trained on, those that it was not trained on)",
     )
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="resize the model to this image size")
     parser.add_argument("--batch-size", type=int, default=64, metavar="IMAGES", help="images at once (default: 64)")
@@ -50,26 +53,37 @@ def run(given: argparse.Namespace) -> None:
     if not given.model.endswith(".keras"):
         raise ValueError(f"Pass a trained model as a .keras file; received {given.model!r}.")
     from keras_vit import training
+    from keras_vit.models.classes import class_names
+    from keras_vit.training.data.notes import note
 
     model = _resize(load_model(given.model), given)
     size, _, channels = model.input_shape[1:]
     pipeline = _preprocessing(given, model)
-    data = training.open_data(
-        given.data, image_size=size, batch_size=given.batch_size, channels=channels, augmentation=None, **pipeline
+    run = _description_of_the_run(given.model)
+    names = class_names(model) or run.get("class_names")
+    if names is None:
+        note(f"{given.model} has no class names; its scores are taken to be in the order of the classes of the data.")
+    data = training.evaluation_data(
+        given.data,
+        split=given.split,
+        class_names=names,
+        trained_on=run.get("settings", {}).get("data"),
+        image_size=size,
+        batch_size=given.batch_size,
+        channels=channels,
+        augmentation=None,
+        **pipeline,
     )
-    split = given.split or ("test" if data.test is not None else "validation")
-    images = data.test if split == "test" else data.validation
-    if images is None:
-        raise ValueError(f"{given.data!r} has no test images. Pass --split validation to use the validation images.")
     with status(f"Evaluating {given.model}", show=not given.json):
-        result = training.evaluate(model, images, data.class_names)
+        result = training.evaluate(model, data, model_class_names=names)
     if given.output is not None:
         result.save(given.output)
     if given.json:
-        print_json({"model": given.model, "data": given.data, "split": split, **result.to_dict()})
+        print_json({"model": given.model, "data": given.data, "split": data.split, **result.to_dict()})
         return
     normalized = f", normalized by {statistics}" if (statistics := pipeline.get("statistics")) else ""
-    print(f"{given.model} on the {split} images of {given.data}, {size} x {size}{normalized}\n\n{result}")
+    chosen = "all" if data.split == "all" else f"the {data.split}"
+    print(f"{given.model} on {chosen} images of {given.data}, {size} x {size}{normalized}\n\n{result}")
     if given.output is not None:
         print(f"\n{given.output}: evaluation.json, per_class.csv, confusion.png")
 
@@ -110,18 +124,25 @@ def _preprocessing(given: argparse.Namespace, model: keras.Model) -> dict:
     return stated
 
 
+def _description_of_the_run(model_path: str) -> dict:
+    """Return the content of run.json beside the model, or an empty dictionary if there is none."""
+    path = Path(model_path).with_name("run.json")
+    if not path.is_file():
+        return {}
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        description["settings"]["data"].get("pipeline")
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is not what training.fit writes: {type(error).__name__} {error}.") from error
+    return description
+
+
 def _of_the_run(model_path: str) -> dict:
     """Return the crop and the statistics that run.json beside the model describes, or an empty dictionary."""
     from keras_vit.models.image_facts import Statistics
     from keras_vit.training.augment import CenterCrop
 
-    path = Path(model_path).with_name("run.json")
-    if not path.is_file():
-        return {}
-    try:
-        pipeline = json.loads(path.read_text())["settings"]["data"].get("pipeline")
-    except (json.JSONDecodeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not what training.fit writes: {type(error).__name__} {error}.") from error
+    pipeline = _description_of_the_run(model_path).get("settings", {}).get("data", {}).get("pipeline")
     if not pipeline:  # The run was trained on the digits, or on data of the user's own.
         return {}
     found = {}

@@ -147,9 +147,10 @@ def _variant_function(folder, name) -> Callable[..., keras.Model]:
 
     @functools.wraps(builder)
     def build(*args, **kwargs):
+        from keras_vit.models.arguments import bind
         from keras_vit.models.builder import set_image_facts
 
-        given = signature.bind_partial(*args, **kwargs).arguments
+        given = bind(known.function_name, signature, args, kwargs)
         weights = given.get("weights")
         if weights is None or not isinstance(weights, str) or _is_path(name, weights):
             model = builder(**{**defaults, **given})

@@ -2,6 +2,7 @@
 
 from keras_vit.models.image_facts import Statistics
 from keras_vit.training.data.folder import image_folder
+from keras_vit.training.data.for_evaluation import EvaluationData, evaluation_data
 from keras_vit.training.data.handwritten_digits import digits
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.manifest import csv_images
@@ -12,6 +13,7 @@ from keras_vit.training.data.tfds import tfds_images
 from keras_vit.training.data.tfrecord import tfrecords, write_tfrecords
 
 __all__ = [
+    "EvaluationData",
     "ImageData",
     "MultiScale",
     "Pipeline",
@@ -19,6 +21,7 @@ __all__ = [
     "arrays",
     "csv_images",
     "digits",
+    "evaluation_data",
     "image_folder",
     "open_data",
     "tfds_images",

@@ -17,6 +17,7 @@ from keras_vit.training.data.decode import CorruptImages, crops_of
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.source import Source, in_memory
 from keras_vit.training.lazy_modules import tf
+from keras_vit.utils.plain import plain
 
 if TYPE_CHECKING:
     import keras
@@ -89,6 +90,16 @@ class Pipeline:
     cache: bool = False
 
     def __post_init__(self):
+        for name in ("image_size", "batch_size", "seed", "channels", "max_corrupt"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        if isinstance(self.image_size, tuple | list) and len(set(self.image_size)) == 1:
+            object.__setattr__(self, "image_size", self.image_size[0])
+        if not isinstance(self.image_size, int) or isinstance(self.image_size, bool):
+            raise ValueError(
+                "image_size must be one number of pixels, because the images of a batch are square, such as "
+                f"image_size=224; received {self.image_size!r}. For a model of {self.image_size!r} pixels, crop the "
+                "images yourself, and pass batches of them (a tf.data.Dataset) to fit and evaluate."
+            )
         if self.channels not in (1, 3):
             raise ValueError(f"Images must have 1 or 3 channels; received channels={self.channels}.")
         if self.image_size < 1 or self.batch_size < 1:
@@ -186,8 +197,6 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
         ValueError: If there are fewer training images than one batch of each size needs, or an argument is out of
             range.
     """
-    from keras_vit.models.model_images import set_preparation
-
     preparation = Pipeline(**pipeline)
     if preparation.cache:
         train, validation = in_memory(train), in_memory(validation)
@@ -202,20 +211,38 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
             batch_size=pipeline.batch_size,
             steps_per_epoch=batches.steps,
             train=batches,
-            validation=evaluated(validation, pipeline),
+            validation=_evaluated(validation, pipeline, preparation, corrupt),
             settings={"train": train.settings, "validation": validation.settings, "pipeline": as_json(pipeline)},
-            test=evaluated(test, pipeline) if test is not None else None,
+            test=None if test is None else _evaluated(test, pipeline, preparation, corrupt),
             corrupt=corrupt.found,
             prepare=lambda model: prepared(preparation.for_model(model)),
             depends_on_model=pipeline.statistics == "model",
         )
 
-    def evaluated(source, pipeline):
-        dataset = _once(source, pipeline, corrupt)
-        set_preparation(dataset, lambda model: _once(source, preparation.for_model(model), corrupt))
-        return dataset
-
     return prepared(preparation)
+
+
+def evaluation_batches(source: Source, **pipeline) -> tf.data.Dataset:
+    """Return batches that contain each image of a source once, prepared for evaluation.
+
+    Args:
+        source: Source of the images.
+        pipeline: Arguments of `Pipeline`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    preparation = Pipeline(**pipeline)
+    return _evaluated(source, preparation, preparation, CorruptImages(preparation.max_corrupt))
+
+
+def _evaluated(source, pipeline, stated, corrupt):
+    """Return the batches for evaluation of a pipeline, which a model that they are used with prepares as was stated."""
+    from keras_vit.models.model_images import set_preparation
+
+    dataset = _once(source, pipeline, corrupt)
+    set_preparation(dataset, lambda model: _once(source, stated.for_model(model), corrupt))
+    return dataset
 
 
 def as_json(value):

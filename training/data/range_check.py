@@ -38,7 +38,7 @@ class RangeCheck:
 
         if data.prepare is None or "train" in data.changed:
             data = dataclasses.replace(data, train=train)
-        if data.prepare is None or "validation" in data.changed:
+        if data.validation is not None and (data.prepare is None or "validation" in data.changed):
             data = dataclasses.replace(data, validation=self._checked(data.validation))
         return data
 

@@ -22,6 +22,7 @@ from keras_vit.training.augment import (
 )
 from keras_vit.training.data import MultiScale, Pipeline
 from keras_vit.training.running.hyperparameters import Hyperparameters
+from keras_vit.utils.plain import plain
 
 # The classes that can be used in a value given as text.
 _KINDS = {
@@ -127,7 +128,7 @@ def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
         branch = tree
         for part in path:
             branch = branch.setdefault(part, {})
-        branch[last] = value
+        branch[last] = plain(value)
     length = tree.get("hyperparameters", {})
     # A length in epochs replaces one in steps, and vice versa.
     for given, other in (("epochs", "steps"), ("steps", "epochs")):
