@@ -77,13 +77,9 @@ def test_every_public_name_exists_and_importing_keras_vit_does_not_import_keras(
     "first",
     [
         "import keras, keras_vit",
-        "import keras_vit, keras",
         "import keras_vit; keras_vit.ViT",
-        "import keras_vit; keras_vit.MobileViT",
         "from keras_vit.layers import MatMul",
         "import keras_vit.models.vit.vit",
-        "from keras_vit import training; training.fit",
-        "from keras_vit import edge; edge.quantize_aware",
     ],
 )
 def test_a_first_import_works_and_keras_finds_the_classes_of_a_saved_model(first, tmp_path):

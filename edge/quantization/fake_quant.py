@@ -1,6 +1,7 @@
 """Layers that compute in float with the rounding of integers, to train with it (Jacob et al., arXiv 1712.05877)."""
 
 import os
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -150,6 +151,13 @@ class WithRoundedKernel:
         bits: Number of bits of an integer.
     """
 
+    # Attributes of Keras' layers, for type checkers.
+    use_bias: bool
+    activation: Any
+    kernel: Any
+    bias: Any
+    _inbound_nodes: list
+
     def __init__(self, *args, bits: int = 8, **kwargs):
         super().__init__(*args, **kwargs)
         self.bits = bits
@@ -168,6 +176,13 @@ class WithRoundedKernel:
     def rounded_kernel(self):
         """Return the kernel as the file will store it."""
         return on_grid(self.kernel, self.bits)
+
+    # Keras' own layers save and load their kernel and bias by name, and leave out other weights.
+    def save_own_variables(self, store):
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        keras.layers.Layer.load_own_variables(self, store)
 
     def without_rounding(self, inputs):
         """Return what the layer gives with the kernel as it is."""

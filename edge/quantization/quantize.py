@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from keras_vit.edge.images import image_batches
 from keras_vit.edge.quantization.bias_correction import correct_biases
@@ -70,8 +69,9 @@ def quantize_aware(
               of a product's input for each image, which the model does not imitate.
             - "int8_weights": Kernels are stored as integers, and everything computes in float.
             - "int4_weights": As "dynamic_int8", with kernels of four bits.
-        calibration_data: Images that set the initial ranges, preprocessed as in training: a NumPy array
-            (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough. Only
+        calibration_data: Images that set the initial ranges: a NumPy array (n, height, width, channels) of images as
+            the model takes them, such as from `keras_vit.preprocess_input`, or a tf.data dataset of image batches.
+            Datasets of `keras_vit.training` are normalized for the model. A few hundred images are enough. Only
             "hybrid_int8" needs them.
         overrides: From patterns of layer names to the scheme for these layers, such as `{"head": "float32"}`; see
             `Scheme`. Layers have the names that `keras_vit.fuse` gives them.
@@ -86,7 +86,8 @@ def quantize_aware(
 
     Raises:
         ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
-            quantized already, or the images are missing, not of the model's input shape, not finite, or none at all.
+            quantized already, or the images are missing, not of the model's input shape, not finite, in another range
+            than the model takes, or none at all.
         TypeError: The images are neither an array nor a dataset of numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
     """
@@ -106,7 +107,8 @@ def quantize_aware(
     flat = _with_record(_with_separate_activations(fuse(model)), scheme)
     scheme.check_overrides(layer.name for layer in flat.layers)
     plan = Plan(flat, scheme)
-    limits = calibrate(flat, plan, calibration_data, batch_size, ranges) if scheme.needs_ranges else {}
+    batches = functools.partial(image_batches, calibration_data, flat.input_shape[1:], batch_size, model)
+    limits = calibrate(flat, plan, batches, ranges) if scheme.needs_ranges else {}
 
     def make(layer):
         bits = plan.rows[layer.name].kernel_bits
@@ -122,7 +124,7 @@ def quantize_aware(
     for name, ends in limits.items():
         grid(name).range = ends
     if limits and bias_correction:
-        images, _ = next(iter(image_batches(calibration_data, flat.input_shape[1:], batch_size)))
+        images, _ = next(iter(batches()))
         correct_biases(quantized, images)
     return quantized
 
@@ -138,22 +140,31 @@ def scheme_of(quantized: keras.Model) -> Scheme:
 
 
 def calibrate(
-    flat: keras.Model, plan: Plan, data, batch_size: int = 16, method: Method = "min_max"
+    flat: keras.Model, plan: Plan, batches: Callable[[], Iterable], method: Method
 ) -> dict[str, tuple[float, float]]:
-    """Return the range of every grid that has no fixed limits, by the grid's name."""
+    """Return the range of every grid that has no fixed limits, by the grid's name.
+
+    Args:
+        flat: The model that the plan is for.
+        plan: Its plan.
+        batches: Returns an iterable over (images, labels or None).
+        method: How a range follows from the values on its grid.
+    """
     found = {}
 
     def observe(name, tensors):
         if plan.grids[name].limits is None:
-            found[name] = [ops.reshape(tensor, (-1,)) for tensor in tensors]
+            found[name] = tensors
         return tensors
 
     observed = _on_grids(flat, plan, lambda layer: type(layer).from_config(layer.get_config()), observe)
-    names = list(found)
-    observer = keras.Model(observed.inputs, [found[name] for name in names])
+    observer = keras.Model(observed.inputs, list(found.values()))
 
     def values(batch):
-        return [tf.concat(tensors, 0) for tensors in observer(batch, training=False)]
+        return [
+            tf.concat([tf.reshape(tensor, (-1,)) for tensor in tensors], 0)
+            for tensors in observer(batch, training=False)
+        ]
 
     @functools.partial(tf.function, reduce_retracing=True)
     def ends_of(batch):
@@ -161,13 +172,10 @@ def calibrate(
 
     @functools.partial(tf.function, reduce_retracing=True)
     def counts_of(batch, ends):
-        return [
-            tf.histogram_fixed_width(each, ends[number], BINS, tf.int64) for number, each in enumerate(values(batch))
-        ]
+        return [tf.histogram_fixed_width(each, ends[i], BINS, tf.int64) for i, each in enumerate(values(batch))]
 
-    batches = functools.partial(image_batches, data, flat.input_shape[1:], batch_size)
-    ends = np.zeros((len(names), 2), np.float32)
-    counts = np.zeros((len(names), BINS), np.int64)
+    ends = np.zeros((len(found), 2), np.float32)
+    counts = np.zeros((len(found), BINS), np.int64)
     with native_logs(), no_retracing_warnings():
         for batch, _ in batches():
             low, high = np.array(ends_of(batch), np.float32).T
@@ -179,7 +187,7 @@ def calibrate(
                 counts += np.array(counts_of(batch, ends))
     return {
         name: choose_range(method, plan.grids[name], (float(low), float(high)), count)
-        for name, (low, high), count in zip(names, ends, counts, strict=True)
+        for name, (low, high), count in zip(found, ends, counts, strict=True)
     }
 
 
