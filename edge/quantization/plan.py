@@ -157,7 +157,9 @@ class Plan:
         # The CPU delegate multiplies two activations only if the zero point of the right-hand one is 0.
         right = {row.inputs[1] for name, row in self.rows.items() if row.inputs and self._is_matmul(name)}
         self.grids = {
-            name: SIGMOID_GRID if name in self._int8 and self._is_sigmoid(name) else Grid(symmetric=name in right)
+            name: SIGMOID_GRID
+            if name in self._int8 and self._is_sigmoid(name)
+            else Grid(symmetric=scheme.symmetric or name in right)
             for row in self.rows.values()
             for name in (*row.inputs, row.output)
             if name

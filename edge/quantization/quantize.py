@@ -65,6 +65,7 @@ def quantize_aware(
 
             - "hybrid_int8": Products and what lies between them compute in int8 with fixed ranges; normalization,
               softmax, and GELU compute in float.
+            - "symmetric_int8": The same with symmetric ranges, for TensorRT.
             - "dynamic_int8": The kernels of products are int8 where this makes them faster. The runtime finds the range
               of a product's input for each image, which the model does not imitate.
             - "int8_weights": Kernels are stored as integers, and everything computes in float.

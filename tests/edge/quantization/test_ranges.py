@@ -60,6 +60,14 @@ def test_a_percentile_leaves_out_the_outermost_values():
     assert chosen("min_max", values, Grid(symmetric=False)) == (-30.0, 50.0)
 
 
+def test_every_range_is_symmetric_in_the_scheme_for_that(tmp_path):
+    quantized = edge.quantize_aware(vit(), scheme="symmetric_int8", calibration_data=IMAGES)
+    ranges = [layer.range for layer in quantized.layers if isinstance(layer, FakeQuant)]
+    assert len(ranges) > 10 and all(low == -high for low, high in ranges)
+    file = edge.export(quantized, tmp_path / "model.tflite")
+    assert edge.verify(quantized, file, IMAGES).snr_db > 25
+
+
 @pytest.mark.parametrize("method", ["min_max", "percentile", "least_error"])
 def test_zero_is_on_every_grid(method):
     low, high = chosen(method, np.random.default_rng(0).uniform(3, 5, 1000), Grid(symmetric=False))
