@@ -23,8 +23,8 @@ class Scheme:
         activations: Type of what products of matrices take and give. "int8" has ranges that are fixed when the model
             is quantized, and covers the operations between products too; "dynamic_int8" has ranges that the runtime
             finds for each image; with "float32", integer kernels are only stored as integers.
-        symmetric: Whether fixed ranges are symmetric, as TensorRT demands. Otherwise, ranges fit the values more closely
-            where LiteRT allows it.
+        symmetric: Whether fixed ranges are symmetric, as TensorRT demands. Otherwise, ranges fit the values more
+            closely where LiteRT allows it.
         overrides: From patterns of layer names to the name of the scheme for these layers, such as
             `{"head": "float32", "block_*.mlp": "int8_weights"}`. A pattern matches a layer, or all layers of a
             composite or model by its name; `*` stands for any characters. The last pattern that matches counts.
