@@ -168,6 +168,31 @@ class Graph:
         self._calls.insert(self._calls.index(tensor.node.calls[-1]) + 1, call)
         _replace(tensor, call.outputs[0], moved)
 
+    def replace(self, node: Node, parts: "list[tuple[Node, list[Tensor | Node]]]", shapes: dict[Node, tuple]) -> None:
+        """Put new nodes in the place of one that is called once.
+
+        Args:
+            node: The node that goes. The last of the new nodes gives what it gave.
+            parts: New nodes in order, each with what it takes: tensors, or new nodes that come before it. A node that
+                takes several gets them as a list.
+            shapes: The shape of what each new node gives, except the last.
+        """
+        (old,) = node.calls
+        at = self._calls.index(old)
+        for tensor in old.inputs:
+            tensor.users.remove(old)
+        calls = []
+        for part, inputs in parts:
+            taken = [each.output if isinstance(each, Node) else each for each in inputs]
+            call = Call(part, taken, None if len(taken) == 1 else lambda values: ((values,), {}))
+            call.outputs = [Tensor(part, old.outputs[0])]
+            call.outputs[0].shape = shapes.get(part, old.outputs[0].shape)
+            part.calls = [call]
+            calls.append(call)
+        self._calls[at : at + 1] = calls
+        _replace(old.outputs[0], calls[-1].outputs[0], old.outputs[0].users)
+        node.calls = []
+
     def build(self, make: Callable | None = None, call: Callable | None = None) -> keras.Model:
         """Return a new functional model of this graph.
 
