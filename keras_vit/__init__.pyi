@@ -16,6 +16,7 @@ from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MS
 from keras_vit.models.image_facts import Statistics as Statistics
 from keras_vit.models.info import count_macs as count_macs
 from keras_vit.models.info import model_info as model_info
+from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
@@ -57,6 +58,12 @@ EfficientViT_M2 = EfficientViT_MSRA
 EfficientViT_M3 = EfficientViT_MSRA
 EfficientViT_M4 = EfficientViT_MSRA
 EfficientViT_M5 = EfficientViT_MSRA
+Mixer_B16 = MLPMixer
+Mixer_B32 = MLPMixer
+Mixer_L16 = MLPMixer
+Mixer_L32 = MLPMixer
+Mixer_S16 = MLPMixer
+Mixer_S32 = MLPMixer
 MobileFormer_151M = MobileFormer
 MobileFormer_214M = MobileFormer
 MobileFormer_26M = MobileFormer

@@ -15,9 +15,27 @@ def fixture(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def timm_weights(name: str) -> dict[str, np.ndarray]:
-    """Return the weights of a fixture, with timm's names and PyTorch's layout."""
-    return {tensor: _timm_tensor(tensor, shape) for tensor, shape in json.loads(str(fixture(name)["names"]))}
+# The outputs of a fixture, and the factor of the weights that they are for. With small weights, epsilons matter; with
+# large ones, attention is nearly one-hot, so that everything added to its scores matters.
+FACTORS = {"logits": 1.0, "logits_small": 1 / 32, "logits_large": 3.0}
+
+
+def timm_weights(name: str, factor: float = 1.0) -> dict[str, np.ndarray]:
+    """Return the weights of a fixture, with timm's names and PyTorch's layout.
+
+    Args:
+        name: Name of the fixture.
+        factor: Factor of the weights that are linear in what the layer gives; see `FACTORS`.
+    """
+    names = json.loads(str(fixture(name)["names"]))
+    return {tensor: _scaled(tensor, _timm_tensor(tensor, shape), factor) for tensor, shape in names}
+
+
+def _scaled(name, values, factor):
+    if name.endswith("running_var"):
+        return values * np.float32(factor**2)
+    is_linear = values.ndim >= 2 or name.endswith(("bias", "running_mean"))
+    return values * np.float32(factor) if is_linear else values
 
 
 def _timm_tensor(name, shape):
@@ -50,9 +68,9 @@ def _google_tensor(name, shape):
     return values.astype("float32")
 
 
-def timm_file(name: str, folder: Path) -> Path:
+def timm_file(name: str, folder: Path, factor: float = 1.0) -> Path:
     path = folder / f"{name}.safetensors"
-    save_file(timm_weights(name), path)
+    save_file(timm_weights(name, factor), path)
     return path
 
 
