@@ -8,6 +8,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 FIXTURES = Path(__file__).parent / "fixtures"
+# Many fixtures have outputs for scaled weights as well. With small ones, the epsilons of the norms count; with large
+# ones, attention is nearly one-hot, so that position biases, temperatures and the order of the heads count.
+SCALES = {"logits": 1.0, "logits_small": 1 / 32, "logits_large": 3.0}
 
 
 def fixture(name: str) -> dict[str, np.ndarray]:
@@ -15,30 +18,17 @@ def fixture(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-# The outputs of a fixture, and the factor of the weights that they are for. With small weights, epsilons matter; with
-# large ones, attention is nearly one-hot, so that everything added to its scores matters.
-FACTORS = {"logits": 1.0, "logits_small": 1 / 32, "logits_large": 3.0}
-
-
-def timm_weights(name: str, factor: float = 1.0) -> dict[str, np.ndarray]:
+def timm_weights(name: str, scale: float = 1.0) -> dict[str, np.ndarray]:
     """Return the weights of a fixture, with timm's names and PyTorch's layout.
 
     Args:
         name: Name of the fixture.
-        factor: Factor of the weights that are linear in what the layer gives; see `FACTORS`.
+        scale: Factor of all kernels and biases, see `SCALES`.
     """
-    names = json.loads(str(fixture(name)["names"]))
-    return {tensor: _scaled(tensor, _timm_tensor(tensor, shape), factor) for tensor, shape in names}
+    return {tensor: _timm_tensor(tensor, shape, scale) for tensor, shape in json.loads(str(fixture(name)["names"]))}
 
 
-def _scaled(name, values, factor):
-    if name.endswith("running_var"):
-        return values * np.float32(factor**2)
-    is_linear = values.ndim >= 2 or name.endswith(("bias", "running_mean"))
-    return values * np.float32(factor) if is_linear else values
-
-
-def _timm_tensor(name, shape):
+def _timm_tensor(name, shape, scale):
     random = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("running_var"):
         values = 0.5 + random.uniform(size=shape)
@@ -48,6 +38,10 @@ def _timm_tensor(name, shape):
         values = 1 + 0.1 * random.standard_normal(shape)
     else:
         values = 0.1 * random.standard_normal(shape)
+    if name.endswith("running_var"):
+        values *= scale**2
+    elif len(shape) >= 2 or name.endswith(("bias", "running_mean")):
+        values *= scale
     return values.astype("float32")
 
 
@@ -68,14 +62,15 @@ def _google_tensor(name, shape):
     return values.astype("float32")
 
 
-def timm_file(name: str, folder: Path, factor: float = 1.0) -> Path:
+def timm_file(name: str, folder: Path, scale: float = 1.0) -> Path:
     path = folder / f"{name}.safetensors"
-    save_file(timm_weights(name, factor), path)
+    save_file(timm_weights(name, scale), path)
     return path
 
 
-def images(size: int) -> np.ndarray:
-    return np.random.RandomState(0).standard_normal((2, size, size, 3)).astype("float32")
+def images(size: int | tuple[int, int]) -> np.ndarray:
+    height, width = (size, size) if isinstance(size, int) else size
+    return np.random.RandomState(0).standard_normal((2, height, width, 3)).astype("float32")
 
 
 def relative_error(outputs: np.ndarray, expected: np.ndarray) -> float:

@@ -65,8 +65,8 @@ class MixerBlock(Composite):
         batch, tokens, width = input_shape
         if (tokens, width) != (self.settings["num_tokens"], self.settings["width"]):
             raise ValueError(
-                f"MixerBlock expects (batch, {self.settings['num_tokens']}, {self.settings['width']}), since its weights "
-                f"depend on the number of tokens; received the shape {tuple(input_shape)}."
+                f"MixerBlock expects (batch, {self.settings['num_tokens']}, {self.settings['width']}), since its "
+                f"weights depend on the number of tokens; received the shape {tuple(input_shape)}."
             )
         self.norm1.build(input_shape)
         self.token_mixing.build((batch, width, tokens))
