@@ -11,6 +11,7 @@ from keras_vit.inspection.attention_maps import attention_maps as attention_maps
 from keras_vit.inspection.attention_maps import attention_rollout as attention_rollout
 from keras_vit.inspection.attention_maps import position_similarity as position_similarity
 from keras_vit.inspection.features import feature_extractor as feature_extractor
+from keras_vit.models.cait.cait import CaiT as CaiT
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
@@ -34,6 +35,13 @@ from keras_vit.weights.load import load_weights as load_weights
 
 __version__: str
 
+CaiT_M36 = CaiT
+CaiT_M48 = CaiT
+CaiT_S24 = CaiT
+CaiT_S36 = CaiT
+CaiT_XS24 = CaiT
+CaiT_XXS24 = CaiT
+CaiT_XXS36 = CaiT
 ConvMixer_1024_20 = ConvMixer
 ConvMixer_1536_20 = ConvMixer
 ConvMixer_768_32 = ConvMixer
