@@ -31,6 +31,7 @@ from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
 from keras_vit.models.vit.vit import ViT as ViT
+from keras_vit.models.xcit.xcit import XCiT as XCiT
 from keras_vit.weights.load import load_weights as load_weights
 
 __version__: str
@@ -107,3 +108,17 @@ ViT_Ti16 = ViT
 ViT_XS16 = ViT
 ViT_XS28 = ViT
 ViT_g14 = ViT
+XCiT_Large24_P16 = XCiT
+XCiT_Large24_P8 = XCiT
+XCiT_Medium24_P16 = XCiT
+XCiT_Medium24_P8 = XCiT
+XCiT_Nano12_P16 = XCiT
+XCiT_Nano12_P8 = XCiT
+XCiT_Small12_P16 = XCiT
+XCiT_Small12_P8 = XCiT
+XCiT_Small24_P16 = XCiT
+XCiT_Small24_P8 = XCiT
+XCiT_Tiny12_P16 = XCiT
+XCiT_Tiny12_P8 = XCiT
+XCiT_Tiny24_P16 = XCiT
+XCiT_Tiny24_P8 = XCiT

@@ -35,6 +35,9 @@ def fuse(model: keras.Model) -> keras.Model:
     - A LayerNorm subtracts the mean of its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms use it, the mean is subtracted from those layers' weights, and the norm
       skips it. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
+    - What a layer computes from its weights alone, such as the position of each token, is computed once. The class of
+      such a layer declares it by a method `fused`, which returns the class, the configuration and the weights of the
+      layer that takes its place.
     - A dense layer whose only input is learned tokens becomes learned tokens. The bias of a dense layer whose output
       is added to learned tokens goes into them.
     - A batch normalization that none of these takes becomes a scale and shift of each channel.
@@ -69,6 +72,14 @@ def _use_full_precision(graph: Graph) -> None:
     for node in graph.nodes:
         if isinstance(node.source, keras.layers.Layer):
             node.config["dtype"] = node.source.variable_dtype
+
+
+def _compute_constants(graph: Graph) -> None:
+    """Let each layer that computes something from its weights alone compute it now."""
+    for node in graph.nodes:
+        if hasattr(node.source, "fused"):
+            kind, config, weights = node.source.fused()
+            node.become(kind, weights, **config)
 
 
 def _fold_factors_back(graph: Graph) -> None:
@@ -300,6 +311,7 @@ def _affines_for_norms(graph: Graph) -> None:
 _FOLDS = (
     _remove_identities,
     _use_full_precision,
+    _compute_constants,
     _fold_factors_back,
     _fold_norms_ahead,
     _fold_means,
