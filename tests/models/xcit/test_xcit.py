@@ -232,7 +232,7 @@ class TestBadInput:
             ConvPatchEmbedding(8, (4, 8))
 
     def test_a_width_that_cannot_be_halved(self):
-        with pytest.raises(ValueError, match="multiple of 8 for 4 convolutions.*received 20"):
+        with pytest.raises(ValueError, match=r"multiple of 8 for 4 convolutions.*received 20"):
             tiny(width=20, patch_size=16, input_shape=(16, 16, 3))
 
     def test_heads_that_do_not_divide_the_width(self):
