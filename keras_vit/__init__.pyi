@@ -11,6 +11,7 @@ from keras_vit.inspection.attention_maps import attention_maps as attention_maps
 from keras_vit.inspection.attention_maps import attention_rollout as attention_rollout
 from keras_vit.inspection.attention_maps import position_similarity as position_similarity
 from keras_vit.inspection.features import feature_extractor as feature_extractor
+from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
 from keras_vit.models.image_facts import Statistics as Statistics
@@ -32,6 +33,15 @@ from keras_vit.weights.load import load_weights as load_weights
 
 __version__: str
 
+ConvNeXt_Atto = ConvNeXt
+ConvNeXt_B = ConvNeXt
+ConvNeXt_Femto = ConvNeXt
+ConvNeXt_L = ConvNeXt
+ConvNeXt_Nano = ConvNeXt
+ConvNeXt_Pico = ConvNeXt
+ConvNeXt_S = ConvNeXt
+ConvNeXt_T = ConvNeXt
+ConvNeXt_XL = ConvNeXt
 DeiT3_B16 = DeiT3
 DeiT3_H14 = DeiT3
 DeiT3_L16 = DeiT3

@@ -18,6 +18,8 @@ _COMMERCIAL = frozenset({APACHE, "BSD-2-Clause", "BSD-3-Clause", "MIT"})
 IN1K = "ImageNet-1k"
 IN21K = "ImageNet-21k"
 IN21K_THEN_IN1K = "ImageNet-21k, then ImageNet-1k"
+IN12K = "ImageNet-12k"  # The 11,821 classes of ImageNet-21k with enough images, by timm's author.
+IN12K_THEN_IN1K = "ImageNet-12k, then ImageNet-1k"
 
 
 def grants_commercial_use(license: str) -> bool:
@@ -38,8 +40,8 @@ class PublishedWeights:
         image_size: (height, width) in pixels of the images in the last training or fine-tuning.
         classes: Number of classes of the classifier, or None without a classifier.
         top1: ImageNet-1k top-1 accuracy in percent, or None if none was published. timm measured it with this
-            preprocessing (results/results-imagenet.csv, commit 0173a139), except for EfficientViT, where it is the
-            authors' figure.
+            preprocessing (results/results-imagenet.csv, commit 0173a139), except for EfficientViT, and for ConvNeXt at
+            224, where it is the authors' figure.
         statistics: Mean and standard deviation that the training images were normalized with.
         crop_fraction: Fraction of the resized image's side that evaluation keeps.
         interpolation: Interpolation with which evaluation resizes: "bicubic" or "bilinear".
