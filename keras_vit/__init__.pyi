@@ -25,6 +25,8 @@ from keras_vit.models.registry import create_model as create_model
 from keras_vit.models.registry import download_weights as download_weights
 from keras_vit.models.registry import list_models as list_models
 from keras_vit.models.registry import list_weights as list_weights
+from keras_vit.models.swin.swin import Swin as Swin
+from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
@@ -84,6 +86,14 @@ MobileViTV2_200 = MobileViTV2
 MobileViT_S = MobileViT
 MobileViT_XS = MobileViT
 MobileViT_XXS = MobileViT
+SwinV2_B = SwinV2
+SwinV2_L = SwinV2
+SwinV2_S = SwinV2
+SwinV2_T = SwinV2
+Swin_B = Swin
+Swin_L = Swin
+Swin_S = Swin
+Swin_T = Swin
 ViT_B16 = ViT
 ViT_B28 = ViT
 ViT_B32 = ViT

@@ -6,8 +6,8 @@ size in the name of the model ("vit_base_patch16_384.augreg_in21k_ft_in1k"); her
 ("vit_b16", "augreg_in21k_ft_in1k_384").
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 
 from keras_vit.models.image_facts import IMAGENET, ImageFacts, Statistics
 
@@ -46,6 +46,7 @@ class PublishedWeights:
         crop_fraction: Fraction of the resized image's side that evaluation keeps.
         interpolation: Interpolation with which evaluation resizes: "bicubic" or "bilinear".
         filename: Name of the file in the repository.
+        settings: Arguments of the model's function that the checkpoint was trained with, if they are not its defaults.
     """
 
     model: str
@@ -60,6 +61,7 @@ class PublishedWeights:
     crop_fraction: float
     interpolation: str = "bicubic"
     filename: str = "model.safetensors"
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def commercial(self) -> bool:
@@ -92,6 +94,8 @@ def release(
     classes: int | None = 1000,
     statistics: Statistics = IMAGENET,
     license: str = APACHE,
+    settings: Mapping[str, object] | None = None,
+    suffix: str = "",
 ) -> list[PublishedWeights]:
     """Return the checkpoints of one of timm's tags.
 
@@ -102,11 +106,13 @@ def release(
         classes: Number of classes of the classifiers, or None without a classifier.
         statistics: Mean and standard deviation that the training images were normalized with.
         license: License of the weights.
+        settings: Arguments of the models' functions that the checkpoints were trained with, if not the defaults.
+        suffix: What our tags have after timm's, to tell apart models that timm gives different names.
     """
     return [
         PublishedWeights(
             model=model,
-            tag=f"{tag}_{size}" if timm_name.endswith("_384") else tag,
+            tag=f"{tag}_{size}" if timm_name.endswith("_384") else tag + suffix,
             repository=f"timm/{timm_name}.{tag}",
             license=license,
             trained_on=trained_on,
@@ -115,6 +121,7 @@ def release(
             top1=top1,
             statistics=statistics,
             crop_fraction=crop,
+            settings=settings or {},
         )
         for model, timm_name, size, crop, top1 in rows
     ]
