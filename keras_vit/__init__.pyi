@@ -13,6 +13,7 @@ from keras_vit.inspection.attention_maps import position_similarity as position_
 from keras_vit.inspection.features import feature_extractor as feature_extractor
 from keras_vit.models.cait.cait import CaiT as CaiT
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
+from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
 from keras_vit.models.image_facts import Statistics as Statistics
@@ -27,6 +28,8 @@ from keras_vit.models.registry import create_model as create_model
 from keras_vit.models.registry import download_weights as download_weights
 from keras_vit.models.registry import list_models as list_models
 from keras_vit.models.registry import list_weights as list_weights
+from keras_vit.models.swin.swin import Swin as Swin
+from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
@@ -46,6 +49,15 @@ CaiT_XXS36 = CaiT
 ConvMixer_1024_20 = ConvMixer
 ConvMixer_1536_20 = ConvMixer
 ConvMixer_768_32 = ConvMixer
+ConvNeXt_Atto = ConvNeXt
+ConvNeXt_B = ConvNeXt
+ConvNeXt_Femto = ConvNeXt
+ConvNeXt_L = ConvNeXt
+ConvNeXt_Nano = ConvNeXt
+ConvNeXt_Pico = ConvNeXt
+ConvNeXt_S = ConvNeXt
+ConvNeXt_T = ConvNeXt
+ConvNeXt_XL = ConvNeXt
 DeiT3_B16 = DeiT3
 DeiT3_H14 = DeiT3
 DeiT3_L16 = DeiT3
@@ -94,6 +106,14 @@ MobileViTV2_200 = MobileViTV2
 MobileViT_S = MobileViT
 MobileViT_XS = MobileViT
 MobileViT_XXS = MobileViT
+SwinV2_B = SwinV2
+SwinV2_L = SwinV2
+SwinV2_S = SwinV2
+SwinV2_T = SwinV2
+Swin_B = Swin
+Swin_L = Swin
+Swin_S = Swin
+Swin_T = Swin
 ViT_B16 = ViT
 ViT_B28 = ViT
 ViT_B32 = ViT

@@ -36,7 +36,11 @@ _SMALLER = (*SLICES, TokenPooling)
 
 def is_layout(operation) -> bool:
     """Return whether a layer or operation only moves values, or drops some, or adds zeros."""
-    return type(operation) in (*_SAME_SIZE, *_SMALLER)
+    return _keeps_values(operation) or type(operation) in _SMALLER
+
+
+def _keeps_values(operation) -> bool:
+    return type(operation) in _SAME_SIZE or getattr(type(operation), "moves_pixels", False)
 
 
 def activation_of(operation):
@@ -95,7 +99,7 @@ class Plan:
         self.early = {
             name
             for name, operation in self._operations.items()
-            if type(operation) in _SAME_SIZE and all(map(self._ends_in_int8, self._uses[name]))
+            if _keeps_values(operation) and all(map(self._ends_in_int8, self._uses[name]))
         }
 
     def gives_grid(self, name: str) -> bool:

@@ -114,9 +114,9 @@ class Node:
         """The nodes that take what it gives; None stands for an output of the model."""
         return [user.node for call in self.calls for tensor in call.outputs for user in tensor.users]
 
-    def become(self, kind: type[keras.layers.Layer], weights: dict[str, np.ndarray], **config) -> None:
-        """Turn a layer into one of another class, which takes the same inputs as arguments."""
-        self.config = {name: self.config[name] for name in ("dtype", "trainable")} | config
+    def become(self, kind: type[keras.layers.Layer], weights: dict[str, np.ndarray]) -> None:
+        """Turn a layer into one of another class without settings, which takes the same inputs as arguments."""
+        self.config = {name: self.config[name] for name in ("dtype", "trainable")}
         self.kind, self.weights = kind, weights
         for call in self.calls:
             call.use_plain_arguments()

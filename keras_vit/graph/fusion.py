@@ -35,15 +35,17 @@ def fuse(model: keras.Model) -> keras.Model:
     - A LayerNorm subtracts the mean of its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms use it, the mean is subtracted from those layers' weights, and the norm
       skips it. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
-    - What a layer computes from its weights alone, such as the position of each token, is computed once. The class of
-      such a layer declares it by a method `fused`, which returns the class, the configuration and the weights of the
-      layer that takes its place.
     - A dense layer whose only input is learned tokens becomes learned tokens. The bias of a dense layer whose output
       is added to learned tokens goes into them.
     - A batch normalization that none of these takes becomes a scale and shift of each channel.
     - A depthwise convolution with several outputs for each of few channels becomes two convolutions, which the CPU
       delegate computes faster. One with a large kernel becomes the sum of four with smaller kernels.
+    - What a layer computes from its weights alone becomes a weight. Such a layer has a method `inference_form()`, which
+      returns the class, the configuration and the weights of the layer that takes its place.
     - Mixed precision becomes that of the weights, float32.
+
+    Layers that only move pixels do not stand in the way. A layer class declares that it is one of these by the
+    attribute `moves_pixels = True`: each vector of channels in its output is one or several vectors of its input.
 
     Args:
         model: A functional or sequential model; it is left as it was.
@@ -72,14 +74,6 @@ def _use_full_precision(graph: Graph) -> None:
     for node in graph.nodes:
         if isinstance(node.source, keras.layers.Layer):
             node.config["dtype"] = node.source.variable_dtype
-
-
-def _compute_constants(graph: Graph) -> None:
-    """Let each layer that computes something from its weights alone compute it now."""
-    for node in graph.nodes:
-        if hasattr(node.source, "fused"):
-            kind, config, weights = node.source.fused()
-            node.become(kind, weights, **config)
 
 
 def _fold_factors_back(graph: Graph) -> None:
@@ -117,8 +111,7 @@ def _fold_norms_ahead(graph: Graph) -> None:
         is_batch_norm = node.is_a(keras.layers.BatchNormalization)
         if not node.is_called_once or not (is_batch_norm or node.is_a(LayerNorm, GroupNorm)):
             continue
-        linear = [user for user in node.users if user is not None and _sees_every_channel_alike(user)]
-        others = [user for user in node.users if user not in linear]
+        linear, others = _linear_users(node)
         foldable = _is_over_channels(node) and not others if is_batch_norm else node.config["affine"]
         if not foldable or not linear:
             continue
@@ -134,6 +127,28 @@ def _fold_norms_ahead(graph: Graph) -> None:
             graph.insert(affine, node.output, others)
         node.weights = {}
         node.config["affine"] = False
+
+
+def _linear_users(norm: Node) -> tuple[list[Node], list[Node | None]]:
+    """Return the linear layers that use the output of a norm, moved or not, and its direct users that are no such ways.
+
+    The scale and shift of the norm can go into a linear layer if it sees every channel alike.
+    """
+    linear, others = [], []
+    for user in norm.users:
+        ends = _behind_moves(user, norm.output.shape[-1])
+        if ends and all(end is not None and _sees_every_channel_alike(end) for end in ends):
+            linear += ends
+        else:
+            others.append(user)
+    return linear, others
+
+
+def _behind_moves(user: Node | None, channels: int) -> list[Node | None]:
+    """Return a user, or the users of what it gives if it only moves pixels with this number of channels."""
+    if user is None or not _moves_pixels(user) or not user.is_called_once or user.output.shape[-1] != channels:
+        return [user]
+    return [end for after in user.users for end in _behind_moves(after, channels)]
 
 
 def _fold_into_inputs(linear: Node, scale: np.ndarray, shift: np.ndarray) -> None:
@@ -191,6 +206,15 @@ def _stream(start: Node) -> list[Node] | None:
             if not user.is_a(LayerNorm):
                 waiting.append(user)
     return list(stream)
+
+
+def _take_inference_forms(graph: Graph) -> None:
+    """Put the layer that takes its place in inference for each layer that has an `inference_form`."""
+    for node in graph.nodes:
+        if hasattr(node.source, "inference_form"):
+            trainable = node.config["trainable"]
+            node.kind, config, node.weights = node.source.inference_form()
+            node.config = {**config, "dtype": node.source.variable_dtype, "trainable": trainable}
 
 
 def _project_learned_tokens(graph: Graph) -> None:
@@ -311,7 +335,7 @@ def _affines_for_norms(graph: Graph) -> None:
 _FOLDS = (
     _remove_identities,
     _use_full_precision,
-    _compute_constants,
+    _take_inference_forms,
     _fold_factors_back,
     _fold_norms_ahead,
     _fold_means,
@@ -369,7 +393,11 @@ def _passes_means(node: Node) -> bool:
     if node.is_a(TRANSPOSE):
         axes = node.config["axes"]
         return axes is not None and axes[-1] == len(axes) - 1
-    return node.is_a(*_PASSING_MEANS) and node.is_called_once
+    return (_moves_pixels(node) or node.is_a(*_PASSING_MEANS)) and node.is_called_once
+
+
+def _moves_pixels(node: Node) -> bool:
+    return getattr(node.kind, "moves_pixels", False)
 
 
 def _is_linear(node: Node) -> bool:

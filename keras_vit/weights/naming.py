@@ -59,7 +59,8 @@ class Naming:
         project: The project.
         layout: The framework's layout of arrays.
         leaves: The file's name for each leaf layer, by its name in `keras_vit.flatten`. A letter in braces, as in
-            "block_{i}.norm", is a number, the same in both names.
+            "block_{i}.norm", is a number, the same in both names. A name such as "block_{i}.query/bias" stands for one
+            weight of a layer whose weights come from different layers of the file.
         may_be_unused: Prefixes of names that a file may contain although the model does not need them.
         respell: Function that renames the arrays of a file, in any published spelling, to the names in `leaves`.
     """
@@ -78,7 +79,7 @@ class Naming:
 
     def place(self, leaf: str, weight: str) -> str | None:
         """Return the file's name for the array that contains a weight of a leaf layer, or None for an unknown leaf."""
-        found = self._find(leaf)
+        found = self._find(leaf, weight)
         if found is None:
             return None
         array = self.layout.arrays.get(weight)
@@ -86,13 +87,14 @@ class Naming:
 
     def take(self, arrays: dict[str, np.ndarray], leaf: str, layer: keras.layers.Layer, weight: str) -> np.ndarray:
         """Return the array of a weight, in Keras' layout."""
-        part, place = self._find(leaf), self.place(leaf, weight)
+        part, place = self._find(leaf, weight), self.place(leaf, weight)
         if part is None or place is None:
             raise KeyError(leaf)
         return self.layout.convert(part.take(arrays[place]), layer, weight)
 
-    def _find(self, leaf):
-        for pattern, part in self._patterns.items():
-            if match := pattern.fullmatch(leaf):
-                return replace(part, name=part.name.format(**match.groupdict()))
+    def _find(self, leaf, weight):
+        for name in (f"{leaf}/{weight}", leaf):
+            for pattern, part in self._patterns.items():
+                if match := pattern.fullmatch(name):
+                    return replace(part, name=part.name.format(**match.groupdict()))
         return None

@@ -81,7 +81,7 @@ class FourierPositions(keras.layers.Layer):
         """Return the configuration for another image size, see `keras_vit.resize_model`."""
         return {**self.get_config(), "grid": resized_grid(self.grid, old_image, new_image)}
 
-    def fused(self) -> tuple[type[keras.layers.Layer], dict, dict[str, np.ndarray]]:
+    def inference_form(self) -> tuple[type[keras.layers.Layer], dict, dict[str, np.ndarray]]:
         """Return the layer that adds the same as a table, see `keras_vit.fuse`."""
         kernel, bias = (ops.convert_to_numpy(weight) for weight in (self.kernel, self.bias))
         table = fourier_features(self.grid) @ kernel + bias
