@@ -12,6 +12,7 @@ from keras_vit.inspection.attention_maps import attention_rollout as attention_r
 from keras_vit.inspection.attention_maps import position_similarity as position_similarity
 from keras_vit.inspection.features import feature_extractor as feature_extractor
 from keras_vit.models.cait.cait import CaiT as CaiT
+from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
@@ -46,6 +47,12 @@ CaiT_S36 = CaiT
 CaiT_XS24 = CaiT
 CaiT_XXS24 = CaiT
 CaiT_XXS36 = CaiT
+CoAtNet_0 = CoAtNet
+CoAtNet_1 = CoAtNet
+CoAtNet_2 = CoAtNet
+CoAtNet_3 = CoAtNet
+CoAtNet_4 = CoAtNet
+CoAtNet_5 = CoAtNet
 ConvMixer_1024_20 = ConvMixer
 ConvMixer_1536_20 = ConvMixer
 ConvMixer_768_32 = ConvMixer
