@@ -11,12 +11,16 @@ import importlib
 from keras_vit.training.recipes import (
     augreg,
     better_vit,
+    cait,
+    coatnet,
+    convmixer,
     deit,
     deit3,
     digits,
     efficientvit,
     efficientvit_msra,
     fixres,
+    mlp_mixer,
     mobile_former,
     mobilevit,
     mobilevit_v2,
@@ -24,6 +28,7 @@ from keras_vit.training.recipes import (
     small_data,
     transfer,
     vit,
+    xcit,
 )
 from keras_vit.training.recipes.base import Recipe, changed, fields_of, images, parsed
 
@@ -49,6 +54,11 @@ _MODULES = (
     mobile_former,
     efficientvit,
     efficientvit_msra,
+    mlp_mixer,
+    convmixer,
+    cait,
+    xcit,
+    coatnet,
     small_data,
     transfer,
     digits,
