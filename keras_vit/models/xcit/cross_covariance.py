@@ -44,6 +44,24 @@ class UnitLength(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
+class ChannelSoftmax(keras.layers.Activation):
+    """Apply a softmax over channels. Inspection does not take its output for attention between tokens.
+
+    Input and output: (..., channels).
+    """
+
+    over_channels = True
+
+    def __init__(self, **kwargs):
+        super().__init__("softmax", **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["activation"]
+        return config
+
+
+@keras.saving.register_keras_serializable("keras_vit")
 class CrossCovarianceAttention(Composite):
     """Compute softmax attention of each channel to all channels of its head, by their correlation over the tokens.
 
@@ -79,7 +97,7 @@ class CrossCovarianceAttention(Composite):
         self.query_norm = UnitLength(num_heads, dtype=dtype, name="query_norm")
         self.key_norm = UnitLength(dtype=dtype, name="key_norm")
         self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
-        self.softmax = keras.layers.Activation("softmax", dtype=full_precision, name="softmax")
+        self.softmax = ChannelSoftmax(dtype=full_precision, name="softmax")
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
         self.context = MatMul(dtype=dtype, name="context")
         self.projection = keras.layers.Dense(width, dtype=dtype, name="projection")

@@ -7,10 +7,7 @@ from keras_vit.models.cait.talking_heads import HeadMixing, TalkingHeadsAttentio
 from tests.models.cases import TOKENS, Reference
 
 TINY = dict(input_shape=(16, 12, 3), patch_size=4, width=24, depth=2, num_heads=3, layer_scale=0.5)
-FORMS = {
-    "class token": ("CaiT", TINY),
-    "average": ("CaiT", {**TINY, "depth": 1, "class_depth": 1, "pooling": "avg"}),
-}
+FORMS = {"CaiT": ("CaiT", TINY)}
 REFERENCES = (Reference("cait_xxs24", "cait_xxs24_224"), Reference("cait_s24", "cait_s24_384", slow=True))
 _BLOCK = {"width": 12, "num_heads": 3, "mlp_dim": 20, "layer_scale": 0.5, "drop_path_rate": 0.2}
 LAYERS = [

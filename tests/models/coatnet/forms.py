@@ -17,10 +17,7 @@ TINY = dict(
     mlp_ratio=2,
     representation_size=20,
 )
-FORMS = {
-    "CoAtNet": ("CoAtNet", TINY),
-    "without a hidden layer": ("CoAtNet", {**TINY, "depths": (1, 1, 1, 1), "representation_size": None}),
-}
+FORMS = {"CoAtNet": ("CoAtNet", TINY)}
 REFERENCES = (Reference("coatnet_0", "coatnet_0_224"), Reference("coatnet_2", "coatnet_2_224", slow=True))
 _SCORES = np.random.default_rng(1).normal(size=(2, 3, 6, 6)).astype("float32")
 _PIXELS = np.random.default_rng(2).normal(size=(2, 6, 5)).astype("float32")

@@ -157,6 +157,13 @@ def test_without_the_top(pooling, shape):
     np.testing.assert_allclose(model(IMAGES), expected, atol=1e-4)
 
 
+def test_without_a_hidden_layer():
+    features, model = tiny(include_top=False, pooling="avg"), tiny(representation_size=None)
+    kernel, bias = model.get_layer("head").get_weights()
+    model.set_weights([*features.get_weights(), kernel, bias])
+    np.testing.assert_allclose(model(IMAGES), np.asarray(features(IMAGES)) @ kernel + bias, atol=1e-4)
+
+
 def test_weights_with_a_head_fit_a_model_without_one(tmp_path):
     model = keras_vit.CoAtNet_0(include_top=False)
     report = keras_vit.load_weights(model, timm_file("coatnet_0_224", tmp_path))
