@@ -12,6 +12,7 @@ from keras_vit.models.registry import variant
 from tests.layers.test_layers import attention, four_taps, mlp, norm, part, randomized, weights
 from tests.models.cait.forms import TINY
 from tests.models.cases import TOKENS, randomize
+from tests.models.files import check_files
 from tests.models.test_reference import logits
 from tests.reference import fixture, relative_error, timm_file, timm_weights
 
@@ -185,3 +186,8 @@ class TestBadInput:
     def test_a_dynamic_number_of_tokens(self):
         with pytest.raises(ValueError, match="fixed number of tokens"):
             TalkingHeadsAttention(12, 3)(keras.Input((None, 12)))
+
+
+@pytest.mark.slow
+def test_the_files_of_a_published_size(tmp_path):
+    check_files("cait_xxs24", "cait_xxs24_224", tmp_path)

@@ -11,6 +11,7 @@ from keras_vit.models.coatnet.relative_attention import MapPositionBias, Relativ
 from tests.layers.test_layers import gelu, mlp, norm, part, randomized, weights
 from tests.models.cases import randomize
 from tests.models.coatnet.forms import TINY
+from tests.models.files import check_files
 from tests.models.test_reference import logits
 from tests.reference import fixture, relative_error, timm_file, timm_weights
 
@@ -263,3 +264,8 @@ class TestBadInput:
         layer(np.zeros((1, 3, 6, 6), "float32"))
         with pytest.raises(ValueError, match="has 15 rows, which is not the number of a square map"):
             layer.resized(np.zeros((15, 3)))
+
+
+@pytest.mark.slow
+def test_the_files_of_a_published_size(tmp_path):
+    check_files("coatnet_0", "coatnet_0_224", tmp_path)

@@ -8,6 +8,7 @@ import keras_vit
 from keras_vit.models.convmixer.convmixer_block import ConvMixerBlock
 from tests.layers.test_layers import gelu, randomized
 from tests.models.convmixer.forms import TINY
+from tests.models.files import check_files
 from tests.models.test_reference import logits
 from tests.reference import fixture, relative_error, timm_file, timm_weights
 
@@ -117,3 +118,8 @@ def test_stochastic_depth_rises_linearly_from_zero():
 def test_errors_name_the_argument(settings, message):
     with pytest.raises(ValueError, match=message):
         tiny(**settings)
+
+
+@pytest.mark.slow
+def test_the_files_of_a_published_size(tmp_path):
+    check_files("convmixer_1024_20", "convmixer_1024_20_ks9_p14", tmp_path)

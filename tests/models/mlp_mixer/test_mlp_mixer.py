@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 import keras_vit
 from keras_vit.models.mlp_mixer.mixer_block import MixerBlock
 from tests.layers.test_layers import mlp, norm, part, randomized, weights
+from tests.models.files import check_files
 from tests.models.mlp_mixer.forms import TINY
 from tests.models.test_reference import logits
 from tests.reference import fixture, relative_error, timm_file, timm_weights
@@ -146,3 +147,8 @@ class TestBadInput:
     def test_a_block_with_another_number_of_tokens(self):
         with pytest.raises(ValueError, match=r"expects \(batch, 5, 12\).*received the shape \(None, 6, 12\)"):
             MixerBlock(5, 12, 7, 20)(keras.Input((6, 12)))
+
+
+@pytest.mark.slow
+def test_the_files_of_a_published_size(tmp_path):
+    check_files("mixer_s32", "mixer_s32_224", tmp_path)

@@ -14,6 +14,7 @@ from keras_vit.models.xcit.fourier_positions import FourierPositions
 from keras_vit.models.xcit.xcit_block import LocalPatchInteraction, XCiTClassBlock
 from tests.layers.test_layers import attention, gelu, mlp, norm, part, randomized, weights
 from tests.models.cases import TOKENS, randomize
+from tests.models.files import check_files
 from tests.models.test_reference import logits
 from tests.models.xcit.forms import TINY
 from tests.reference import fixture, relative_error, timm_file, timm_weights
@@ -242,3 +243,8 @@ class TestBadInput:
     def test_positions_for_another_number_of_tokens(self):
         with pytest.raises(ValueError, match=r"2 x 3 patches expects \(batch, 6, width\)"):
             FourierPositions((2, 3))(keras.Input((7, 12)))
+
+
+@pytest.mark.slow
+def test_the_files_of_a_published_size(tmp_path):
+    check_files("xcit_nano12_p16", "xcit_nano_12_p16_224", tmp_path)
