@@ -12,6 +12,7 @@ from keras_vit.models.xcit.conv_patch_embedding import ConvPatchEmbedding
 from keras_vit.models.xcit.cross_covariance import CrossCovarianceAttention
 from keras_vit.models.xcit.fourier_positions import FourierPositions
 from keras_vit.models.xcit.xcit_block import LocalPatchInteraction, XCiTClassBlock
+from keras_vit.training.optimizers.factory import layer_depths
 from tests.layers.test_layers import attention, gelu, mlp, norm, part, randomized, weights
 from tests.models.cases import TOKENS, randomize
 from tests.models.files import check_files
@@ -178,8 +179,7 @@ def test_features_and_attention():
     model = tiny()
     features = keras_vit.feature_extractor(model)(IMAGES)
     blocks = ["block_0", "block_1", "class_block_0", "class_block_1"]
-    found = {name: map.shape for name, map in features.items() if name in blocks}
-    assert found == dict.fromkeys(blocks, (2, 4, 3, 32))
+    assert {name: map.shape for name, map in features.items()} == dict.fromkeys(blocks, (2, 4, 3, 32))
     # The attention of the other blocks is between channels.
     maps = keras_vit.attention_maps(model, IMAGES)
     assert {name: map.shape for name, map in maps.items()} == dict.fromkeys(blocks[2:], (2, 2, 1, 13))
@@ -210,6 +210,14 @@ def test_fused_positions_are_one_table():
 def test_stochastic_depth_is_the_same_in_every_block():
     model = tiny(drop_path_rate=0.2)
     assert {getattr(model.get_layer(f"block_{i}"), f"drop_path{j}").rate for i in (0, 1) for j in (1, 2, 3)} == {0.2}
+
+
+def test_depths_of_layers_begin_with_the_first_block():
+    model = tiny()
+    depths = dict(zip([v.path for v in model.trainable_variables], layer_depths(model), strict=True))
+    assert {depth for path, depth in depths.items() if path.startswith(("patch_embedding", "position"))} == {0}
+    for name, expected in (("block_0", 1), ("block_1", 2), ("class_block_0", 3), ("class_block_1", 4), ("head", 5)):
+        assert {depth for path, depth in depths.items() if path.startswith(f"{name}/")} == {expected}
 
 
 class TestBadInput:
