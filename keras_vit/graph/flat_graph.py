@@ -168,27 +168,6 @@ class Graph:
         self._calls.insert(self._calls.index(tensor.node.calls[-1]) + 1, call)
         _replace(tensor, call.outputs[0], moved)
 
-    def call(self, node: Node, inputs: list[Tensor], shape: tuple, as_list: bool = False) -> Tensor:
-        """Call a new node, and return what it gives; nothing uses that yet.
-
-        Args:
-            node: A node that has no call yet.
-            inputs: What it takes.
-            shape: The shape of what it gives.
-            as_list: Whether it takes its inputs as one list.
-        """
-        call = Call(node, inputs, (lambda values: ((list(values),), {})) if as_list else None)
-        call.outputs = [Tensor(node, keras.KerasTensor(shape, inputs[0].dtype, name=node.name))]
-        node.calls = [call]
-        after = max(self._calls.index(tensor.node.calls[-1]) for tensor in inputs)
-        self._calls.insert(after + 1, call)
-        return call.outputs[0]
-
-    def replace(self, node: Node, tensor: Tensor) -> None:
-        """Take out a node with one call, and let the users of what it gives use a tensor instead."""
-        _replace(node.output, tensor, node.output.users)
-        self.remove(node)
-
     def build(self, make: Callable | None = None, call: Callable | None = None) -> keras.Model:
         """Return a new functional model of this graph.
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_vit.graph.flat_graph import Graph, Node, Tensor
+from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.reading import RESHAPES, TRANSPOSE
 from keras_vit.layers import (
     Affine,
@@ -39,8 +39,6 @@ def fuse(model: keras.Model) -> keras.Model:
       is added to learned tokens goes into them.
     - A depthwise convolution with several outputs for each of few channels becomes two convolutions, which the CPU
       delegate computes faster.
-    - A depthwise convolution with a large kernel becomes the sum of several with fewer rows, which the CPU delegate
-      computes many times faster.
     - What a layer computes from its weights alone becomes a weight. Such a layer has a method `inference_form()`, which
       returns the class, the configuration and the weights of the layer that takes its place.
     - Mixed precision becomes that of the weights, float32.
@@ -289,67 +287,6 @@ def _split_multipliers(graph: Graph) -> None:
         graph.insert(repeat, node.inputs[0], [node])
 
 
-# The CPU delegate has depthwise kernels of up to this many taps. It computes larger ones as grouped convolutions with a
-# group for each channel: 7 x 7 taps on 56 x 56 x 96 take 7 ms so, and 1.5 ms in pieces (int8: 5.7 and 1.1 ms).
-_MOST_TAPS = 25
-_LEAST_CHANNELS = 32  # With fewer, there is little to gain.
-
-
-def _split_large_kernels(graph: Graph) -> None:
-    """Split a large depthwise kernel into pieces of a few rows each, and add the outputs of the pieces."""
-    for node in graph.nodes:
-        if not _is_depthwise(node) or not _is_linear(node) or node.config["padding"] != "same":
-            continue
-        height, width, channels, multiplier = node.weights["kernel"].shape
-        rows = _MOST_TAPS // width
-        moving = {*node.config["strides"], *node.config["dilation_rate"], multiplier} != {1}
-        if moving or height * width <= _MOST_TAPS or not rows or channels < _LEAST_CHANNELS:
-            continue
-        if node.inputs[0].shape[1] <= height // 2:  # Some pieces would see only zeros.
-            continue
-        sums = None
-        for first in range(0, height, rows):
-            piece = _rows_of_kernel(graph, node, first, min(first + rows, height))
-            if sums is None:
-                sums = piece
-            else:
-                add = _new(keras.layers.Add, f"{node.name}.add_{first}", node)
-                sums = graph.call(add, [sums, piece], piece.shape, as_list=True)
-        graph.replace(node, sums)
-
-
-def _rows_of_kernel(graph: Graph, node: Node, first: int, last: int) -> Tensor:
-    """Return what the rows of a depthwise kernel from `first` to before `last` contribute to the convolution."""
-    kernel = node.weights["kernel"]
-    height, width = kernel.shape[:2]
-    # "same" puts one row more at the bottom than at the top if the kernel is even.
-    above, left = (height - 1) // 2 - first, (width - 1) // 2
-    margins = ((above, last - height + height // 2), (left, width - 1 - left))
-    batch, *size, channels = node.inputs[0].shape
-    source = node.inputs[0]
-    for kind, settings, sign in ((keras.layers.Cropping2D, "cropping", -1), (keras.layers.ZeroPadding2D, "padding", 1)):
-        amounts = tuple(tuple(max(sign * margin, 0) for margin in pair) for pair in margins)
-        if any(map(any, amounts)):
-            size = [side + sign * sum(pair) for side, pair in zip(size, amounts, strict=True)]
-            layer = _new(kind, f"{node.name}.{settings}_{first}", node, {settings: amounts})
-            source = graph.call(layer, [source], (batch, *size, channels))
-    config = {**node.config, "kernel_size": (last - first, width), "padding": "valid"}
-    piece = _new(keras.layers.DepthwiseConv2D, f"{node.name}.rows_{first}", node, config)
-    piece.weights = {"kernel": kernel[first:last]}
-    if first == 0 and "bias" in node.weights:
-        piece.weights["bias"] = node.weights["bias"]
-    else:
-        piece.config["use_bias"] = False
-    return graph.call(piece, [source], node.output.shape)
-
-
-def _new(kind: type, name: str, node: Node, config: dict | None = None) -> Node:
-    """Return a new node of this class with the dtype of another one."""
-    new = Node(kind, name)
-    new.config = {**(config or {}), "dtype": node.config["dtype"]}
-    return new
-
-
 # In this order: what one fold leaves is what the next one finds.
 _FOLDS = (
     _remove_identities,
@@ -361,7 +298,6 @@ _FOLDS = (
     _project_learned_tokens,
     _fold_biases_into_tokens,
     _split_multipliers,
-    _split_large_kernels,
 )
 
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)

@@ -11,6 +11,7 @@ import importlib
 from keras_vit.training.recipes import (
     augreg,
     better_vit,
+    convnext,
     deit,
     deit3,
     digits,
@@ -22,6 +23,7 @@ from keras_vit.training.recipes import (
     mobilevit_v2,
     sam,
     small_data,
+    swin,
     transfer,
     vit,
 )
@@ -49,6 +51,8 @@ _MODULES = (
     mobile_former,
     efficientvit,
     efficientvit_msra,
+    swin,
+    convnext,
     small_data,
     transfer,
     digits,
