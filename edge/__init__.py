@@ -6,7 +6,7 @@ Each function is imported when it is first used, so that a file can be audited w
 import importlib
 from typing import TYPE_CHECKING
 
-from keras_vit._registration import when_keras_is_imported
+from keras_vit._registration import when_imported
 
 if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the table below.
     from keras_vit.edge.conversion.export import export
@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
     from keras_vit.edge.devices.verify import Verification, verify
     from keras_vit.edge.quantization.quantize import quantize_aware
+    from keras_vit.edge.quantization.schemes import SCHEMES, Scheme
+    from keras_vit.edge.quantization.sensitivity import LayerCost, Sensitivity, sensitivity
 
 _MODULES = {
     "keras_vit.edge.conversion.export": ("export",),
@@ -21,19 +23,26 @@ _MODULES = {
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
     "keras_vit.edge.quantization.quantize": ("quantize_aware",),
+    "keras_vit.edge.quantization.schemes": ("SCHEMES", "Scheme"),
+    "keras_vit.edge.quantization.sensitivity": ("LayerCost", "Sensitivity", "sensitivity"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "SCHEMES",
     "Audit",
     "Benchmark",
     "Benchmarks",
     "Finding",
+    "LayerCost",
+    "Scheme",
+    "Sensitivity",
     "Verification",
     "audit",
     "benchmark",
     "export",
     "quantize_aware",
+    "sensitivity",
     "verify",
 ]
 
@@ -55,4 +64,4 @@ def _register_layers() -> None:
     importlib.import_module("keras_vit.edge.quantization.fake_quant")
 
 
-when_keras_is_imported(_register_layers)
+when_imported("keras", _register_layers)

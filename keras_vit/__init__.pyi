@@ -11,12 +11,16 @@ from keras_vit.inspection.attention_maps import attention_maps as attention_maps
 from keras_vit.inspection.attention_maps import attention_rollout as attention_rollout
 from keras_vit.inspection.attention_maps import position_similarity as position_similarity
 from keras_vit.inspection.features import feature_extractor as feature_extractor
+from keras_vit.models.cait.cait import CaiT as CaiT
+from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
+from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
 from keras_vit.models.image_facts import Statistics as Statistics
 from keras_vit.models.info import count_macs as count_macs
 from keras_vit.models.info import model_info as model_info
+from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
@@ -31,10 +35,27 @@ from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
 from keras_vit.models.vit.vit import ViT as ViT
+from keras_vit.models.xcit.xcit import XCiT as XCiT
 from keras_vit.weights.load import load_weights as load_weights
 
 __version__: str
 
+CaiT_M36 = CaiT
+CaiT_M48 = CaiT
+CaiT_S24 = CaiT
+CaiT_S36 = CaiT
+CaiT_XS24 = CaiT
+CaiT_XXS24 = CaiT
+CaiT_XXS36 = CaiT
+CoAtNet_0 = CoAtNet
+CoAtNet_1 = CoAtNet
+CoAtNet_2 = CoAtNet
+CoAtNet_3 = CoAtNet
+CoAtNet_4 = CoAtNet
+CoAtNet_5 = CoAtNet
+ConvMixer_1024_20 = ConvMixer
+ConvMixer_1536_20 = ConvMixer
+ConvMixer_768_32 = ConvMixer
 ConvNeXt_Atto = ConvNeXt
 ConvNeXt_B = ConvNeXt
 ConvNeXt_Femto = ConvNeXt
@@ -69,6 +90,12 @@ EfficientViT_M2 = EfficientViT_MSRA
 EfficientViT_M3 = EfficientViT_MSRA
 EfficientViT_M4 = EfficientViT_MSRA
 EfficientViT_M5 = EfficientViT_MSRA
+Mixer_B16 = MLPMixer
+Mixer_B32 = MLPMixer
+Mixer_L16 = MLPMixer
+Mixer_L32 = MLPMixer
+Mixer_S16 = MLPMixer
+Mixer_S32 = MLPMixer
 MobileFormer_151M = MobileFormer
 MobileFormer_214M = MobileFormer
 MobileFormer_26M = MobileFormer
@@ -108,3 +135,17 @@ ViT_Ti16 = ViT
 ViT_XS16 = ViT
 ViT_XS28 = ViT
 ViT_g14 = ViT
+XCiT_Large24_P16 = XCiT
+XCiT_Large24_P8 = XCiT
+XCiT_Medium24_P16 = XCiT
+XCiT_Medium24_P8 = XCiT
+XCiT_Nano12_P16 = XCiT
+XCiT_Nano12_P8 = XCiT
+XCiT_Small12_P16 = XCiT
+XCiT_Small12_P8 = XCiT
+XCiT_Small24_P16 = XCiT
+XCiT_Small24_P8 = XCiT
+XCiT_Tiny12_P16 = XCiT
+XCiT_Tiny12_P8 = XCiT
+XCiT_Tiny24_P16 = XCiT
+XCiT_Tiny24_P8 = XCiT

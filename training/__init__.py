@@ -6,7 +6,7 @@ Names are imported when they are first used, so importing this package imports n
 import importlib
 from typing import TYPE_CHECKING
 
-from keras_vit._registration import when_keras_is_imported
+from keras_vit._registration import when_imported
 
 if TYPE_CHECKING:  # For editors and type checkers; a test holds this against the table below.
     from keras_vit.training.augment import (
@@ -230,4 +230,4 @@ def _register_classes() -> None:
     importlib.import_module("keras_vit.training.registered")
 
 
-when_keras_is_imported(_register_classes)
+when_imported("keras", _register_classes)

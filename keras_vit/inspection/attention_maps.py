@@ -26,7 +26,8 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
         `(images, heads, queries, keys)`, in which each row sums to 1. The names of attention layers that share a block
         are extended until they differ. Attention in windows is put back into place on the map: queries and keys are
         the pixels of the map, row by row, and the attention between different windows is 0. If the map was padded,
-        attention to the padding is left out, so rows sum to less than 1.
+        attention to the padding is left out, so rows sum to less than 1. Attention between channels, as in XCiT, is
+        left out.
 
     Raises:
         NoSuchPart: If the model has no attention with a softmax.
@@ -61,6 +62,11 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
 
 
 def _is_softmax(layer):
+    """Return whether a layer is a softmax, and not one that declares with `over_channels` that it compares channels."""
+    return not getattr(layer, "over_channels", False) and _computes_softmax(layer)
+
+
+def _computes_softmax(layer):
     return isinstance(layer, SOFTMAXES) or (
         isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.softmax
     )

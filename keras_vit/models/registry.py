@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import functools
-import importlib
 import inspect
 import os
 from collections.abc import Callable
@@ -135,8 +134,6 @@ def _variants() -> dict[str, Variant]:
 
 
 def _function(folder, module, name):
-    # Keras first: the modules of all families are imported right after it, and none may be half imported by then.
-    importlib.import_module("keras")
     return getattr(module_of(folder, module), name)
 
 

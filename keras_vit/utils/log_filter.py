@@ -93,13 +93,19 @@ class Sieve:
 
 
 class Filter:
-    """Reads standard input, and writes to standard error what the sieve passes on."""
+    """Reads from one file descriptor, and writes to another what the sieve passes on.
 
-    def __init__(self):
+    Args:
+        source: File descriptor to read from.
+        sink: File descriptor to write to.
+    """
+
+    def __init__(self, source: int, sink: int):
+        self._source, self._sink = source, sink
         self._sieve = Sieve()
         self._printed: set[int] = set()  # Numbers of the lines that were printed all the same.
-        self._deadline = None
-        self.open = True  # Whether any process may still write to standard input.
+        self._deadline: float | None = None
+        self.open = True  # Whether any process may still write to the source.
 
     @property
     def timeout(self) -> float | None:
@@ -108,16 +114,16 @@ class Filter:
 
     def pass_on(self) -> None:
         """Pass on what has come in."""
-        while self.open and select.select([0], [], [], 0)[0]:
-            data = os.read(0, 1 << 16)
+        while self.open and select.select([self._source], [], [], 0)[0]:
+            data = os.read(self._source, 1 << 16)
             self.open = bool(data)
-            _write(2, self._sieve.feed(data))
+            _write(self._sink, self._sieve.feed(data))
         if not self._sieve.waiting:
             self._deadline = None
         elif self._deadline is None:
             self._deadline = time.monotonic() + _PATIENCE_S
         elif time.monotonic() >= self._deadline:
-            _write(2, self._sieve.flush())
+            _write(self._sink, self._sieve.flush())
             self._deadline = None
 
     def answer(self, request: str, start: int = 0, show: bool = False) -> object:
@@ -126,7 +132,7 @@ class Filter:
         if request == "count":
             return len(held)
         if request == "lines":
-            _write(2, self._sieve.flush())
+            _write(self._sink, self._sieve.flush())
             if show:
                 self.print_lines(start)
             return [line.decode(errors="replace") for line in held[start:]]
@@ -137,13 +143,13 @@ class Filter:
         for number in range(start, len(self._sieve.held)):
             if number not in self._printed:
                 self._printed.add(number)
-                _write(2, bytes(self._sieve.held[number]) + b"\n")
+                _write(self._sink, bytes(self._sieve.held[number]) + b"\n")
 
     def stop(self) -> None:
-        """Pass everything on, until the last process that writes to standard input has closed it."""
-        _write(2, self._sieve.flush())
-        while data := os.read(0, 1 << 16):
-            _write(2, data)
+        """Pass everything on, until the last process that writes to the source has closed it."""
+        _write(self._sink, self._sieve.flush())
+        while data := os.read(self._source, 1 << 16):
+            _write(self._sink, data)
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -154,14 +160,21 @@ def _write(descriptor: int, data: bytes) -> None:
             select.select([], [descriptor], [])
 
 
-def main() -> None:
-    """Filter, answer requests until the other end has no more of them, then pass everything on."""
-    filtering = Filter()
-    requests = b""
+def main(source: int = 0, requests: int = 1, sink: int = 2) -> None:
+    """Filter, answer requests until the other end has no more of them, then pass everything on.
+
+    Args:
+        source: File descriptor to filter.
+        requests: File descriptor of the socket for requests and answers.
+        sink: File descriptor to which everything but native logs is passed on.
+    """
+    filtering = Filter(source, sink)
+    begun = b""  # The beginning of a request.
     closed = False
     while not closed:
-        ready, _, _ = select.select([1, 0] if filtering.open else [1], [], [], filtering.timeout)
-        received = os.read(1, 1 << 16) if 1 in ready else None
+        awaited = [requests, source] if filtering.open else [requests]
+        ready, _, _ = select.select(awaited, [], [], filtering.timeout)
+        received = os.read(requests, 1 << 16) if requests in ready else None
         # After reading a request: what was written before it belongs to its answer.
         filtering.pass_on()
         if received is None:
@@ -169,11 +182,11 @@ def main() -> None:
         if not received:
             filtering.print_lines()
             break
-        *lines, requests = (requests + received).split(b"\n")
+        *lines, begun = (begun + received).split(b"\n")
         for line in lines:
             request = json.loads(line)
             closed = request == ["close"]
-            _write(1, json.dumps(filtering.answer(*request)).encode() + b"\n")
+            _write(requests, json.dumps(filtering.answer(*request)).encode() + b"\n")
     filtering.stop()
 
 

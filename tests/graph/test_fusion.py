@@ -229,13 +229,50 @@ class TestBatchNorm:
     def test_before_a_convolution_that_does_not_pad(self):
         self.check(keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3, groups=2))
 
-    def test_before_a_convolution_that_pads_it_stays(self):
-        self.check(
-            keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3, padding="same"), left=1
-        )
+    def test_before_a_convolution_that_pads_it_is_a_scale_and_a_shift(self):
+        self.check(keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3, padding="same"))
 
     def test_over_another_axis_it_stays(self):
         self.check(keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization(axis=1), left=1)
+
+
+class TestLargeDepthwiseKernels:
+    """A depthwise convolution with more elements than the CPU delegate has kernels for becomes the sum of four."""
+
+    images = np.random.default_rng(0).normal(size=(2, 12, 11, 6)).astype("float32")
+
+    def check(self, parts, *arguments, **settings):
+        image = keras.Input(self.images.shape[1:])
+        convolution = keras.layers.DepthwiseConv2D(*arguments, name="conv", **settings)
+        original = random_weights(keras.Model(image, keras.layers.ReLU()(convolution(image))))
+        fused = keras_vit.fuse(original)
+        np.testing.assert_allclose(fused(self.images), original(self.images), rtol=1e-4, atol=1e-4)
+        found = [layer for layer in fused.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
+        assert len(found) == parts
+        assert parts == 1 or all(np.prod(layer.kernel_size) <= 25 for layer in found)
+        assert fused.count_params() == original.count_params()
+        assert keras_vit.count_macs(fused) == keras_vit.count_macs(original)
+
+    @pytest.mark.parametrize("size", [7, 9, (7, 5)])
+    @pytest.mark.parametrize("use_bias", [True, False])
+    def test_they_are_split(self, size, use_bias):
+        self.check(4, size, padding="same", use_bias=use_bias)
+
+    def test_small_ones_are_not(self):
+        self.check(1, 5, padding="same")
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"kernel_size": 8, "padding": "same"},
+            {"kernel_size": 7, "padding": "valid"},
+            {"kernel_size": 7, "padding": "same", "strides": 2},
+            {"kernel_size": 7, "padding": "same", "dilation_rate": 2},
+            {"kernel_size": 11, "padding": "same"},  # Its parts would be too large as well.
+        ],
+    )
+    def test_others_are_not(self, settings):
+        self.check(1, **settings)
 
 
 def random_weights(built):

@@ -1,5 +1,6 @@
 """Native log lines are held back; nothing else is, whoever prints it, and descriptor 2 is restored."""
 
+import json
 import logging
 import os
 import socket
@@ -185,6 +186,61 @@ def test_a_crash_shows_the_lines(tmp_path):
     ours.close()  # Nobody said that there are no further requests.
     assert process.wait(timeout=30) == 0
     assert sorted((tmp_path / "stderr").read_text().splitlines()) == sorted([*NATIVE, "another line"])
+
+
+@pytest.fixture
+def filtering():
+    """Run the filter in a thread. Yield the file to write to, the socket, and a function that returns what passed."""
+    source, into = os.pipe()
+    out, sink = os.pipe()
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=log_filter.main, args=(source, theirs.fileno(), sink))
+    thread.start()
+    stream = os.fdopen(into, "wb", buffering=0)
+
+    def passed():
+        stream.close()
+        ours.close()
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+        os.close(sink)
+        with os.fdopen(out, "rb") as file:
+            return file.read().decode().splitlines()
+
+    yield stream, ours.makefile("rw"), passed
+    theirs.close()
+    os.close(source)
+
+
+def ask(requests, *request):
+    requests.write(json.dumps(request) + "\n")
+    requests.flush()
+    return json.loads(requests.readline())
+
+
+def test_the_protocol_of_the_filter(filtering):
+    stream, requests, passed = filtering
+    with requests:
+        assert ask(requests, "count") == 0
+        stream.write("\n".join((*NATIVE[:3], OTHERS[0], "unfinished")).encode())
+        assert ask(requests, "count") == 3
+        assert ask(requests, "lines", 1) == NATIVE[1:3]
+        # What is unfinished has been decided about by now.
+        stream.write(b" line\n" + NATIVE[3].encode())
+        assert ask(requests, "lines", 2, True) == NATIVE[2:4]
+        assert ask(requests, "lines", 2, True) == NATIVE[2:4]
+        assert ask(requests, "close") is None
+    stream.write(NATIVE[5].encode())
+    # A line appears once, however often it is asked for; after "close", all appear.
+    assert passed() == [OTHERS[0], "unfinished line", NATIVE[2], NATIVE[3], NATIVE[5]]
+
+
+def test_the_filter_prints_what_it_holds_when_the_other_end_crashes(filtering):
+    stream, requests, passed = filtering
+    stream.write("\n".join((*NATIVE, "another line\n")).encode())
+    with requests:
+        assert ask(requests, "count") == len(NATIVE)
+    assert passed() == ["another line", *NATIVE]
 
 
 def test_a_closed_standard_error_is_left_closed():

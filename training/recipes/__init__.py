@@ -11,6 +11,9 @@ import importlib
 from keras_vit.training.recipes import (
     augreg,
     better_vit,
+    cait,
+    coatnet,
+    convmixer,
     convnext,
     deit,
     deit3,
@@ -18,6 +21,7 @@ from keras_vit.training.recipes import (
     efficientvit,
     efficientvit_msra,
     fixres,
+    mlp_mixer,
     mobile_former,
     mobilevit,
     mobilevit_v2,
@@ -26,6 +30,7 @@ from keras_vit.training.recipes import (
     swin,
     transfer,
     vit,
+    xcit,
 )
 from keras_vit.training.recipes.base import Recipe, changed, fields_of, images, parsed
 
@@ -53,6 +58,11 @@ _MODULES = (
     efficientvit_msra,
     swin,
     convnext,
+    mlp_mixer,
+    convmixer,
+    cait,
+    xcit,
+    coatnet,
     small_data,
     transfer,
     digits,

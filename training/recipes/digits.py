@@ -63,6 +63,34 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
         32,
         40,
     ),
+    "mlp_mixer": (
+        "MLPMixer",
+        {
+            "patch_size": 4,
+            "width": 64,
+            "depth": 4,
+            "token_mlp_dim": 32,
+            "channel_mlp_dim": 256,
+            "drop_path_rate": 0.1,
+        },
+        16,
+        80,
+    ),
+    "convmixer": ("ConvMixer", {"channels": 64, "depth": 4, "kernel_size": 5, "patch_size": 2}, 16, 40),
+    "cait": ("CaiT", {**_TOKENS, "class_depth": 1, "drop_path_rate": 0.1, "layer_scale": 0.1}, 16, 80),
+    "xcit": ("XCiT", {**_TOKENS, "class_depth": 1, "drop_path_rate": 0.1}, 16, 80),
+    "coatnet": (
+        "CoAtNet",
+        {
+            "stem_channels": 16,
+            "channels": (16, 24, 48, 64),
+            "depths": (1, 1, 2, 1),
+            "head_dim": 16,
+            "representation_size": None,
+        },
+        64,
+        40,
+    ),
 }
 
 RECIPES = {

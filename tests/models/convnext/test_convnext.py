@@ -101,15 +101,15 @@ def test_maps_of_every_stride_and_pooling():
     maps = keras_vit.feature_extractor(model, "pyramid")(IMAGES)
     assert {name: array.shape for name, array in maps.items()} == {
         "stride_4": (3, 12, 9, 8),
-        "stride_8": (3, 6, 4, 32),
-        "stride_16": (3, 3, 2, 40),
+        "stride_8": (3, 6, 4, 12),
+        "stride_16": (3, 3, 2, 16),
     }
     mean = np.asarray(maps["stride_16"], "float64").mean(axis=(1, 2))
     norm = model.get_layer("norm")
     expected = (mean - mean.mean(-1, keepdims=True)) / np.sqrt(mean.var(-1, keepdims=True) + 1e-6)
     expected = expected * np.array(norm.gamma) + np.array(norm.beta)
     assert relative_error(np.asarray(model(IMAGES)), expected) < 1e-5
-    assert tiny(include_top=False).output_shape == (None, 3, 2, 40)
+    assert tiny(include_top=False).output_shape == (None, 3, 2, 16)
 
 
 def test_stochastic_depth_rises_linearly_from_zero():
