@@ -246,6 +246,12 @@ def test_dropout_reaches_the_embedding_the_attention_the_mlp_and_the_head(versio
     assert block.attention.attention_dropout.rate == 0.1
 
 
+def test_the_blocks_of_version_2_start_as_the_identity():
+    model = keras_vit.SwinV2(**TINY, include_top=False)
+    maps = keras_vit.feature_extractor(model, ["patch_embedding", "stage_0_block_1"])(IMAGES)
+    np.testing.assert_array_equal(maps["stage_0_block_1"], maps["patch_embedding"])
+
+
 @both
 def test_every_second_block_is_shifted(version):
     model = tiny(version)
