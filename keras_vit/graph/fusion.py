@@ -393,7 +393,9 @@ def _passes_means(node: Node) -> bool:
     if node.is_a(TRANSPOSE):
         axes = node.config["axes"]
         return axes is not None and axes[-1] == len(axes) - 1
-    return (_moves_pixels(node) or node.is_a(*_PASSING_MEANS)) and node.is_called_once
+    if _moves_pixels(node):  # Of joined pixels, a norm subtracts the common mean.
+        return node.is_called_once and node.output.shape[-1] == node.inputs[0].shape[-1]
+    return node.is_a(*_PASSING_MEANS) and node.is_called_once
 
 
 def _moves_pixels(node: Node) -> bool:

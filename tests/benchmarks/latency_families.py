@@ -20,6 +20,9 @@ TARGETS = {  # Largest allowed p50 of hybrid_int8 over that of float32, on one t
     "cait_xxs24": 0.50,
     "xcit_nano12_p16": 0.55,
     "coatnet_0": 0.50,
+    "swin_t": 0.50,
+    "swinv2_t": 0.55,
+    "convnext_t": 0.60,
 }
 
 

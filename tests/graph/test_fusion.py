@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_vit
+from tests.reference import relative_error
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 1)).astype("float32")
 
@@ -357,3 +358,46 @@ def test_a_bias_goes_into_the_learned_tokens_that_it_is_added_to(alone):
     x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
     for given, expected in zip(fused(x), original(x), strict=True):
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_means_are_not_subtracted_from_pixels_that_a_norm_takes_together():
+    """A norm of joined pixels subtracts the mean of all of them, and not that of each pixel."""
+
+    @keras.saving.register_keras_serializable("tests")
+    class Join(keras.layers.Layer):
+        moves_pixels = True
+
+        def call(self, maps):
+            return keras.ops.reshape(maps, (-1, maps.shape[1] // 2, 2 * maps.shape[2]))
+
+    image = keras.Input((4, 6))
+    x = keras.layers.Dense(8, name="dense")(image)
+    normed = keras_vit.layers.LayerNorm(name="norm")(Join(name="join")(x))
+    original = random_weights(keras.Model(image, keras.layers.Dense(3, name="last")(normed)))
+    fused = keras_vit.fuse(original)
+    assert fused.get_layer("norm").subtract_mean and not fused.get_layer("norm").affine
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    assert relative_error(np.asarray(fused(x)), np.asarray(original(x))) < 1e-5
+
+
+def test_norms_fold_through_layers_that_only_move_pixels():
+    @keras.saving.register_keras_serializable("tests")
+    class Reverse(keras.layers.Layer):
+        moves_pixels = True
+
+        def call(self, tokens):
+            return keras.ops.flip(tokens, axis=1)
+
+    image = keras.Input((4, 6))
+    moved = Reverse(name="reverse")(keras_vit.layers.LayerNorm(name="norm")(image))
+    outputs = [keras.layers.Dense(3, name="a")(moved), keras.layers.Dense(2, use_bias=False, name="b")(moved)]
+    original = random_weights(keras.Model(image, outputs))
+    fused = keras_vit.fuse(original)
+    assert not fused.get_layer("norm").affine and fused.get_layer("b").use_bias
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    for given, expected in zip(fused(x), original(x), strict=True):
+        assert relative_error(np.asarray(given), np.asarray(expected)) < 1e-5
+    seen = random_weights(keras.Model(image, [*outputs, moved]))
+    assert keras_vit.fuse(seen).get_layer("norm").affine
+    for given, expected in zip(keras_vit.fuse(seen)(x), seen(x), strict=True):
+        assert relative_error(np.asarray(given), np.asarray(expected)) < 1e-5

@@ -13,7 +13,7 @@ EPSILON = 1e-5  # Of every LayerNorm.
 PATCH_SIZE = 4
 
 
-class _Block(Composite):
+class BlockOfWindows(Composite):
     """Base class of a block with attention in windows and an MLP, both as residual branches.
 
     Args:
@@ -31,6 +31,7 @@ class _Block(Composite):
     """
 
     attention_class: type
+    norm_initializer = "ones"  # Of the scale of the norms.
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class _Block(Composite):
             "attention_dropout_rate": attention_dropout_rate,
         }
         dtype = self.dtype_policy
-        self.norm1 = LayerNorm(EPSILON, dtype=dtype, name="norm1")
+        self.norm1 = LayerNorm(EPSILON, gamma_initializer=self.norm_initializer, dtype=dtype, name="norm1")
         self.attention = self.attention_class(
             channels,
             num_heads,
@@ -72,7 +73,7 @@ class _Block(Composite):
             dtype=dtype,
             name="attention",
         )
-        self.norm2 = LayerNorm(EPSILON, dtype=dtype, name="norm2")
+        self.norm2 = LayerNorm(EPSILON, gamma_initializer=self.norm_initializer, dtype=dtype, name="norm2")
         self.mlp = MLP(channels, round(mlp_ratio * channels), dropout_rate=dropout_rate, dtype=dtype, name="mlp")
         self.drop_path1 = DropPath(drop_path_rate, dtype=dtype, name="drop_path1")
         self.drop_path2 = DropPath(drop_path_rate, dtype=dtype, name="drop_path2")
@@ -92,12 +93,12 @@ class _Block(Composite):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class SwinBlock(_Block):
+class SwinBlock(BlockOfWindows):
     """Compute x + attention(norm(x)), then x + mlp(norm(x)) (arXiv 2103.14030, equation 3).
 
     Args:
         channels, num_heads, size, window, shifted, mlp_ratio, drop_path_rate, dropout_rate, attention_dropout_rate: As
-            in `_Block`.
+            in `BlockOfWindows`.
         pad_first: Whether a map is padded before it is shifted, as in `WindowAttention`.
 
     Input and output: (batch, height, width, channels).
@@ -115,18 +116,21 @@ class SwinBlock(_Block):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class SwinV2Block(_Block):
+class SwinV2Block(BlockOfWindows):
     """Compute x + norm(attention(x)), then x + norm(mlp(x)), with cosine attention (arXiv 2111.09883, section 3.2).
+
+    The scales of the norms start at zero, as in the authors' code, so that the block starts as the identity.
 
     Args:
         channels, num_heads, size, window, shifted, mlp_ratio, drop_path_rate, dropout_rate, attention_dropout_rate: As
-            in `_Block`.
+            in `BlockOfWindows`.
         pretrained_window: (height, width) of the window in pre-training, as in `CosineWindowAttention`.
 
     Input and output: (batch, height, width, channels), where the window divides height and width.
     """
 
     attention_class = CosineWindowAttention
+    norm_initializer = "zeros"
 
     def __init__(self, *args, pretrained_window: tuple[int, int] | None = None, **kwargs):
         super().__init__(*args, attention_settings={"pretrained_window": pretrained_window}, **kwargs)

@@ -15,7 +15,7 @@ from keras_vit.models.swin.window_moves import CyclicShift, WindowPartition, Win
 from keras_vit.models.swin.windows import Windows
 
 
-class _WindowAttention(Composite):
+class AttentionInWindows(Composite):
     """Base class of softmax attention of each pixel of a map to the pixels of its window.
 
     The windows are beside the heads in one axis, so that the batch is always the first axis and no tensor has more than
@@ -29,9 +29,12 @@ class _WindowAttention(Composite):
         shifted: Whether the map is shifted cyclically by half a window.
         dropout_rate: Dropout rate after the output projection.
         attention_dropout_rate: Dropout rate of the attention probabilities.
+        pad_first: Whether a map is padded before it is shifted, see `Windows`.
 
     Input and output: (batch, height, width, channels).
     """
+
+    key_bias = True  # Whether the keys have a bias.
 
     def __init__(
         self,
@@ -80,8 +83,6 @@ class _WindowAttention(Composite):
         self.reverse = WindowReverse(windows.window[1], windows.padded, dtype=dtype, name="reverse")
         self.projection = keras.layers.Dense(channels, dtype=dtype, name="projection")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
-
-    key_bias = True  # Whether the keys have a bias.
 
     def make_bias(self, num_heads: int, windows: dict, **kwargs) -> keras.layers.Layer:
         """Return the layer that adds to the scores; `kwargs` are passed to it."""
@@ -139,14 +140,14 @@ class _WindowAttention(Composite):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class WindowAttention(_WindowAttention):
+class WindowAttention(AttentionInWindows):
     """Compute attention in windows with scaled products and a relative position bias (arXiv 2103.14030, equation 4).
 
     A map that is not a multiple of the window is padded with zeros at the right and bottom, which take part in the
     attention.
 
     Args:
-        channels, num_heads, size, window, shifted, dropout_rate, attention_dropout_rate: As in `_WindowAttention`.
+        channels, num_heads, size, window, shifted, dropout_rate, attention_dropout_rate: As in `AttentionInWindows`.
         pad_first: Whether a map is padded before it is shifted, as in the authors' code, or after that, as in timm.
 
     Input and output: (batch, height, width, channels).
@@ -173,11 +174,11 @@ class WindowAttention(_WindowAttention):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class CosineWindowAttention(_WindowAttention):
+class CosineWindowAttention(AttentionInWindows):
     """Compute attention in windows with scaled cosines and a continuous position bias (arXiv 2111.09883, equation 2).
 
     Args:
-        channels, num_heads, size, window, shifted, dropout_rate, attention_dropout_rate: As in `_WindowAttention`.
+        channels, num_heads, size, window, shifted, dropout_rate, attention_dropout_rate: As in `AttentionInWindows`.
         pretrained_window: (height, width) of the window that the position bias was trained with, or None for this
             layer's own. It stays the same when the layer is resized.
 

@@ -8,15 +8,15 @@ from keras_vit.models.swin.window_bias import ContinuousPositionBias, RelativePo
 from keras_vit.models.swin.window_moves import CyclicShift, JoinPatches, WindowPartition
 from tests.models.cases import IMAGES, Reference
 
-# The maps are 8 x 8 (four windows) and 4 x 4 (one window).
-TINY = dict(input_shape=(32, 32, 3), channels=12, depths=(2, 2), num_heads=(2, 3), window=4)
+# The maps are 8 x 8 (four windows), 4 x 4 and 2 x 2 (one window).
+TINY = dict(input_shape=(32, 32, 3), channels=12, depths=(2, 2, 1), num_heads=(2, 3, 4), window=4)
 FORMS = {
     "Swin": ("Swin", TINY),
-    # The image is padded to 32 x 24; the maps are 8 x 6 and 4 x 3, with padded windows.
+    # The image is padded to 32 x 24; the maps are 8 x 6, 4 x 3 and 2 x 2, with padded windows.
     "Swin, padded": ("Swin", {**TINY, "input_shape": (30, 23, 3), "window": 3}),
     "Swin, shifted first": ("Swin", {**TINY, "input_shape": (36, 20, 3), "window": 3, "pad_first": False}),
     "SwinV2": ("SwinV2", TINY),
-    "SwinV2, larger windows": ("SwinV2", {**TINY, "pretrained_windows": (3, 2)}),
+    "SwinV2, larger windows": ("SwinV2", {**TINY, "pretrained_windows": (3, 2, 2)}),
 }
 REFERENCES = (
     Reference("swin_t", "swin_tiny_patch4_window7_224"),

@@ -107,6 +107,23 @@ PUBLISHED = {
     "coatnet_2": (1e-3, 0.05, 0.5, 0.8, 0, 4096, 300),
     "coatnet_3": (1e-3, 0.05, 0.7, 0.8, 0, 4096, 300),
     **{f"efficientvit_m{size}": (4e-3, 0.025, 0, 0.8, 1.0, 2048, 300) for size in range(6)},
+    "swin_t": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
+    "swin_s": (1e-3, 0.05, 0.3, 0.8, 1.0, 1024, 300),
+    "swin_b": (1e-3, 0.05, 0.5, 0.8, 1.0, 1024, 300),
+    "swin_b_finetune_384": (4e-5, 1e-8, 0.5, 0.8, 1.0, 1024, 30),
+    "swin_b_in22k_finetune": (4e-5, 1e-8, 0.2, 0.8, 1.0, 1024, 30),
+    "swinv2_t": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
+    "swinv2_t_window16": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
+    "swinv2_b": (1e-3, 0.05, 0.5, 0.8, 1.0, 1024, 300),
+    "swinv2_b_in22k_finetune": (4e-5, 1e-8, 0.2, 0.8, 1.0, 1024, 30),
+    "convnext_t": (4e-3, 0.05, 0.1, 0.8, 1.0, 4096, 300),
+    "convnext_s": (4e-3, 0.05, 0.4, 0.8, 1.0, 4096, 300),
+    "convnext_b": (4e-3, 0.05, 0.5, 0.8, 1.0, 4096, 300),
+    "convnext_l": (4e-3, 0.05, 0.5, 0.8, 1.0, 4096, 300),
+    "convnext_xl_in22k": (4e-3, 0.05, 0.2, 0.8, 1.0, 4096, 90),
+    "convnext_b_finetune_384": (5e-5, 1e-8, 0.8, 0, 0, 512, 30),
+    "convnext_l_in22k_finetune": (5e-5, 1e-8, 0.3, 0, 0, 512, 30),
+    "convnext_xl_in22k_finetune_384": (5e-5, 1e-8, 0.4, 0, 0, 512, 30),
 }
 # By recipe: further settings that are characteristic of the paper.
 DETAILS = {
@@ -159,6 +176,19 @@ DETAILS = {
     "xcit_small12_p16": {"warmup_epochs": 5, "final_learning_rate": 1e-5, "erase": 0.25, "clip_norm": None},
     "coatnet_3": {"warmup_steps": 10_000, "final_learning_rate": 1e-5, "clip_norm": 1.0, "label_smoothing": 0.1},
     "efficientvit_m4": {"adaptive_clip": 0.02, "warmup_epochs": 5, "erase": 0.25, "repeats": 3},
+    "swin_t": {
+        "warmup_epochs": 20,
+        "warmup_learning_rate": 1e-6,
+        "final_learning_rate": 1e-5,
+        "clip_norm": 5.0,
+        "erase": 0.25,
+        "repeats": 1,
+        "label_smoothing": 0.1,
+    },
+    "swin_b_finetune_384": {"pipeline.image_size": 384, "weights": "ms_in1k", "final_learning_rate": 4e-7},
+    "convnext_t": {"warmup_epochs": 20, "clip_norm": None, "ema_decay": 0.9999, "erase": 0.25, "repeats": 1},
+    "convnext_b_finetune_384": {"layer_decay": 0.7, "pipeline.image_size": 384, "warmup_epochs": 0},
+    "convnext_xl_in22k_finetune": {"layer_decay": 0.8, "ema_decay": 0.9999, "weights": "fb_in22k"},
 }
 
 
