@@ -98,6 +98,7 @@ class TestTheComparisonCanFail:
     def test_another_epsilon(self, tmp_path):
         assert self.error(tmp_path, "logits_small", epsilon=1e-5) > 1e-2
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["proj_l", "proj_w"])
     def test_a_transposed_mixing_of_the_heads(self, name, tmp_path):
         def transpose(arrays):

@@ -128,6 +128,7 @@ class TestTheComparisonCanFail:
     def test_another_epsilon(self, name, tmp_path):
         assert self.error(tmp_path, "logits_small", **{name: 1e-4}) > 1e-4
 
+    @pytest.mark.slow
     def test_the_other_gelu(self, tmp_path):
         assert self.error(tmp_path, activation="gelu_tanh") > 1e-4
 
@@ -138,6 +139,7 @@ class TestTheComparisonCanFail:
 
         assert self.error(tmp_path, "logits_large", mirror) > 1e-3
 
+    @pytest.mark.slow
     def test_queries_before_keys_of_all_heads(self, tmp_path):
         def reorder(arrays):
             for name in [name for name in arrays if ".attn.qkv." in name]:

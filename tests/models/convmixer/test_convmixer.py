@@ -65,6 +65,7 @@ class TestTheComparisonCanFail:
     def test_another_epsilon(self, tmp_path):
         assert self.error(tmp_path, "logits_small", epsilon=1e-4) > 1e-2
 
+    @pytest.mark.slow
     def test_the_other_activations(self, tmp_path):
         assert self.error(tmp_path, activation="relu") > 1e-2
         assert self.error(tmp_path, activation="gelu_tanh") > 1e-4
