@@ -1,4 +1,4 @@
-"""What is added to the attention scores in windows: a bias by relative position, and the mask of shifted windows.
+"""Layers that add to the attention scores in windows: a bias by relative position, and the mask of shifted windows.
 
 Relative position bias: Liu et al., arXiv 2103.14030, section 3.2, and continuous, arXiv 2111.09883, section 3.3.
 """
@@ -164,8 +164,8 @@ _HIDDEN = 512  # Units between the two dense layers, in the authors' code.
 class ContinuousPositionBias(_BiasFromTable):
     """Add a bias that an MLP computes from the relative position of the two pixels, and the mask of a shifted map.
 
-    The bias of a head is in (0, 16). The MLP takes differences in rows and columns on a logarithmic scale, relative to
-    the largest ones in the window that it was trained with, so that it can be used with larger windows.
+    The bias of a head is in (0, 16). The MLP takes the differences in rows and columns, on a logarithmic scale and
+    relative to the largest ones in the window of the original training. So it can be used with larger windows.
 
     Args:
         num_heads: Number of heads.

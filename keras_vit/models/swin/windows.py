@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Added to the score of two pixels that are neighbors in a window only because the map was shifted. It is the authors'.
+# Added to the score of two pixels that are in the same window only because the map was shifted; the authors' value.
 _MASKED = -100.0
 
 
@@ -79,7 +79,7 @@ class Windows:
 
     @functools.cached_property
     def mask(self) -> np.ndarray | None:
-        """What is added to the scores (windows, pixels, pixels) of a shifted map; None if the map is not shifted.
+        """The mask (windows, pixels, pixels) to add to the scores; None if the map is not shifted.
 
         After a cyclic shift, the last windows contain pixels from opposite sides of the map, which must not attend to
         each other.
