@@ -1,5 +1,7 @@
 """The pre-normalization transformer encoder block (Dosovitskiy et al., arXiv 2010.11929, figure 1 and appendix A)."""
 
+from typing import Any
+
 import keras
 
 from keras_vit.layers.attention import MultiHeadSelfAttention
@@ -48,7 +50,7 @@ class TransformerBlock(Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "width": width,
             "num_heads": num_heads,
             "mlp_dim": mlp_dim,

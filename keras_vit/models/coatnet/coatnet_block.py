@@ -172,7 +172,7 @@ class RelativeTransformerBlock(Composite):
             "attention_dropout_rate": attention_dropout_rate,
         }
         dtype = self.dtype_policy
-        self.output_size = tuple(side // strides for side in size)
+        self.output_size = (size[0] // strides, size[1] // strides)
         self.norm1 = LayerNorm(epsilon, dtype=dtype, name="norm1")
         if strides > 1:
             self.pool = keras.layers.AveragePooling2D(2, dtype=dtype, name="pool")

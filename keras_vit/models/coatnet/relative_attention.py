@@ -98,8 +98,8 @@ class MapPositionBias(keras.layers.Layer):
                     f"a table of relative positions has {len(table)} rows, which is not the number of a square map: "
                     "(2 * side - 1) ** 2, such as 729 for 14"
                 )
-            size = ((side + 1) // 2,) * 2
-        before, after = (tuple(2 * side - 1 for side in sides) for sides in (size, self.size))
+            size = ((side + 1) // 2, (side + 1) // 2)
+        before, after = ((2 * height - 1, 2 * width - 1) for height, width in (size, self.size))
         return resize_positions(table[None], before, after, "half_pixel_linear")[0]
 
     def weights_from(self, old: "MapPositionBias") -> dict[str, np.ndarray]:

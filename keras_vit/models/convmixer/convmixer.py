@@ -4,7 +4,7 @@ Reference code: locuslab/convmixer, MIT.
 """
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -80,7 +80,7 @@ def ConvMixer(
             f"patch_size must be positive and at most the sides of an image of {images.shape[1]} x {images.shape[2]}; "
             f"received {patch_size}."
         )
-    shared = {"activation": activation, "epsilon": epsilon, "dtype": dtype}
+    shared: dict[str, Any] = {"activation": activation, "epsilon": epsilon, "dtype": dtype}
     x = preprocess(images, include_preprocessing, IMAGENET)
     x = ConvActivationNorm(channels, patch_size, strides=patch_size, name="stem", **shared)(x)
     for index, rate in enumerate(np.linspace(0.0, drop_path_rate, depth).tolist()):

@@ -4,7 +4,7 @@ Reference code: facebookresearch/xcit, Apache-2.0.
 """
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 
@@ -92,7 +92,7 @@ def XCiT(
     """
     if include_top and pooling is None:
         pooling = "token"
-    shared = {
+    shared: dict[str, Any] = {
         "width": width,
         "num_heads": num_heads,
         "mlp_dim": 4 * width if mlp_dim is None else mlp_dim,

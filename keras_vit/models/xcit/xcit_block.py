@@ -1,5 +1,7 @@
 """The blocks of XCiT (El-Nouby et al., arXiv 2106.09681, section 3.3 and figure 1)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -90,7 +92,7 @@ class XCABlock(Composite):
     ):
         super().__init__(**kwargs)
         rows, columns = grid
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "grid": (rows, columns),
             "width": width,
             "num_heads": num_heads,
