@@ -134,11 +134,13 @@ def _linear_users(norm: Node) -> tuple[list[Node], list[Node | None]]:
 
     The scale and shift of the norm can go into a linear layer that sees every channel alike.
     """
-    linear, others = [], []
+    linear: list[Node] = []
+    others: list[Node | None] = []
     for user in norm.users:
         ends = _behind_moves(user, norm.output.shape[-1])
-        if ends and all(end is not None and _sees_every_channel_alike(end) for end in ends):
-            linear += ends
+        alike = [end for end in ends if end is not None and _sees_every_channel_alike(end)]
+        if ends and len(alike) == len(ends):
+            linear += alike
         else:
             others.append(user)
     return linear, others

@@ -26,6 +26,7 @@ class BlockOfWindows(Composite):
         drop_path_rate: Rate of stochastic depth of each branch.
         dropout_rate: Dropout rate in the MLP and after the attention's projection.
         attention_dropout_rate: Dropout rate of the attention probabilities.
+        attention_settings: Further arguments of the attention.
 
     Input and output: (batch, height, width, channels).
     """
@@ -44,6 +45,7 @@ class BlockOfWindows(Composite):
         drop_path_rate: float = 0.0,
         dropout_rate: float = 0.0,
         attention_dropout_rate: float = 0.0,
+        *,
         attention_settings: dict | None = None,
         **kwargs,
     ):

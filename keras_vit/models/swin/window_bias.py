@@ -149,7 +149,8 @@ class RelativePositionBias(_BiasFromTable):
                     "(2 * window - 1) ** 2, such as 169 for 7 or 529 for 12"
                 )
             window = ((side + 1) // 2,) * 2
-        before, after = (tuple(2 * side - 1 for side in sides) for sides in (window, self.windows.window))
+        (rows, columns), (new_rows, new_columns) = window, self.windows.window
+        before, after = (2 * rows - 1, 2 * columns - 1), (2 * new_rows - 1, 2 * new_columns - 1)
         return resize_positions(table[None], before, after, "cubic")[0]
 
     def weights_from(self, old: "RelativePositionBias") -> dict[str, np.ndarray]:

@@ -41,8 +41,8 @@ class Windows:
             pad_first: See the attribute.
         """
         height, width = size
-        shift = tuple(window // 2 if shifted and side > window else 0 for side in size)
-        return cls((height, width), (min(window, height), min(window, width)), shift, pad_first)
+        down, right = (window // 2 if shifted and side > window else 0 for side in size)
+        return cls((height, width), (min(window, height), min(window, width)), (down, right), pad_first)
 
     @property
     def grid(self) -> tuple[int, int]:

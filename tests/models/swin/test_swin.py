@@ -49,7 +49,14 @@ def tiny(version, **settings):
     return build(f"swin: {version}", **settings)
 
 
-@pytest.mark.parametrize(("name", "settings", "side", "parameters", "macs"), COSTS)
+def costs():
+    """Yield the costs; those of many large models are compared only in the slow tests."""
+    for name, settings, *rest in COSTS:
+        quick = name.endswith("_t") or (name, settings) in (("swin_b", _W12), ("swinv2_l", {}))
+        yield pytest.param(name, settings, *rest, marks=[pytest.mark.slow] * (not quick))
+
+
+@pytest.mark.parametrize(("name", "settings", "side", "parameters", "macs"), costs())
 def test_costs(name, settings, side, parameters, macs):
     info = keras_vit.model_info(name, **settings, input_shape=(side, side, 3))
     assert (info["parameters"], info["macs"]) == (parameters, macs)
