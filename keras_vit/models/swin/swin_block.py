@@ -200,6 +200,13 @@ class PatchMergingV2(SequentialComposite):
             }
         )
 
+    def build(self, input_shape):
+        if input_shape[1] % 2 or input_shape[2] % 2:
+            raise ValueError(
+                f"PatchMergingV2 expects a map of even height and width; received the shape {tuple(input_shape)}."
+            )
+        super().build(input_shape)
+
     def get_config(self):
         return {**super().get_config(), "channels": self.channels}
 

@@ -183,7 +183,10 @@ class CosineWindowAttention(AttentionInWindows):
         pretrained_window: (height, width) of the window that the position bias was trained with, or None for this
             layer's own. It stays the same when the layer is resized.
 
-    Input and output: (batch, height, width, channels), where the window divides height and width.
+    Input and output: (batch, height, width, channels).
+
+    Raises:
+        ValueError: The window does not divide the map.
     """
 
     key_bias = False
@@ -191,6 +194,12 @@ class CosineWindowAttention(AttentionInWindows):
     def __init__(self, *args, pretrained_window: tuple[int, int] | None = None, **kwargs):
         self._pretrained_window = pretrained_window  # `make_bias` needs it.
         super().__init__(*args, **kwargs)
+        if self.windows.padded != self.windows.size:
+            (height, width), (rows, columns) = self.windows.size, self.windows.window
+            raise ValueError(
+                f"A map of {height} x {width} pixels cannot be divided into windows of {rows} x {columns}, and it is "
+                "not padded for cosine attention."
+            )
         self.settings["pretrained_window"] = tuple(pretrained_window or self.windows.window)
         self.query_norm = UnitNorm(scaled=True, dtype=self.dtype_policy, name="query_norm")
         self.key_norm = UnitNorm(dtype=self.dtype_policy, name="key_norm")

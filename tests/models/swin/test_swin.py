@@ -564,6 +564,13 @@ class TestBadInput:
             keras_vit.SwinV2_T(input_shape=(*size, 3))
         keras_vit.SwinV2(input_shape=(256, 512, 3), channels=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
 
+    @pytest.mark.parametrize(
+        ("side", "message"), [(40, "10 x 10 pixels cannot be divided into windows of 4 x 4"), (12, "even")]
+    )
+    def test_version_2_is_not_resized_to_sizes_that_do_not_fit(self, side, message):
+        with pytest.raises(ValueError, match=message):
+            keras_vit.resize_model(tiny("SwinV2"), (side, side, 3))
+
     def test_windows_of_the_training_for_too_few_stages(self):
         with pytest.raises(ValueError, match=r"pretrained_windows.*each of the 3 stages; received \(4,\)"):
             tiny("SwinV2", pretrained_windows=(4,))
