@@ -12,6 +12,8 @@ from keras_vit.inspection.attention_maps import attention_rollout as attention_r
 from keras_vit.inspection.attention_maps import position_similarity as position_similarity
 from keras_vit.inspection.features import feature_extractor as feature_extractor
 from keras_vit.models.cait.cait import CaiT as CaiT
+from keras_vit.models.classes import class_names as class_names
+from keras_vit.models.classes import set_class_names as set_class_names
 from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt

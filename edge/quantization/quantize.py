@@ -65,8 +65,9 @@ def quantize_aware(
               of a product's input for each image, which the model does not imitate.
             - "int8_weights": Kernels are stored as integers, and everything computes in float.
             - "int4_weights": As "dynamic_int8", with kernels of four bits.
-        calibration_data: Images that set the initial ranges, preprocessed as in training: a NumPy array
-            (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough. Only
+        calibration_data: Images that set the initial ranges: a NumPy array (n, height, width, channels) of images as
+            the model takes them, such as from `keras_vit.preprocess_input`, or a tf.data dataset of image batches.
+            Datasets of `keras_vit.training` are normalized for the model. A few hundred images are enough. Only
             "hybrid_int8" needs them.
         overrides: From patterns of layer names to the scheme for these layers, such as `{"head": "float32"}`; see
             `Scheme`. Layers have the names that `keras_vit.fuse` gives them.
@@ -77,7 +78,8 @@ def quantize_aware(
 
     Raises:
         ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
-            quantized already, or the images are missing, not of the model's input shape, not finite, or none at all.
+            quantized already, or the images are missing, not of the model's input shape, not finite, in another range
+            than the model takes, or none at all.
         TypeError: The images are neither an array nor a dataset of numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
     """
@@ -95,7 +97,7 @@ def quantize_aware(
     flat = _with_record(_with_separate_activations(fuse(model)), scheme)
     scheme.check_overrides(layer.name for layer in flat.layers)
     plan = Plan(flat, scheme)
-    ranges = calibrate(flat, plan, calibration_data, batch_size) if scheme.needs_ranges else {}
+    ranges = calibrate(flat, plan, calibration_data, batch_size, model) if scheme.needs_ranges else {}
 
     def make(layer):
         bits = plan.rows[layer.name].kernel_bits
@@ -123,8 +125,18 @@ def scheme_of(quantized: keras.Model) -> Scheme:
     return next(layer.scheme for layer in quantized.layers if isinstance(layer, QuantizationScheme))
 
 
-def calibrate(flat: keras.Model, plan: Plan, data, batch_size: int = 16) -> dict[str, tuple[float, float]]:
-    """Return the smallest and the largest value on every grid that has no fixed limits, by the grid's name."""
+def calibrate(
+    flat: keras.Model, plan: Plan, data, batch_size: int, model: keras.Model
+) -> dict[str, tuple[float, float]]:
+    """Return the smallest and the largest value on every grid that has no fixed limits, by the grid's name.
+
+    Args:
+        flat: The flat model whose tensors are measured, made from `model`.
+        plan: The plan for the flat model.
+        data: Images as `quantize_aware` takes them.
+        batch_size: Images per calibration step.
+        model: The model that says how it takes images.
+    """
     ends = {}
 
     def observe(name, tensors):
@@ -140,7 +152,7 @@ def calibrate(flat: keras.Model, plan: Plan, data, batch_size: int = 16) -> dict
     ranges = dict.fromkeys(ends, (0.0, 0.0))
     with native_logs(), no_retracing_warnings():
         observe_batch = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
-        for batch, _ in image_batches(data, flat.input_shape[1:], batch_size):
+        for batch, _ in image_batches(data, flat.input_shape[1:], batch_size, model):
             for name, (low, high) in observe_batch(batch).items():
                 ranges[name] = min(ranges[name][0], float(low)), max(ranges[name][1], float(high))
     # A tensor that is always zero needs a grid too.

@@ -121,8 +121,7 @@ def sensitivity(
 
     Args:
         model: A float model, or a model returned by `quantize_aware`, which has a scheme and ranges of its own.
-        data: Images to measure on, preprocessed as in training: a NumPy array (n, height, width, channels), or a
-            tf.data dataset of image batches or (image, label) batches.
+        data: Images to measure on, as `quantize_aware` takes them, or a tf.data dataset of (image, label) batches.
         scheme: The scheme of a float model, as `quantize_aware` takes it.
         calibration_data: Images that set the ranges of a float model. The default is `data`.
         overrides: As `quantize_aware` takes them.
@@ -147,7 +146,7 @@ def sensitivity(
         for name, row in Plan(flat, used).rows.items()
         if row.activations == "int8" or row.kernel_bits is not None
     }
-    batches = list(image_batches(data, flat.input_shape[1:], batch_size))
+    batches = list(image_batches(data, flat.input_shape[1:], batch_size, model))
     with native_logs():
         reference = [_outputs(flat(pixels, training=False)) for pixels, _ in batches]
 

@@ -67,7 +67,7 @@ TIMM = Naming(
         "pre_logits": "head.pre_logits.fc",
         "head": "head.fc",
     },
-    may_be_unused=("head.norm.", "head.pre_logits."),
+    unused_without_head=("head.norm.", "head.pre_logits."),
 )
 
 NAMINGS = (TIMM,)
