@@ -44,8 +44,8 @@ def fuse(model: keras.Model) -> keras.Model:
       returns the class, the configuration and the weights of the layer that takes its place.
     - Mixed precision becomes that of the weights, float32.
 
-    Layers that only move pixels do not stand in the way. A layer class declares that it is one of these by the
-    attribute `moves_pixels = True`: each vector of channels in its output is one or several vectors of its input.
+    Norms are also folded through layers that only move pixels. A layer class declares that it is one of these by the
+    attribute `moves_pixels = True`: each vector of channels in its output is a vector of its input, or several joined.
 
     Args:
         model: A functional or sequential model; it is left as it was.
@@ -130,22 +130,24 @@ def _fold_norms_ahead(graph: Graph) -> None:
 
 
 def _linear_users(norm: Node) -> tuple[list[Node], list[Node | None]]:
-    """Return the linear layers that use the output of a norm, moved or not, and its direct users that are no such ways.
+    """Return the linear layers that take the output of a norm, directly or after moves, and the norm's other users.
 
-    The scale and shift of the norm can go into a linear layer if it sees every channel alike.
+    The scale and shift of the norm can go into a linear layer that sees every channel alike.
     """
-    linear, others = [], []
+    linear: list[Node] = []
+    others: list[Node | None] = []
     for user in norm.users:
         ends = _behind_moves(user, norm.output.shape[-1])
-        if ends and all(end is not None and _sees_every_channel_alike(end) for end in ends):
-            linear += ends
+        alike = [end for end in ends if end is not None and _sees_every_channel_alike(end)]
+        if ends and len(alike) == len(ends):
+            linear += alike
         else:
             others.append(user)
     return linear, others
 
 
 def _behind_moves(user: Node | None, channels: int) -> list[Node | None]:
-    """Return a user, or the users of what it gives if it only moves pixels with this number of channels."""
+    """Return a user of a tensor; if it only moves pixels of this number of channels, return the users of its output."""
     if user is None or not _moves_pixels(user) or not user.is_called_once or user.output.shape[-1] != channels:
         return [user]
     return [end for after in user.users for end in _behind_moves(after, channels)]
@@ -209,7 +211,7 @@ def _stream(start: Node) -> list[Node] | None:
 
 
 def _take_inference_forms(graph: Graph) -> None:
-    """Put the layer that takes its place in inference for each layer that has an `inference_form`."""
+    """Replace each layer that has an `inference_form` by the layer that it names."""
     for node in graph.nodes:
         if hasattr(node.source, "inference_form"):
             trainable = node.config["trainable"]
@@ -393,7 +395,7 @@ def _passes_means(node: Node) -> bool:
     if node.is_a(TRANSPOSE):
         axes = node.config["axes"]
         return axes is not None and axes[-1] == len(axes) - 1
-    if _moves_pixels(node):  # Of joined pixels, a norm subtracts the common mean.
+    if _moves_pixels(node):  # From joined pixels, a norm subtracts their common mean, not the mean of each.
         return node.is_called_once and node.output.shape[-1] == node.inputs[0].shape[-1]
     return node.is_a(*_PASSING_MEANS) and node.is_called_once
 

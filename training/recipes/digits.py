@@ -12,7 +12,7 @@ from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
-_WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.1}
+_WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
 _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, image size and epochs.
     "vit": ("ViT", _TOKENS, 16, 80),
     "deit": ("DeiT", _TOKENS, 16, 80),
@@ -55,8 +55,8 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
         64,
         40,
     ),
-    "swin": ("Swin", _WINDOWS, 32, 40),
-    "swinv2": ("SwinV2", _WINDOWS, 32, 40),
+    "swin": ("Swin", _WINDOWS, 32, 80),
+    "swinv2": ("SwinV2", _WINDOWS, 32, 80),
     # With few steps, a scale that starts at 1e-6 would stay too small.
     "convnext": (
         "ConvNeXt",

@@ -26,6 +26,7 @@ class BlockOfWindows(Composite):
         drop_path_rate: Rate of stochastic depth of each branch.
         dropout_rate: Dropout rate in the MLP and after the attention's projection.
         attention_dropout_rate: Dropout rate of the attention probabilities.
+        attention_settings: Further arguments of the attention.
 
     Input and output: (batch, height, width, channels).
     """
@@ -44,6 +45,7 @@ class BlockOfWindows(Composite):
         drop_path_rate: float = 0.0,
         dropout_rate: float = 0.0,
         attention_dropout_rate: float = 0.0,
+        *,
         attention_settings: dict | None = None,
         **kwargs,
     ):
@@ -197,6 +199,13 @@ class PatchMergingV2(SequentialComposite):
                 "norm": LayerNorm(EPSILON, dtype=dtype, name="norm"),
             }
         )
+
+    def build(self, input_shape):
+        if input_shape[1] % 2 or input_shape[2] % 2:
+            raise ValueError(
+                f"PatchMergingV2 expects a map of even height and width; received the shape {tuple(input_shape)}."
+            )
+        super().build(input_shape)
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels}

@@ -13,8 +13,8 @@ _LARGEST = math.log(100)
 class UnitNorm(keras.layers.Layer):
     """Divide vectors by their length, and multiply those of each head by a learned factor if `scaled`.
 
-    The factor is one over the temperature of the attention. It starts at 10 and is at most 100, and its logarithm is
-    learned. It computes in float32 or higher precision, whatever the dtype policy.
+    The factor is one over the temperature of the attention. Its logarithm is learned; the factor starts at 10 and is at
+    most 100. The layer computes in float32 or higher precision, whatever the dtype policy.
 
     Args:
         scaled: Whether there is a factor.

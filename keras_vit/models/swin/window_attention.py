@@ -45,6 +45,7 @@ class AttentionInWindows(Composite):
         shifted: bool,
         dropout_rate: float = 0.0,
         attention_dropout_rate: float = 0.0,
+        *,
         pad_first: bool = True,
         **kwargs,
     ):
@@ -60,6 +61,7 @@ class AttentionInWindows(Composite):
             "dropout_rate": dropout_rate,
             "attention_dropout_rate": attention_dropout_rate,
         }
+        self.channels = channels
         self.num_heads = num_heads
         self.windows = windows = Windows.of(size, window, shifted, pad_first)
         dtype = self.dtype_policy
@@ -68,8 +70,8 @@ class AttentionInWindows(Composite):
             self.pad = keras.layers.ZeroPadding2D(windows.missing, dtype=dtype, name="pad")
             self.crop = keras.layers.Cropping2D(windows.missing, dtype=dtype, name="crop")
         if any(windows.shift):
-            back = tuple(-rows for rows in windows.shift)
-            self.shift = CyclicShift(back, dtype=dtype, name="shift")
+            down, right = windows.shift
+            self.shift = CyclicShift((-down, -right), dtype=dtype, name="shift")
             self.shift_back = CyclicShift(windows.shift, dtype=dtype, name="shift_back")
         self.partition = WindowPartition(windows.window[1], dtype=dtype, name="partition")
         self.query = keras.layers.Dense(channels, dtype=dtype, name="query")
@@ -97,10 +99,10 @@ class AttentionInWindows(Composite):
         raise NotImplementedError
 
     def build(self, input_shape):
-        if tuple(input_shape[1:]) != (*self.windows.size, self.settings["channels"]):
+        if tuple(input_shape[1:]) != (*self.windows.size, self.channels):
             raise ValueError(
                 f"{type(self).__name__} expects (batch, {self.windows.size[0]}, {self.windows.size[1]}, "
-                f"{self.settings['channels']}); received the shape {tuple(input_shape)}."
+                f"{self.channels}); received the shape {tuple(input_shape)}."
             )
         for dense in (self.query, self.key, self.value, self.projection):
             dense.build(input_shape)
@@ -156,8 +158,7 @@ class WindowAttention(AttentionInWindows):
     def __init__(self, *args, pad_first: bool = True, **kwargs):
         super().__init__(*args, pad_first=pad_first, **kwargs)
         self.settings["pad_first"] = pad_first
-        factor = (self.settings["channels"] // self.num_heads) ** -0.5
-        self.scale = Scale(factor, dtype=self.dtype_policy, name="scale")
+        self.scale = Scale((self.channels // self.num_heads) ** -0.5, dtype=self.dtype_policy, name="scale")
 
     def make_bias(self, num_heads, windows, **kwargs):
         return RelativePositionBias(num_heads, windows, **kwargs)
@@ -182,7 +183,10 @@ class CosineWindowAttention(AttentionInWindows):
         pretrained_window: (height, width) of the window that the position bias was trained with, or None for this
             layer's own. It stays the same when the layer is resized.
 
-    Input and output: (batch, height, width, channels), where the window divides height and width.
+    Input and output: (batch, height, width, channels).
+
+    Raises:
+        ValueError: The window does not divide the map.
     """
 
     key_bias = False
@@ -190,6 +194,12 @@ class CosineWindowAttention(AttentionInWindows):
     def __init__(self, *args, pretrained_window: tuple[int, int] | None = None, **kwargs):
         self._pretrained_window = pretrained_window  # `make_bias` needs it.
         super().__init__(*args, **kwargs)
+        if self.windows.padded != self.windows.size:
+            (height, width), (rows, columns) = self.windows.size, self.windows.window
+            raise ValueError(
+                f"A map of {height} x {width} pixels cannot be divided into windows of {rows} x {columns}, and it is "
+                "not padded for cosine attention."
+            )
         self.settings["pretrained_window"] = tuple(pretrained_window or self.windows.window)
         self.query_norm = UnitNorm(scaled=True, dtype=self.dtype_policy, name="query_norm")
         self.key_norm = UnitNorm(dtype=self.dtype_policy, name="key_norm")
@@ -199,7 +209,7 @@ class CosineWindowAttention(AttentionInWindows):
 
     def build(self, input_shape):
         super().build(input_shape)
-        head_width = self.settings["channels"] // self.num_heads
+        head_width = self.channels // self.num_heads
         self.query_norm.build((input_shape[0], self.num_heads, None, head_width))
         self.key_norm.build((input_shape[0], self.num_heads, None, head_width))
 

@@ -1,4 +1,4 @@
-"""What is added to the attention scores in windows: a bias by relative position, and the mask of shifted windows.
+"""Layers that add to the attention scores in windows: a bias by relative position, and the mask of shifted windows.
 
 Relative position bias: Liu et al., arXiv 2103.14030, section 3.2, and continuous, arXiv 2111.09883, section 3.3.
 """
@@ -149,7 +149,8 @@ class RelativePositionBias(_BiasFromTable):
                     "(2 * window - 1) ** 2, such as 169 for 7 or 529 for 12"
                 )
             window = ((side + 1) // 2,) * 2
-        before, after = (tuple(2 * side - 1 for side in sides) for sides in (window, self.windows.window))
+        (rows, columns), (new_rows, new_columns) = window, self.windows.window
+        before, after = (2 * rows - 1, 2 * columns - 1), (2 * new_rows - 1, 2 * new_columns - 1)
         return resize_positions(table[None], before, after, "cubic")[0]
 
     def weights_from(self, old: "RelativePositionBias") -> dict[str, np.ndarray]:
@@ -164,8 +165,8 @@ _HIDDEN = 512  # Units between the two dense layers, in the authors' code.
 class ContinuousPositionBias(_BiasFromTable):
     """Add a bias that an MLP computes from the relative position of the two pixels, and the mask of a shifted map.
 
-    The bias of a head is in (0, 16). The MLP takes differences in rows and columns on a logarithmic scale, relative to
-    the largest ones in the window that it was trained with, so that it can be used with larger windows.
+    The bias of a head is in (0, 16). The MLP takes the differences in rows and columns, on a logarithmic scale and
+    relative to the largest ones in the window of the original training. So it can be used with larger windows.
 
     Args:
         num_heads: Number of heads.

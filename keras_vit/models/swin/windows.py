@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Added to the score of two pixels that are neighbors in a window only because the map was shifted. It is the authors'.
+# Added to the score of two pixels that are in the same window only because the map was shifted; the authors' value.
 _MASKED = -100.0
 
 
@@ -41,8 +41,8 @@ class Windows:
             pad_first: See the attribute.
         """
         height, width = size
-        shift = tuple(window // 2 if shifted and side > window else 0 for side in size)
-        return cls((height, width), (min(window, height), min(window, width)), shift, pad_first)
+        down, right = (window // 2 if shifted and side > window else 0 for side in size)
+        return cls((height, width), (min(window, height), min(window, width)), (down, right), pad_first)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -79,7 +79,7 @@ class Windows:
 
     @functools.cached_property
     def mask(self) -> np.ndarray | None:
-        """What is added to the scores (windows, pixels, pixels) of a shifted map; None if the map is not shifted.
+        """The mask (windows, pixels, pixels) to add to the scores; None if the map is not shifted.
 
         After a cyclic shift, the last windows contain pixels from opposite sides of the map, which must not attend to
         each other.

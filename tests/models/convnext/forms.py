@@ -5,7 +5,7 @@ from tests.models.cases import IMAGES, Reference
 
 # The maps are 12 x 9, 6 x 4 and 3 x 2: of odd sides, the last row or column is left out.
 TINY = dict(input_shape=(48, 36, 3), channels=(8, 12, 16), depths=(1, 2, 1))
-FORMS = {"three stages": ("ConvNeXt", TINY), "without scales": ("ConvNeXt", {**TINY, "layer_scale": None})}
+FORMS = {"three stages": ("ConvNeXt", TINY)}
 REFERENCES = (
     Reference("convnext_t", "convnext_tiny"),
     Reference("convnext_b", "convnext_base", slow=True),

@@ -119,8 +119,9 @@ def test_stochastic_depth_rises_linearly_from_zero():
     assert not np.allclose(model(IMAGES, training=True), model(IMAGES, training=True))
 
 
-def test_fusing_moves_norms_and_scales_into_the_dense_layers():
-    model = tiny()
+@pytest.mark.parametrize("layer_scale", [1e-6, None])
+def test_fusing_moves_norms_and_scales_into_the_dense_layers(layer_scale):
+    model = tiny(layer_scale=layer_scale)
     fused = keras_vit.fuse(model)
     assert relative_error(np.asarray(fused(IMAGES)), np.asarray(model(IMAGES))) < 1e-5
     kinds = {type(layer).__name__ for layer in fused.layers}

@@ -14,9 +14,7 @@ FORMS = {
     "Swin": ("Swin", TINY),
     # The image is padded to 32 x 24; the maps are 8 x 6, 4 x 3 and 2 x 2, with padded windows.
     "Swin, padded": ("Swin", {**TINY, "input_shape": (30, 23, 3), "window": 3}),
-    "Swin, shifted first": ("Swin", {**TINY, "input_shape": (36, 20, 3), "window": 3, "pad_first": False}),
     "SwinV2": ("SwinV2", TINY),
-    "SwinV2, larger windows": ("SwinV2", {**TINY, "pretrained_windows": (3, 2, 2)}),
 }
 REFERENCES = (
     Reference("swin_t", "swin_tiny_patch4_window7_224"),
@@ -25,7 +23,7 @@ REFERENCES = (
     Reference("swin_s", "swin_small_patch4_window7_224", slow=True),
     Reference("swin_b", "swin_base_patch4_window12_384", {"window": 12}, slow=True),
     Reference("swinv2_t", "swinv2_tiny_window8_256"),
-    Reference("swinv2_t", "swinv2_tiny_window16_256", {"window": 16}),
+    Reference("swinv2_t", "swinv2_tiny_window16_256", {"window": 16}, slow=True),
     Reference(
         "swinv2_b",
         "swinv2_base_window12to16_192to256",

@@ -49,7 +49,14 @@ def tiny(version, **settings):
     return build(f"swin: {version}", **settings)
 
 
-@pytest.mark.parametrize(("name", "settings", "side", "parameters", "macs"), COSTS)
+def costs():
+    """Yield the costs; those of many large models are compared only in the slow tests."""
+    for name, settings, *rest in COSTS:
+        quick = name.endswith("_t") or (name, settings) in (("swin_b", _W12), ("swinv2_l", {}))
+        yield pytest.param(name, settings, *rest, marks=[pytest.mark.slow] * (not quick))
+
+
+@pytest.mark.parametrize(("name", "settings", "side", "parameters", "macs"), costs())
 def test_costs(name, settings, side, parameters, macs):
     info = keras_vit.model_info(name, **settings, input_shape=(side, side, 3))
     assert (info["parameters"], info["macs"]) == (parameters, macs)
@@ -556,6 +563,13 @@ class TestBadInput:
         with pytest.raises(ValueError, match=f"images of {size[0]} x {size[1]} pixels do not fit window=8; {nearest}"):
             keras_vit.SwinV2_T(input_shape=(*size, 3))
         keras_vit.SwinV2(input_shape=(256, 512, 3), channels=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
+
+    @pytest.mark.parametrize(
+        ("side", "message"), [(40, "10 x 10 pixels cannot be divided into windows of 4 x 4"), (12, "even")]
+    )
+    def test_version_2_is_not_resized_to_sizes_that_do_not_fit(self, side, message):
+        with pytest.raises(ValueError, match=message):
+            keras_vit.resize_model(tiny("SwinV2"), (side, side, 3))
 
     def test_windows_of_the_training_for_too_few_stages(self):
         with pytest.raises(ValueError, match=r"pretrained_windows.*each of the 3 stages; received \(4,\)"):
