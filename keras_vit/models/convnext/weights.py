@@ -25,7 +25,7 @@ TIMM = Naming(
         "norm": "head.norm",
         "head": "head.fc",
     },
-    may_be_unused=("head.norm.",),
+    unused_without_head=("head.norm.",),
 )
 
 # In facebookresearch/ConvNeXt.
@@ -45,7 +45,7 @@ AUTHORS = Naming(
         "norm": "norm",
         "head": "head",
     },
-    may_be_unused=("norm.",),
+    unused_without_head=("norm.",),
 )
 
 _STAGE = "convnext.encoder.stages.{i}"
@@ -66,7 +66,7 @@ HUGGING_FACE = Naming(
         "norm": "convnext.layernorm",
         "head": "classifier",
     },
-    may_be_unused=("convnext.layernorm.",),
+    unused_without_head=("convnext.layernorm.",),
 )
 
 NAMINGS = (TIMM, AUTHORS, HUGGING_FACE)

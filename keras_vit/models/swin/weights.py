@@ -60,7 +60,7 @@ def _timm(version: int) -> Naming:
             f"{_OURS}.attention.query_norm": _array(f"{attention}.logit_scale"),
             **_continuous_bias(f"{attention}.cpb_mlp"),
         }
-    return Naming("timm", PYTORCH, leaves, may_be_unused=("head.",), respell=_timm_spelling)
+    return Naming("timm", PYTORCH, leaves, respell=_timm_spelling)
 
 
 def _continuous_bias(mlp: str) -> dict[str, str | Part]:

@@ -194,12 +194,6 @@ class CosineWindowAttention(AttentionInWindows):
     def __init__(self, *args, pretrained_window: tuple[int, int] | None = None, **kwargs):
         self._pretrained_window = pretrained_window  # `make_bias` needs it.
         super().__init__(*args, **kwargs)
-        if self.windows.padded != self.windows.size:
-            (height, width), (rows, columns) = self.windows.size, self.windows.window
-            raise ValueError(
-                f"A map of {height} x {width} pixels cannot be divided into windows of {rows} x {columns}, and it is "
-                "not padded for cosine attention."
-            )
         self.settings["pretrained_window"] = tuple(pretrained_window or self.windows.window)
         self.query_norm = UnitNorm(scaled=True, dtype=self.dtype_policy, name="query_norm")
         self.key_norm = UnitNorm(dtype=self.dtype_policy, name="key_norm")
@@ -208,6 +202,12 @@ class CosineWindowAttention(AttentionInWindows):
         return ContinuousPositionBias(num_heads, windows, self._pretrained_window or windows["window"], **kwargs)
 
     def build(self, input_shape):
+        if self.windows.padded != self.windows.size:
+            (height, width), (rows, columns) = self.windows.size, self.windows.window
+            raise ValueError(
+                f"A map of {height} x {width} pixels cannot be divided into windows of {rows} x {columns}, and it is "
+                "not padded for cosine attention."
+            )
         super().build(input_shape)
         head_width = self.channels // self.num_heads
         self.query_norm.build((input_shape[0], self.num_heads, None, head_width))
