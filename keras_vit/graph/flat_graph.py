@@ -51,6 +51,10 @@ class Call:
         for tensor in inputs:
             tensor.users.append(self)
 
+    def use_plain_arguments(self) -> None:
+        """Pass the inputs as positional arguments and nothing else, such as a mask."""
+        self._fill = None
+
     def arguments(self, values: list) -> tuple[tuple, dict]:
         """Return the positional and named arguments of the call, with `values` in place of the inputs."""
         return self._fill(values) if self._fill else (tuple(values), {})
@@ -110,6 +114,13 @@ class Node:
         """The nodes that take what it gives; None stands for an output of the model."""
         return [user.node for call in self.calls for tensor in call.outputs for user in tensor.users]
 
+    def become(self, kind: type[keras.layers.Layer], weights: dict[str, np.ndarray]) -> None:
+        """Turn a layer into one of another class without settings, which takes the same inputs as arguments."""
+        self.config = {name: self.config[name] for name in ("dtype", "trainable")}
+        self.kind, self.weights = kind, weights
+        for call in self.calls:
+            call.use_plain_arguments()
+
     def make(self) -> keras.Operation:
         """Return the layer or operation that this describes, not built."""
         return self.kind.from_config({**self.config, "name": self.name})
@@ -168,30 +179,28 @@ class Graph:
         self._calls.insert(self._calls.index(tensor.node.calls[-1]) + 1, call)
         _replace(tensor, call.outputs[0], moved)
 
-    def replace(self, node: Node, parts: "list[tuple[Node, list[Tensor | Node]]]", shapes: dict[Node, tuple]) -> None:
-        """Put new nodes in the place of one that is called once.
+    def split(self, node: Node, parts: list[Node]) -> None:
+        """Replace a node that is called once by the sum of several nodes, which take its input.
 
         Args:
-            node: The node that goes. The last of the new nodes gives what it gave.
-            parts: New nodes in order, each with what it takes: tensors, or new nodes that come before it. A node that
-                takes several gets them as a list.
-            shapes: The shape of what each new node gives, except the last.
+            node: The node, which becomes the sum and keeps its name.
+            parts: Nodes that have no call yet and give the shape that the node gives.
         """
-        (old,) = node.calls
-        at = self._calls.index(old)
-        for tensor in old.inputs:
-            tensor.users.remove(old)
-        calls = []
-        for part, inputs in parts:
-            taken = [each.output if isinstance(each, Node) else each for each in inputs]
-            call = Call(part, taken, None if len(taken) == 1 else lambda values: ((values,), {}))
-            call.outputs = [Tensor(part, old.outputs[0])]
-            call.outputs[0].shape = shapes.get(part, old.outputs[0].shape)
-            part.calls = [call]
-            calls.append(call)
-        self._calls[at : at + 1] = calls
-        _replace(old.outputs[0], calls[-1].outputs[0], old.outputs[0].users)
-        node.calls = []
+        (call,), tensor = node.calls, node.inputs[0]
+        place = self._calls.index(call)
+        tensor.users.remove(call)
+        for part in parts:
+            each = Call(part, [tensor])
+            each.outputs = [Tensor(part, call.outputs[0])]
+            part.calls = [each]
+            self._calls.insert(place, each)
+            place += 1
+        node.become(keras.layers.Add, {})
+        self._calls.remove(call)
+        whole = Call(node, [part.output for part in parts], lambda values: ((values,), {}))
+        whole.outputs = call.outputs
+        node.calls = [whole]
+        self._calls.insert(place, whole)
 
     def build(self, make: Callable | None = None, call: Callable | None = None) -> keras.Model:
         """Return a new functional model of this graph.
