@@ -376,9 +376,9 @@ _FOLDS = (
     _project_learned_tokens,
     _fold_biases_into_tokens,
     _affines_for_norms,
+    _merge_columns_of_patches,
     _split_multipliers,
     _split_large_depthwise,
-    _merge_columns_of_patches,
 )
 
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)

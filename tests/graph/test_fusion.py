@@ -239,7 +239,7 @@ class TestBatchNorm:
 class TestLargeDepthwiseKernels:
     """A depthwise convolution with more elements than the CPU delegate has kernels for becomes the sum of four."""
 
-    images = np.random.default_rng(0).normal(size=(2, 12, 11, 6)).astype("float32")
+    images = np.random.default_rng(0).normal(size=(2, 12, 11, 20)).astype("float32")
 
     def check(self, parts, *arguments, **settings):
         image = keras.Input(self.images.shape[1:])
@@ -258,6 +258,11 @@ class TestLargeDepthwiseKernels:
     def test_they_are_split(self, size, use_bias):
         self.check(4, size, padding="same", use_bias=use_bias)
 
+    def test_few_channels_are_not(self, monkeypatch):
+        """A dense convolution computes them faster in int8."""
+        monkeypatch.setattr(self, "images", self.images[..., :16])
+        self.check(1, 7, padding="same")
+
     def test_small_ones_are_not(self):
         self.check(1, 5, padding="same")
 
@@ -273,6 +278,31 @@ class TestLargeDepthwiseKernels:
     )
     def test_others_are_not(self, settings):
         self.check(1, **settings)
+
+
+class TestPatchesOfFewChannels:
+    """A convolution over patches takes the columns of a patch as channels."""
+
+    def check(self, reshapes, channels=3, size=(12, 8), **settings):
+        images = np.random.default_rng(0).normal(size=(2, *size, channels)).astype("float32")
+        image = keras.Input(images.shape[1:])
+        settings = {"kernel_size": 4, "strides": 4, **settings}
+        original = random_weights(keras.Model(image, keras.layers.Conv2D(6, name="patches", **settings)(image)))
+        fused = keras_vit.fuse(original)
+        np.testing.assert_allclose(fused(images), original(images), rtol=1e-5, atol=1e-4)
+        assert fused.count_params() == original.count_params()
+        assert [type(layer) for layer in fused.layers].count(keras.layers.Reshape) == reshapes
+
+    @pytest.mark.parametrize("settings", [{}, {"channels": 1}, {"kernel_size": (4, 2), "strides": (4, 2)}])
+    def test_they_are_reshaped(self, settings):
+        self.check(1, **settings)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"channels": 8}, {"size": (12, 10)}, {"strides": 2}, {"kernel_size": 1, "strides": 1}],
+    )
+    def test_others_are_not(self, settings):
+        self.check(0, **settings)
 
 
 def random_weights(built):
