@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_vit.edge.images import image_batches
+from keras_vit.edge.inputs import input_batches, model_inputs, packed
 from keras_vit.edge.quantization.fake_quant import (
     FakeQuant,
     QuantizationScheme,
@@ -55,8 +55,10 @@ def quantize_aware(
     int8, as between convolutions (`keras_vit.edge.quantization.plan`). All ranges are symmetric, except that of a
     sigmoid's output. Without further training, this is post-training quantization.
 
+    A layer that is called several times has the same ranges in all calls. Layers that were frozen stay frozen.
+
     Args:
-        model: A functional model, usually trained in float. It is not changed.
+        model: A functional or sequential model, usually trained in float. It is not changed.
         scheme: One of these names, or a `keras_vit.edge.Scheme`.
 
             - "hybrid_int8": Products and what lies between them compute in int8 with fixed ranges; normalization,
@@ -66,8 +68,9 @@ def quantize_aware(
             - "int8_weights": Kernels are stored as integers, and everything computes in float.
             - "int4_weights": As "dynamic_int8", with kernels of four bits.
         calibration_data: Images that set the initial ranges, preprocessed as in training: a NumPy array
-            (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough. Only
-            "hybrid_int8" needs them.
+            (n, height, width, channels), or a tf.data dataset of image batches. For a model of several inputs, a
+            dictionary with an array for each input by its name, a list of arrays, or a dataset of batches of these. A
+            few hundred are enough. Only "hybrid_int8" needs them.
         overrides: From patterns of layer names to the scheme for these layers, such as `{"head": "float32"}`; see
             `Scheme`. Layers have the names that `keras_vit.fuse` gives them.
         batch_size: Images per calibration step.
@@ -77,8 +80,10 @@ def quantize_aware(
 
     Raises:
         ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
-            quantized already, or the images are missing, not of the model's input shape, not finite, or none at all.
-        TypeError: The images are neither an array nor a dataset of numbers.
+            quantized already, a layer cannot be copied or would need different ranges in its calls, or the images are
+            missing, not of the model's input shape, not finite, or none at all.
+        TypeError: The model is neither functional nor sequential, or the images are neither an array nor a dataset of
+            numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
     """
     scheme = find_scheme(scheme, overrides)
@@ -129,9 +134,10 @@ def calibrate(flat: keras.Model, plan: Plan, data, batch_size: int = 16) -> dict
 
     def observe(name, tensors):
         if plan.grids[name].limits is None:
+            before = [[end] for end in ends[name]] if name in ends else [[], []]
             ends[name] = [
-                functools.reduce(join, [of(tensor) for tensor in tensors])
-                for of, join in ((ops.min, ops.minimum), (ops.max, ops.maximum))
+                functools.reduce(join, [*others, *(of(tensor) for tensor in tensors)])
+                for others, (of, join) in zip(before, ((ops.min, ops.minimum), (ops.max, ops.maximum)), strict=True)
             ]
         return tensors
 
@@ -139,8 +145,10 @@ def calibrate(flat: keras.Model, plan: Plan, data, batch_size: int = 16) -> dict
     observer = keras.Model(observed.inputs, ends)
     ranges = dict.fromkeys(ends, (0.0, 0.0))
     with native_logs(), no_retracing_warnings():
-        observe_batch = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
-        for batch, _ in image_batches(data, flat.input_shape[1:], batch_size):
+        observe_batch = tf.function(
+            lambda batch: observer(packed(observer, batch), training=False), reduce_retracing=True
+        )
+        for batch, _ in input_batches(data, model_inputs(flat), batch_size):
             for name, (low, high) in observe_batch(batch).items():
                 ranges[name] = min(ranges[name][0], float(low)), max(ranges[name][1], float(high))
     # A tensor that is always zero needs a grid too.
@@ -195,6 +203,10 @@ def _with_separate_activations(flat):
     """Return the model with every activation that is not fused as a layer of its own, and SiLU as a product."""
     activations = {layer.name: layer.activation for layer in flat.layers if not _has_fused_activation(layer)}
 
+    @functools.cache  # A layer that is called several times has one activation behind it.
+    def added(kind, name, *args):
+        return kind(*args, name=name)
+
     def make(layer):
         config = layer.get_config()
         if layer.name in activations:
@@ -203,11 +215,11 @@ def _with_separate_activations(flat):
 
     def call(layer, *args, **kwargs):
         if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
-            gate = keras.layers.Activation("sigmoid", name=f"{layer.name}.sigmoid")(args[0])
-            return keras.layers.Multiply(name=layer.name)([args[0], gate])
+            gate = added(keras.layers.Activation, f"{layer.name}.sigmoid", "sigmoid")(args[0])
+            return added(keras.layers.Multiply, layer.name)([args[0], gate])
         output = layer(*args, **kwargs)
         if layer.name in activations:
-            output = keras.layers.Activation(activations[layer.name], name=f"{layer.name}.activation")(output)
+            output = added(keras.layers.Activation, f"{layer.name}.activation", activations[layer.name])(output)
         return output
 
     return rebuild(flat, make, call)
@@ -234,7 +246,7 @@ def _on_grids(flat: keras.Model, plan: Plan, make: Callable, mark: Callable) -> 
         if plan.given_on(name) is not None:
             return tensor
         if id(tensor) not in marked:
-            marked[id(tensor)] = mark(name, [tensor])[0]
+            marked[id(tensor)] = mark(plan.taken_on(name), [tensor])[0]
         return marked[id(tensor)]
 
     def call(layer, *args, **kwargs):

@@ -20,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NPY",
         help="images for the ranges of activations, to export a float model as hybrid_int8",
     )
+    compared = parser.add_mutually_exclusive_group()
+    compared.add_argument(
+        "--verify",
+        metavar="NPY",
+        help="images, as the model takes them, on which the file is compared with the model before it is moved into "
+        "place (default: calibration images, or smooth random ones)",
+    )
+    compared.add_argument("--no-verify", action="store_true", help="do not compare the file with the model")
 
 
 def run(given: argparse.Namespace) -> None:
@@ -27,6 +35,9 @@ def run(given: argparse.Namespace) -> None:
     from keras_vit import edge
 
     images = None if given.calibration is None else load_array(given.calibration)
+    verify = not given.no_verify if given.verify is None else load_array(given.verify)
     with status(f"Exporting {given.model}"):
-        path = edge.export(load_model(given.model), given.output, given.precision, calibration_data=images)
+        path = edge.export(
+            load_model(given.model), given.output, given.precision, calibration_data=images, verify=verify
+        )
     print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB")
