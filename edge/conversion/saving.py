@@ -1,5 +1,6 @@
 """Writing a flat model as a SavedModel in the form that TensorFlow Lite's converter turns into the best file."""
 
+import gc
 from collections.abc import Sequence
 
 import keras
@@ -26,13 +27,8 @@ def save(flat: keras.Model, folder: str, keep_inputs: bool = False) -> None:
         keep_inputs: Whether every product keeps the input that its layer has. Otherwise the converter may fold what is
             multiplied and added before it into its weights.
     """
-    graph = Graph(flat)
-    for node in graph.nodes:
-        if node.kind is keras.layers.Conv2D and node.config["groups"] > 1:
-            node.kind = _GroupedConv2D
-        elif keep_inputs:
-            _repeat_number(node)
-    flat = graph.build()
+    flat = _prepared(flat, keep_inputs)
+    gc.collect()  # Graphs contain reference cycles, and hold copies of weights.
     archive = keras.export.ExportArchive()  # It lets the converter freeze variables; a function does not.
     archive.track(flat)
     if len(flat.inputs) == 1:
@@ -53,6 +49,16 @@ def save(flat: keras.Model, folder: str, keep_inputs: bool = False) -> None:
     ]
     archive.add_endpoint("serve", serve, input_signature=signature)
     archive.write_out(folder, verbose=False)
+
+
+def _prepared(flat: keras.Model, keep_inputs: bool) -> keras.Model:
+    graph = Graph(flat)
+    for node in graph.nodes:
+        if node.kind is keras.layers.Conv2D and node.config["groups"] > 1:
+            node.kind = _GroupedConv2D
+        elif keep_inputs:
+            _repeat_number(node)
+    return graph.build()
 
 
 class _GroupedConv2D(keras.layers.Conv2D):
