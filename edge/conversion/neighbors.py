@@ -8,6 +8,7 @@ import keras
 
 from keras_vit.edge.inputs import output_names
 from keras_vit.edge.quantization.plan import is_clamp, is_layout
+from keras_vit.graph.fusion import IDENTITIES
 from keras_vit.graph.reading import consumers, inputs_of, producer
 from keras_vit.layers import Preprocessing
 
@@ -64,6 +65,11 @@ def output_layers(flat: keras.Model) -> dict[str, str]:
 
 def _source_of(tensor) -> str | None:
     operation = producer(tensor)
-    while is_layout(operation) or (isinstance(operation, Preprocessing) and not operation.normalize):
+    # An identity that `keras_vit.fuse` left is there to give floats for integers.
+    while (
+        is_layout(operation)
+        or isinstance(operation, IDENTITIES)
+        or (isinstance(operation, Preprocessing) and not operation.normalize)
+    ):
         operation = producer(inputs_of(operation)[0])
     return None if isinstance(operation, keras.layers.InputLayer) else operation.name

@@ -81,7 +81,9 @@ class _RepeatedNumber(keras.layers.Layer):
 
     def call(self, inputs):
         rank = len(inputs.shape)
-        axis = next((axis for axis in reversed(range(1, rank)) if inputs.shape[axis] > 1), rank - 1)
+        # The converter folds a sum with a number for each channel into a dense layer too, so the last axis comes last.
+        axes = [*reversed(range(1, rank - 1)), rank - 1]
+        axis = next((axis for axis in axes if inputs.shape[axis] > 1), rank - 1)
         shape = (inputs.shape[axis], *[1] * (rank - 1 - axis))
         outputs = ops.cast(inputs, self.compute_dtype)
         if self.scale != 1:

@@ -73,7 +73,7 @@ def _keeps_dtype(node: Node) -> bool:
 def _is_identity(node: Node) -> bool:
     if node.is_a(keras.layers.Activation):
         return node.config.get("activation") == "linear"
-    return node.is_a(*_IDENTITIES) or getattr(node.kind, "identity_in_inference", False)
+    return node.is_a(*IDENTITIES) or getattr(node.kind, "identity_in_inference", False)
 
 
 def _use_full_precision(graph: Graph) -> None:
@@ -309,7 +309,7 @@ _FOLDS = (
 
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 # Keras' layers that pass their input on unchanged in inference, those among them that this version of Keras has.
-_IDENTITIES = tuple(
+IDENTITIES = tuple(
     getattr(keras.layers, name)
     for name in (
         "ActivityRegularization",

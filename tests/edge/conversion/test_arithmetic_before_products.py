@@ -33,7 +33,7 @@ ARITHMETIC = {
     "two layers": (lambda images: Rescaling(2, -1)(Rescaling(1 / 255)(images)), False),
     "a difference from a number": (lambda images: 1 - images / 255, False),
     "a normalization": (normalization, False),
-    "a batch normalization": (batch_normalization, False),
+    "a batch normalization": (batch_normalization, True),
     "layers of keras_vit": (
         lambda images: keras_vit.layers.Shift(-1.0)(keras_vit.layers.Scale(1 / 127.5)(images)),
         False,
