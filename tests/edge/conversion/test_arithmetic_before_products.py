@@ -114,7 +114,7 @@ def test_numbers_between_products_that_others_use_too(tmp_path):
     image = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(8, 3, activation="relu")(image / 255)
     scaled = keras_vit.layers.Scale(0.1)(x)
-    one, two = keras.layers.Conv2D(8, 3)(scaled), keras.layers.Conv2D(8, 3)(keras_vit.layers.Shift(0.5)(scaled))
+    one, two = keras.layers.Conv2D(8, 3)(scaled), keras.layers.Conv2D(8, 3)(scaled)
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Concatenate()([one, two]))
     x = keras.layers.ReLU()(keras.layers.Dense(6)(pooled * 3 - 1))
     assert_file_is_the_model(randomized(keras.Model(image, keras.layers.Dense(4)(x))), PIXELS, tmp_path)
