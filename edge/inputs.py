@@ -43,7 +43,7 @@ def output_names(model: keras.Model) -> list[str]:
 
 
 def input_batches(
-    data: Any, inputs: Sequence[Input], batch_size: int = 32
+    data: Any, inputs: Sequence[Input], batch_size: int = 32, model: keras.Model | None = None
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray | None]]:
     """Iterate over what a model takes in batches, and check each of them.
 
@@ -53,6 +53,7 @@ def input_batches(
             these, with or without labels.
         inputs: The name and shape of each input.
         batch_size: Samples per batch of arrays. The batches of a dataset are taken as they are.
+        model: The Keras model that takes one input, as in `image_batches`.
 
     Yields:
         (values, labels): a float32 array for each input, and the dataset's labels or None.
@@ -64,7 +65,7 @@ def input_batches(
         ((name, shape),) = inputs
         if isinstance(data, dict) and list(data) == [name]:
             data = data[name]
-        yield from (([images], labels) for images, labels in image_batches(data, shape, batch_size))
+        yield from (([images], labels) for images, labels in image_batches(data, shape, batch_size, model))
     elif hasattr(data, "as_numpy_iterator"):
         if int(data.cardinality()) == -1:
             raise ValueError("The dataset is infinite; limit it with .take(batches).")

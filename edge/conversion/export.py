@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_vit.edge.conversion.int8_file import quantize_file
 from keras_vit.edge.conversion.neighbors import neighbors_of, output_layers
 from keras_vit.edge.conversion.saving import save
-from keras_vit.edge.conversion.self_check import SelfCheck, sample_inputs
+from keras_vit.edge.conversion.self_check import SelfCheck
 from keras_vit.edge.quantization.plan import Plan
 from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, ranges_of, scheme_of
 from keras_vit.edge.quantization.schemes import Scheme, find_scheme
@@ -54,6 +54,7 @@ def export(
               models lose much accuracy.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
+            - "symmetric_int8": As "hybrid_int8", with symmetric ranges.
         calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
             them. A quantized model has its own ranges.
         overrides: For a float model, from patterns of layer names to the scheme for these layers, as `quantize_aware`
@@ -84,9 +85,7 @@ def export(
     with native_logs(), no_retracing_warnings(), tempfile.TemporaryDirectory() as folder:
         check = None
         if verify is not False:
-            if verify is True:
-                verify = calibration_data if calibration_data is not None else sample_inputs(reference)
-            check = SelfCheck(reference, scheme, verify)
+            check = SelfCheck(reference, scheme, calibration_data if verify is True else verify)
         save(flat, folder, keep_inputs=bool(ranges))
         del model, reference, flat, plan
         # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.

@@ -41,12 +41,16 @@ class SelfCheck:
     Args:
         model: The model that the file must agree with.
         scheme: The scheme of the file, for the limit.
-        images: What to compute on, of which the first two samples are used.
+        images: What to compute on, of which the first two samples are used; None for what `sample_inputs` returns.
     """
 
     def __init__(self, model: keras.Model, scheme: Scheme, images: Any):
         computation = of_model(model)
-        values, _ = next(input_batches(images, computation.inputs, _SAMPLES))
+        if images is None:
+            batches = input_batches(sample_inputs(model), computation.inputs, _SAMPLES)
+        else:
+            batches = input_batches(images, computation.inputs, _SAMPLES, model)
+        values, _ = next(batches)
         self._values = [value[:_SAMPLES] for value in values]
         self._outputs = computation.run(self._values)
         self._reference = dataclasses.replace(computation, run=lambda values: self._outputs)

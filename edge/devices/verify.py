@@ -92,9 +92,10 @@ def verify(
         model: The reference: a functional or sequential Keras model, which is run in inference mode, or another .tflite
             file.
         file: The .tflite file.
-        images: A NumPy array (N, H, W, C), or a tf.data dataset of image batches or (image, label) batches. For a model
-            of several inputs, a dictionary with an array for each input by its name, a list of arrays in the order of
-            the inputs, or a dataset of batches of these.
+        images: A NumPy array (N, H, W, C) of images as the model takes them, or a tf.data dataset of image batches or
+            (image, label) batches. Datasets of `keras_vit.training` are normalized for the model. For a model of
+            several inputs, a dictionary with an array for each input by its name, a list of arrays in the order of the
+            inputs, or a dataset of batches of these.
         batch_size: Images of an array that the model is given at once. A file runs with the batch size that it was
             exported with.
         labels: Class indices (N,) or one-hot labels (N, classes). The default is the labels of the dataset, if it has
@@ -104,23 +105,25 @@ def verify(
         The differences over all images.
 
     Raises:
-        TypeError, ValueError: There are no images, or they are not finite, or have the wrong shape or type; model and
-            file do not take the same images or give the same outputs; the labels do not fit; or the file is not usable.
+        TypeError, ValueError: There are no images, or they are not finite, or have the wrong shape, type or range;
+            model and file do not take the same images or give the same outputs; the labels do not fit; or the file is
+            not usable.
         OSError: A file is missing or cannot be read.
         ImportError: No TensorFlow Lite runtime is installed. The message gives the pip commands.
         RuntimeError: A file crashed the runtime.
     """
     with contextlib.ExitStack() as stack:
         candidate = _open(file, stack)
+        keras_model = None
         if isinstance(model, (str, os.PathLike)):
             reference = _open(model, stack)
         else:
-            reference = of_model(model)
+            reference, keras_model = of_model(model), model
             stack.enter_context(native_logs())
             stack.enter_context(no_retracing_warnings())
         candidate = matching(candidate, reference)
         comparison = Comparison(candidate.name)
-        for values, dataset_labels in input_batches(images, reference.inputs, batch_size):
+        for values, dataset_labels in input_batches(images, reference.inputs, batch_size, keras_model):
             first = comparison.images
             given = dataset_labels if labels is None else labels[first : first + len(values[0])]
             comparison.add(reference.run(values), candidate.run(values), given)

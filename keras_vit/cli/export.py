@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from keras_vit.cli.common import MODEL_HELP, load_array, load_model, status
+from keras_vit.cli.common import IMAGES_HELP, MODEL_HELP, load_images, load_model, status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,15 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--calibration",
-        metavar="NPY",
-        help="images for the ranges of activations, to export a float model as hybrid_int8",
+        metavar="IMAGES",
+        help=f"images for the ranges of activations, to export a float model as hybrid_int8: {IMAGES_HELP}",
     )
     compared = parser.add_mutually_exclusive_group()
     compared.add_argument(
         "--verify",
-        metavar="NPY",
-        help="images, as the model takes them, on which the file is compared with the model before it is moved into "
-        "place (default: calibration images, or smooth random ones)",
+        metavar="IMAGES",
+        help="images on which the file is compared with the model before it is moved into place, given like those of "
+        "--calibration (default: calibration images, or smooth random ones)",
     )
     compared.add_argument("--no-verify", action="store_true", help="do not compare the file with the model")
 
@@ -34,10 +34,9 @@ def run(given: argparse.Namespace) -> None:
     """Write the file and print its size."""
     from keras_vit import edge
 
-    images = None if given.calibration is None else load_array(given.calibration)
-    verify = not given.no_verify if given.verify is None else load_array(given.verify)
     with status(f"Exporting {given.model}"):
-        path = edge.export(
-            load_model(given.model), given.output, given.precision, calibration_data=images, verify=verify
-        )
+        model = load_model(given.model)
+        images = None if given.calibration is None else load_images(given.calibration, model)
+        verify = not given.no_verify if given.verify is None else load_images(given.verify, model)
+        path = edge.export(model, given.output, given.precision, calibration_data=images, verify=verify)
     print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB")

@@ -1,10 +1,13 @@
 """The classifier at the end of a model, and its replacement."""
 
+import numbers
+
 import keras
 
 from keras_vit.graph.flattening import weighted_leaves
 from keras_vit.graph.reading import check_is_float, node_of, producer
 from keras_vit.graph.rebuilding import as_functional, clone, copy, copy_layer_weights
+from keras_vit.models.classes import set_class_names
 
 _UNCHANGED = "unchanged"
 
@@ -27,7 +30,7 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
         TypeError: The model is neither functional nor sequential.
         ValueError: The model does not end in a classifier, is quantized, or has a layer that cannot be copied.
     """
-    if not isinstance(classes, int) or classes < 1:
+    if not isinstance(classes, numbers.Integral) or isinstance(classes, bool) or classes < 1:
         raise ValueError(f"classes must be a positive integer; received classes={classes!r}.")
     model = as_functional(model)
     check_is_float(model, "new_head")
@@ -38,7 +41,7 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
     def make(operation):
         if operation.name not in heads:
             return copy(operation)
-        changes = {"units": classes} | ({"activation": "linear"} if new_activation else {})
+        changes = {"units": int(classes)} | ({"activation": "linear"} if new_activation else {})
         return type(operation).from_config({**operation.get_config(), **changes})
 
     def call(operation, *args, **kwargs):
@@ -55,6 +58,7 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
     for (name, before), (_, after) in zip(weighted_leaves(model), weighted_leaves(changed), strict=True):
         if name not in heads:
             copy_layer_weights(name, before, after)
+    set_class_names(changed, None)
     return changed
 
 

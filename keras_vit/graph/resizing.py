@@ -16,6 +16,7 @@ import keras
 from keras_vit.graph.flattening import weighted_leaves
 from keras_vit.graph.reading import check_is_float
 from keras_vit.graph.rebuilding import as_functional, clone, copy, copy_layer_weights
+from keras_vit.utils.plain import plain
 
 
 def resize_model(model: keras.Model, input_shape: tuple[int, int, int]) -> keras.Model:
@@ -36,7 +37,7 @@ def resize_model(model: keras.Model, input_shape: tuple[int, int, int]) -> keras
     """
     model = as_functional(model)
     check_is_float(model, "resize_model")
-    shape = tuple(input_shape)
+    shape = plain(tuple(input_shape)) if isinstance(input_shape, (tuple, list)) else (input_shape,)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         taken = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)
         raise ValueError(f"resize_model takes a model of an image; {model.name!r} takes {taken}.")
