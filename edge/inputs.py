@@ -17,7 +17,7 @@ Input = tuple[str, tuple[int | None, ...]]
 
 
 def model_inputs(model: keras.Model) -> list[Input]:
-    """Return the inputs of a functional or sequential model, in the order of `model.inputs`.
+    """Return the inputs of a functional model, in the order of `model.inputs`.
 
     Their names are the keys of the dictionary that the model takes, or else those of its input layers.
     """

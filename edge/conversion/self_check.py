@@ -19,6 +19,7 @@ from keras_vit.edge.quantization.schemes import SCHEMES, Scheme
 from keras_vit.graph.factors import only_records_facts, scale_and_shift
 from keras_vit.graph.flat_graph import Graph, Tensor
 from keras_vit.graph.flattening import leaves
+from keras_vit.graph.reading import as_functional
 from keras_vit.layers import Preprocessing
 from keras_vit.utils.normalization import scale_and_offset
 
@@ -100,6 +101,7 @@ def sample_inputs(model: keras.Model, count: int = _SAMPLES) -> dict[str, np.nda
         An array (count, ...) for each input, by its name: smooth images if its shape is that of an image, normally
         distributed numbers otherwise.
     """
+    model = as_functional(model)
     random = np.random.default_rng(0)
     samples = {}
     for (name, _), tensor in zip(model_inputs(model), Graph(model).inputs, strict=True):

@@ -29,8 +29,8 @@ def fuse(model: keras.Model) -> keras.Model:
       into that layer's weights, and so do a constant that is added and a batch normalization. A batch normalization
       before linear layers goes into those, unless a convolution pads its input: the zeros are not normalized.
     - A factor that is one number, such as `Rescaling(1 / 255)`, goes into the linear layers that take the product.
-      Numbers that are added before a linear layer stay, since without them the layer's input would be less suited for
-      int8: pixels from 0 to 255 use only half of a grid that is symmetric around zero.
+      Numbers that are added before a linear layer stay, unless it takes vectors: without them, the layer's input would
+      be less suited for int8, as pixels from 0 to 255 use only half of a grid that is symmetric around zero.
     - The scale and shift of a LayerNorm or GroupNorm go into the linear layers that use its output. Other users get
       them from a layer of their own.
     - A LayerNorm subtracts the mean of its input. Where that input is a sum of linear layers' outputs, as between the
@@ -160,21 +160,28 @@ def _fold_into_inputs(linear: Node, scale: np.ndarray, shift: np.ndarray) -> Non
     linear.weights["kernel"] = kernel * scales
 
 
-def _fold_products_ahead(graph: Graph) -> None:
+def _fold_numbers_ahead(graph: Graph) -> None:
     """Fold each factor that is one number for all channels into the linear layers that take the product.
 
     The grid of the factor's input in int8 is that of its output, times a constant. Exact, since (x s) K = x (s K), also
-    where a convolution pads, since zeros stay zeros.
+    where a convolution pads, since zeros stay zeros. A number that is added goes into a dense layer of vectors, where
+    the converter would fold it in any case.
     """
     for node in reversed(graph.nodes):  # The last of several in a row is the first to go.
         found = None if node.is_a(Preprocessing) else scale_and_shift(node)
-        if found is None or found[0].ndim or np.any(found[1]) or not _keeps_dtype(node):
+        if found is None or any(values.ndim for values in found) or not _keeps_dtype(node):
             continue
         users = set(node.users)
         if not users or not all(user and user.is_a(*_LINEAR) and _takes_only(user, node) for user in users):
             continue
+        scale, shift = found
+        if shift and any(len(call.inputs[0].shape) != 2 for call in node.calls):
+            continue
         for user in users:
-            user.weights["kernel"] = user.weights["kernel"] * found[0]
+            kernel = user.weights["kernel"]
+            if shift:
+                _set_bias(user, user.weights.get("bias", 0) + shift * kernel.sum(axis=0))
+            user.weights["kernel"] = kernel * scale
         graph.remove(node)
 
 
@@ -300,7 +307,7 @@ _FOLDS = (
     _remove_identities,
     _fold_factors_back,
     _fold_norms_ahead,
-    _fold_products_ahead,
+    _fold_numbers_ahead,
     _fold_means,
     _project_learned_tokens,
     _fold_biases_into_tokens,

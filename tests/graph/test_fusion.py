@@ -343,6 +343,7 @@ def conv(**settings):
         # Sums stay, since an int8 grid suits values around zero better; so do products with a number a channel.
         (lambda x: conv()(keras.layers.Rescaling(0.2, -1)(x)), ["Rescaling"]),
         (lambda x: conv()((x - 3) / 2), ["Subtract"]),
+        (lambda x: keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x) * 2 - 1), ["GlobalAveragePooling2D"]),
         (lambda x: conv()(keras.layers.Rescaling([1.0, 2.0, 3.0])(x)), ["Rescaling"]),
         (lambda x: conv()(2 / (x + 9)), ["Add", "TrueDivide"]),
         # What lies behind a layer goes into it, also with a number a channel.
