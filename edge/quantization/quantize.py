@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.edge.images import image_batches
+from keras_vit.edge.inputs import input_batches, model_inputs, packed
 from keras_vit.edge.quantization.bias_correction import correct_biases
 from keras_vit.edge.quantization.fake_quant import (
     FakeQuant,
@@ -59,8 +59,10 @@ def quantize_aware(
     int8, as between convolutions (`keras_vit.edge.quantization.plan`). Without further training, this is
     post-training quantization.
 
+    A layer that is called several times has the same ranges in all calls. Layers that were frozen stay frozen.
+
     Args:
-        model: A functional model, usually trained in float. It is not changed.
+        model: A functional or sequential model, usually trained in float. It is not changed.
         scheme: One of these names, or a `keras_vit.edge.Scheme`.
 
             - "hybrid_int8": Products and what lies between them compute in int8 with fixed ranges; normalization,
@@ -72,8 +74,9 @@ def quantize_aware(
             - "int4_weights": As "dynamic_int8", with kernels of four bits.
         calibration_data: Images that set the initial ranges: a NumPy array (n, height, width, channels) of images as
             the model takes them, such as from `keras_vit.preprocess_input`, or a tf.data dataset of image batches.
-            Datasets of `keras_vit.training` are normalized for the model. A few hundred images are enough. Only
-            "hybrid_int8" needs them.
+            Datasets of `keras_vit.training` are normalized for the model. For a model of several inputs, a dictionary
+            with an array for each input by its name, a list of arrays, or a dataset of batches of these. A few hundred
+            images are enough. Only "hybrid_int8" needs them.
         overrides: From patterns of layer names to the scheme for these layers, such as `{"head": "float32"}`; see
             `Scheme`. Layers have the names that `keras_vit.fuse` gives them.
         ranges: How the initial range of a tensor follows from its values: "least_error" minimizes the squared error of
@@ -87,9 +90,10 @@ def quantize_aware(
 
     Raises:
         ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
-            quantized already, or the images are missing, not of the model's input shape, not finite, in another range
-            than the model takes, or none at all.
-        TypeError: The images are neither an array nor a dataset of numbers.
+            quantized already, a layer cannot be copied or would need different ranges in its calls, or the images are
+            missing, not of the model's input shape, not finite, in another range than the model takes, or none at all.
+        TypeError: The model is neither functional nor sequential, or the images are neither an array nor a dataset of
+            numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
     """
     scheme = find_scheme(scheme, overrides)
@@ -108,7 +112,7 @@ def quantize_aware(
     flat = _with_record(_with_separate_activations(fuse(model)), scheme)
     scheme.check_overrides(layer.name for layer in flat.layers)
     plan = Plan(flat, scheme)
-    batches = functools.partial(image_batches, calibration_data, flat.input_shape[1:], batch_size, model)
+    batches = functools.partial(input_batches, calibration_data, model_inputs(flat), batch_size, model)
     limits = calibrate(flat, plan, batches, ranges) if scheme.needs_ranges else {}
 
     def make(layer):
@@ -148,14 +152,14 @@ def calibrate(
     Args:
         flat: The model that the plan is for.
         plan: Its plan.
-        batches: Returns an iterable over (images, labels or None).
+        batches: Returns an iterable over (an array for each input, labels or None).
         method: How a range follows from the values on its grid.
     """
     found = {}
 
     def observe(name, tensors):
         if plan.grids[name].limits is None:
-            found[name] = tensors
+            found[name] = [*found.get(name, []), *tensors]
         return tensors
 
     observed = _on_grids(flat, plan, lambda layer: type(layer).from_config(layer.get_config()), observe)
@@ -164,7 +168,7 @@ def calibrate(
     def values(batch):
         return [
             tf.concat([tf.reshape(tensor, (-1,)) for tensor in tensors], 0)
-            for tensors in observer(batch, training=False)
+            for tensors in observer(packed(observer, batch), training=False)
         ]
 
     @functools.partial(tf.function, reduce_retracing=True)
@@ -243,6 +247,10 @@ def _with_separate_activations(flat):
     """Return the model with every activation that is not fused as a layer of its own, and SiLU as a product."""
     activations = {layer.name: layer.activation for layer in flat.layers if not _has_fused_activation(layer)}
 
+    @functools.cache  # A layer that is called several times has one activation behind it.
+    def added(kind, name, *args):
+        return kind(*args, name=name)
+
     def make(layer):
         config = layer.get_config()
         if layer.name in activations:
@@ -251,11 +259,11 @@ def _with_separate_activations(flat):
 
     def call(layer, *args, **kwargs):
         if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
-            gate = keras.layers.Activation("sigmoid", name=f"{layer.name}.sigmoid")(args[0])
-            return keras.layers.Multiply(name=layer.name)([args[0], gate])
+            gate = added(keras.layers.Activation, f"{layer.name}.sigmoid", "sigmoid")(args[0])
+            return added(keras.layers.Multiply, layer.name)([args[0], gate])
         output = layer(*args, **kwargs)
         if layer.name in activations:
-            output = keras.layers.Activation(activations[layer.name], name=f"{layer.name}.activation")(output)
+            output = added(keras.layers.Activation, f"{layer.name}.activation", activations[layer.name])(output)
         return output
 
     return rebuild(flat, make, call)
@@ -282,7 +290,7 @@ def _on_grids(flat: keras.Model, plan: Plan, make: Callable, mark: Callable) -> 
         if plan.given_on(name) is not None:
             return tensor
         if id(tensor) not in marked:
-            marked[id(tensor)] = mark(name, [tensor])[0]
+            marked[id(tensor)] = mark(plan.taken_on(name), [tensor])[0]
         return marked[id(tensor)]
 
     def call(layer, *args, **kwargs):

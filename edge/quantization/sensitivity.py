@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_vit.edge.devices.verify import Comparison
-from keras_vit.edge.images import image_batches
+from keras_vit.edge.inputs import input_batches, model_inputs, packed
 from keras_vit.edge.quantization.plan import Plan
 from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, scheme_of
 from keras_vit.edge.quantization.schemes import Scheme
@@ -146,17 +146,20 @@ def sensitivity(
         for name, row in Plan(flat, used).rows.items()
         if row.activations == "int8" or row.kernel_bits is not None
     }
-    batches = list(image_batches(data, flat.input_shape[1:], batch_size, model))
+    batches = [
+        (packed(flat, values), len(values[0]), own)
+        for values, own in input_batches(data, model_inputs(flat), batch_size, model)
+    ]
     with native_logs():
-        reference = [_outputs(flat(pixels, training=False)) for pixels, _ in batches]
+        reference = [_outputs(flat(pixels, training=False)) for pixels, _, _ in batches]
 
         def compare(name, run):
             comparison = Comparison(name)
             first = 0
-            for (pixels, own), expected in zip(batches, reference, strict=True):
-                given = own if labels is None else labels[first : first + len(pixels)]
+            for (pixels, count, own), expected in zip(batches, reference, strict=True):
+                given = own if labels is None else labels[first : first + count]
                 comparison.add(expected, _outputs(run(pixels)), given)
-                first += len(pixels)
+                first += count
             return comparison.result()
 
         costs = []
@@ -195,7 +198,9 @@ def _quantized_alone(flat, quantized, name, row) -> Iterator[Callable]:
         return on(row.output, output) if row.output else output
 
     def run(pixels):
-        return flat._run_through_graph(ops.convert_to_tensor(pixels), lambda each: call if each.name == name else each)
+        return flat._run_through_graph(
+            keras.tree.map_structure(ops.convert_to_tensor, pixels), lambda each: call if each.name == name else each
+        )
 
     if row.kernel_bits is None:
         yield run
