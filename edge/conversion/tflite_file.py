@@ -64,6 +64,10 @@ class TFLiteFile:
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
 
+    def name(self, index: int) -> str:
+        """Return the name of a tensor."""
+        return self._graph.tensors[index].name
+
     def operator(
         self,
         name: str,
