@@ -301,7 +301,7 @@ def _softmax(place, operation, x):
     largest = place.before("max").call(_MAX, x, config={"axis": [axis], "keepdims": True})
     below = place.before("below_max").call(_SUBTRACT, x, largest)
     exponentials = place.before("exp").call(_EXP, below)
-    total = place.before("sum").call(_SUM, exponentials, config={"axis": [axis], "keepdims": True})
+    total = _reduce(place.before("sum"), _SUM(axis=axis, keepdims=True), exponentials)
     return _divide(place, None, exponentials, total)
 
 
@@ -344,6 +344,9 @@ def _reduce(place, operation, x):
     axes = range(len(x.shape)) if operation.axis is None else operation.axis
     axes = [axes] if isinstance(axes, int) else list(axes)
     config = {"axis": [axis % len(x.shape) for axis in axes], "keepdims": operation.keepdims}
+    if type(operation) is _SUM and place.bits == 16:  # There is no operator for sums in 16 bits.
+        mean = place.before("mean").call(_MEAN, x, config=config)
+        return _multiply(place, None, mean, float(math.prod(x.shape[axis] for axis in config["axis"])))
     return place.call({_AMAX: _MAX}.get(type(operation), type(operation)), x, config=config)
 
 

@@ -16,7 +16,7 @@ from keras_vit.edge.quantization.integer_forms import class_of_function
 from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant, ReciprocalRoot
 from keras_vit.edge.quantization.plan import Grid, Row
 from keras_vit.edge.quantization.schemes import Scheme
-from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES, consumers, inputs_of, producer
+from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES, calls_before, consumers, inputs_of, producer
 from keras_vit.graph.rebuilding import rebuild
 from keras_vit.layers import LearnedTokens, MatMul
 
@@ -219,7 +219,7 @@ def type_of_layer(scheme: Scheme, layer: str) -> str:
 
 def _in_order(form: keras.Model) -> list[str]:
     """Return the names of all operations, each one after those that it takes from."""
-    return [operation.name for operation in form.operations]
+    return list(dict.fromkeys(call.operation.name for call in calls_before(form.outputs)))
 
 
 def on_grids(form: keras.Model, plan: IntegerPlan, make: Callable, mark: Callable) -> keras.Model:
