@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
     from keras_vit.edge.devices.verify import Verification, verify
     from keras_vit.edge.quantization.quantize import quantize_aware
+    from keras_vit.edge.quantization.schemes import SCHEMES, Scheme
+    from keras_vit.edge.quantization.sensitivity import LayerCost, Sensitivity, sensitivity
 
 _MODULES = {
     "keras_vit.edge.conversion.export": ("export",),
@@ -21,19 +23,26 @@ _MODULES = {
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
     "keras_vit.edge.quantization.quantize": ("quantize_aware",),
+    "keras_vit.edge.quantization.schemes": ("SCHEMES", "Scheme"),
+    "keras_vit.edge.quantization.sensitivity": ("LayerCost", "Sensitivity", "sensitivity"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "SCHEMES",
     "Audit",
     "Benchmark",
     "Benchmarks",
     "Finding",
+    "LayerCost",
+    "Scheme",
+    "Sensitivity",
     "Verification",
     "audit",
     "benchmark",
     "export",
     "quantize_aware",
+    "sensitivity",
     "verify",
 ]
 

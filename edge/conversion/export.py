@@ -3,27 +3,29 @@
 import gc
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_vit.edge.conversion.int8_file import quantize_dynamically, quantize_operations
-from keras_vit.edge.quantization.quantize import int8_operations, is_quantized, quantize_aware, without_ranges
+from keras_vit.edge.conversion.int8_file import quantize_file
+from keras_vit.edge.quantization.plan import Plan
+from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, ranges_of, scheme_of
+from keras_vit.edge.quantization.schemes import Scheme, find_scheme
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.rebuilding import rebuild
 from keras_vit.utils.files import replacing
 from keras_vit.utils.native_logs import native_logs
 
-PRECISIONS = ("float32", "float16", "dynamic_int8", "hybrid_int8")
-
 
 def export(
     model: keras.Model,
     path: str | os.PathLike,
-    precision: str | None = None,
+    precision: str | Scheme | None = None,
     *,
     calibration_data: Any = None,
+    overrides: Mapping[str, str] | None = None,
 ) -> str:
     """Write a model to a .tflite file that takes one image at a time and has static shapes.
 
@@ -33,57 +35,78 @@ def export(
     Args:
         model: A functional float model, or a model returned by `quantize_aware`. It is not changed.
         path: The file to write. Its name ends in ".tflite".
-        precision: One of the following. The default is "hybrid_int8" for a quantized model and "float32" for a float
-            model.
+        precision: One of the following, or a `keras_vit.edge.Scheme`. The default is the scheme of a quantized model,
+            and "float32" for a float model.
 
             - "float32": Weights and computation in float32.
             - "float16": Weights stored in float16, computation in float32.
+            - "int8_weights": Kernels stored in int8, with one range per output channel; computation in float32.
             - "dynamic_int8": Weights of products stored in int8 where this makes them faster. The runtime quantizes the
               inputs of these products for each image.
+            - "int4_weights": As "dynamic_int8", with kernels of four bits. Without quantization-aware training, most
+              models lose much accuracy.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
         calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
             them. A quantized model has its own ranges.
+        overrides: For a float model, from patterns of layer names to the scheme for these layers, as `quantize_aware`
+            takes them.
 
     Returns:
         The path as a string.
 
     Raises:
-        ValueError: The precision is unknown, the file's name does not end in ".tflite", or "hybrid_int8" of a float
-            model is asked for without calibration data.
+        ValueError: The precision is unknown or not that of a quantized model, the file's name does not end in
+            ".tflite", or "hybrid_int8" of a float model is asked for without calibration data.
         ImportError: ai-edge-quantizer is not installed and the precision needs it. The message gives the pip command.
         RuntimeError: The layers of the model cannot be found in the converted file.
     """
     path = os.fspath(path)
-    if precision is None:
-        precision = "hybrid_int8" if is_quantized(model) else "float32"
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}; received {precision!r}.")
     if not path.endswith(".tflite"):
         raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite; received {path!r}.")
-    if precision == "hybrid_int8" and not is_quantized(model):
-        if calibration_data is None:
-            raise ValueError(
-                "hybrid_int8 needs the ranges of the activations: pass calibration_data (images as in training), or a "
-                "model from keras_vit.edge.quantize_aware."
-            )
-        model = quantize_aware(model, calibration_data=calibration_data)
-
-    int8 = precision == "hybrid_int8"
-    layers = int8_operations(model) if int8 else {}
+    scheme, flat, plan, ranges = _planned(model, precision, overrides, calibration_data)
+    rows = {} if plan is None else plan.rows
+    del plan
     with native_logs(), tempfile.TemporaryDirectory() as folder:
-        _save(without_ranges(model, kernels_on_grid=int8) if is_quantized(model) else fuse(model), folder)
-        del model
+        _save(flat, folder)
+        del model, flat
         # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.
         gc.collect()
-        content = _convert(folder, half_weights=precision == "float16")
-        if int8:
-            content = quantize_operations(content, layers)
-        elif precision == "dynamic_int8":
-            content = quantize_dynamically(content)
+        content = _convert(folder, half_weights=scheme.weights == "float16")
+        if rows:
+            content = quantize_file(content, rows, ranges)
     with replacing(path) as partial:
         partial.write_bytes(content)
     return path
+
+
+def _planned(model, precision, overrides, calibration_data):
+    """Return the scheme, the float model to convert, its plan (None if all stays in float), and the ranges."""
+    if not is_quantized(model):
+        scheme = find_scheme(precision or "float32", overrides)
+        if scheme.needs_ranges:
+            model = quantize_aware(model, scheme=scheme, calibration_data=calibration_data)
+            return _with_own_plan(model)
+        flat = fuse(model)
+        scheme.check_overrides(layer.name for layer in flat.layers)
+        return scheme, flat, Plan(flat, scheme) if scheme.makes_integers else None, {}
+    trained = scheme_of(model)
+    scheme = trained if precision is None else find_scheme(precision)
+    if scheme.name == trained.name and not overrides:
+        return _with_own_plan(model)
+    if scheme.needs_ranges or overrides:
+        raise ValueError(
+            f"The model was quantized with {trained.name!r} and cannot be exported as {scheme.name!r}"
+            f"{' with overrides' if overrides else ''}; quantize the float model again."
+        )
+    flat = float_model(model, kernels_on_grid=False)
+    return scheme, flat, Plan(flat, scheme) if scheme.makes_integers else None, {}
+
+
+def _with_own_plan(quantized):
+    flat = float_model(quantized, kernels_on_grid=True)
+    scheme = scheme_of(quantized)
+    return scheme, flat, Plan(flat, scheme), ranges_of(quantized)
 
 
 class _GroupedConv2D(keras.layers.Conv2D):

@@ -12,7 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="the .tflite file to write")
     parser.add_argument(
         "--precision",
-        help="float32, float16, dynamic_int8 or hybrid_int8 (default: hybrid_int8 for a quantized model, else float32)",
+        help="float32, float16, int8_weights, int4_weights, dynamic_int8 or hybrid_int8 (default: the scheme of a "
+        "quantized model, else float32)",
     )
     parser.add_argument(
         "--calibration",
