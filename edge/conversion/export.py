@@ -10,8 +10,17 @@ import keras
 import tensorflow as tf
 
 from keras_vit.edge.conversion.int8_file import quantize_file
+from keras_vit.edge.conversion.integer_file import write_integer_file
+from keras_vit.edge.quantization.integer_plan import IntegerPlan
 from keras_vit.edge.quantization.plan import Plan
-from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, ranges_of, scheme_of
+from keras_vit.edge.quantization.quantize import (
+    float_model,
+    is_quantized,
+    plan_of,
+    quantize_aware,
+    ranges_of,
+    scheme_of,
+)
 from keras_vit.edge.quantization.schemes import Scheme, find_scheme
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.rebuilding import rebuild
@@ -47,7 +56,10 @@ def export(
               models lose much accuracy.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
-        calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
+            - "full_int8": Every operator computed in int8 with fixed ranges. The file takes and gives int8, with
+              the step and the integer for 0 that its input and output tensors have.
+            - "int8_int16": As "full_int8", with activations of 16 bits and kernels of eight.
+        calibration_data: Images that set the ranges of a float model for the last three, as `quantize_aware` takes
             them. A quantized model has its own ranges.
         overrides: For a float model, from patterns of layer names to the scheme for these layers, as `quantize_aware`
             takes them.
@@ -57,7 +69,8 @@ def export(
 
     Raises:
         ValueError: The precision is unknown or not that of a quantized model, the file's name does not end in
-            ".tflite", or "hybrid_int8" of a float model is asked for without calibration data.
+            ".tflite", fixed ranges of a float model are asked for without calibration data, or a layer has no integer
+            operators, and the precision needs them.
         ImportError: ai-edge-quantizer is not installed and the precision needs it. The message gives the pip command.
         RuntimeError: The layers of the model cannot be found in the converted file.
     """
@@ -65,6 +78,12 @@ def export(
     if not path.endswith(".tflite"):
         raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite; received {path!r}.")
     scheme, flat, plan, ranges = _planned(model, precision, overrides, calibration_data)
+    if isinstance(plan, IntegerPlan):
+        with native_logs():
+            content = write_integer_file(flat, plan, ranges)
+        with replacing(path) as partial:
+            partial.write_bytes(content)
+        return path
     rows = {} if plan is None else plan.rows
     del plan
     with native_logs(), tempfile.TemporaryDirectory() as folder:
@@ -106,7 +125,7 @@ def _planned(model, precision, overrides, calibration_data):
 def _with_own_plan(quantized):
     flat = float_model(quantized, kernels_on_grid=True)
     scheme = scheme_of(quantized)
-    return scheme, flat, Plan(flat, scheme), ranges_of(quantized)
+    return scheme, flat, plan_of(flat, scheme), ranges_of(quantized)
 
 
 class _GroupedConv2D(keras.layers.Conv2D):

@@ -1,8 +1,6 @@
 """Write the integer form of a model to a .tflite file, one operator for each layer or operation."""
 
 import dataclasses
-import itertools
-import math
 from collections.abc import Callable, Mapping
 
 import keras
@@ -10,8 +8,9 @@ import numpy as np
 
 from keras_vit.edge.conversion.tflite_file import TFLiteFile
 from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
-from keras_vit.edge.quantization.integer_plan import IntegerPlan, leaf_of
-from keras_vit.graph.reading import calls_before, producer
+from keras_vit.edge.quantization.integer_plan import BITS, IntegerPlan, leaf_of
+from keras_vit.edge.quantization.plan import Grid
+from keras_vit.graph.reading import calls_before
 
 # Versions of the operators in float, 8 bits and 16 bits; from TensorFlow's lite/tools/versioning/op_version.cc.
 _VERSIONS = {
@@ -59,23 +58,14 @@ class _Value:
     Attributes:
         index: Its number in the file.
         kind: "int8", "int16" or "float32".
-        grid: The name of its grid; None in float.
+        grid: The name of its grid; "" in float.
         shape: Its shape.
     """
 
     index: int
     kind: str
-    grid: str | None
+    grid: str
     shape: tuple[int, ...]
-
-
-def step_and_zero(low: float, high: float, bits: int, symmetric: bool) -> tuple[float, int]:
-    """Return the step of a grid and the integer for 0, as TensorFlow's fake-quant operators round to it."""
-    if symmetric:
-        return max(-low, high) / (2 ** (bits - 1) - 1), 0
-    smallest, largest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    step = (high - low) / (largest - smallest)
-    return step, int(min(max(round(smallest - low / step), smallest), largest))
 
 
 def write_integer_file(form: keras.Model, plan: IntegerPlan, ranges: Mapping[str, tuple[float, float]]) -> bytes:
@@ -96,11 +86,8 @@ class _Writer:
     def __init__(self, plan, ranges):
         self.plan = plan
         self.file = TFLiteFile()
-        self.grids = {
-            name: step_and_zero(*(grid.limits or ranges[name]), grid.bits, grid.symmetric)
-            for name, grid in plan.grids.items()
-        }
-        self._converted: dict[tuple[int, str | None], _Value] = {}
+        self.grids = {name: grid.step_and_zero(*(grid.limits or ranges[name])) for name, grid in plan.grids.items()}
+        self._converted: dict[tuple[int, str], _Value] = {}
         self._values: dict[int, _Value] = {}  # By id of a Keras tensor.
 
     def write(self, form):
@@ -122,11 +109,11 @@ class _Writer:
 
     def tensor(self, name, shape, row) -> _Value:
         """Add the tensor that an operator gives."""
-        kind = "float32" if row.output is None else row.activations
+        kind = row.activations if row.output else "float32"
         return self.activation(name, shape, kind, row.output)
 
     def activation(self, name, shape, kind, grid) -> _Value:
-        scale = ([self.grids[grid][0]], [self.grids[grid][1]]) if grid is not None else ()
+        scale = ([self.grids[grid][0]], [self.grids[grid][1]]) if grid else ()
         return _Value(self.file.tensor(name, shape, _TYPES[kind], *scale), kind, grid, tuple(shape))
 
     def constant(self, name, values, kind, step=None, zero=0, axis=None) -> int:
@@ -150,15 +137,15 @@ class _Writer:
         version = _VERSIONS[name][("float32", "int8", "int16").index(kind)]
         self.file.operator(name, inputs, [output.index], version, options, **settings)
 
-    def converted(self, value: _Value, kind: str, grid: str | None) -> _Value:
+    def converted(self, value: _Value, kind: str, grid: str) -> _Value:
         """Return a tensor on another grid, or in float."""
         if value.grid == grid:
             return value
         key = value.index, grid
         if key not in self._converted:
-            name = f"{self.file.name(value.index)}.{'dequantized' if grid is None else 'quantized'}"
+            name = f"{self.file.name(value.index)}.{'quantized' if grid else 'dequantized'}"
             output = self._converted[key] = self.activation(name, value.shape, kind, grid)
-            operator = "DEQUANTIZE" if grid is None else "QUANTIZE"
+            operator = "QUANTIZE" if grid else "DEQUANTIZE"
             self.operator(operator, value.kind if kind == "float32" else kind, [value.index], output)
         return self._converted[key]
 
@@ -171,13 +158,13 @@ class _Writer:
             kind, grid, taken = values[0].kind, values[0].grid, values
         else:
             kind, grid = row.activations, row.output
-            grids = [None] * len(values) if leaf.operator == "CONSTANT" else row.inputs
+            if leaf.operator == "CONSTANT":  # It takes only the size of the batch.
+                return _learned_tokens(self, operation, row, shape)
+            grids = row.inputs or [""] * len(values)
             taken = [self.converted(value, kind, each) for value, each in zip(values, grids, strict=True)]
             if leaf.operator in ("RELU", "RELU6") and kind != "float32" and taken[0].grid == grid:
                 return taken[0]  # It is fused into the operator before it.
         at = _At(self, operation, operation.name, kind, taken, _ACTIVATIONS[self.plan.fused(operation.name)])
-        if leaf.operator == "CONSTANT":
-            return _learned_tokens(at, grid, shape)
         output = self.activation(operation.name, shape, kind, grid)
         others = [each for each in keras.tree.flatten((args, kwargs)) if not isinstance(each, _Value)]
         _WRITERS[leaf.operator](at, leaf.operator, output, others)
@@ -237,10 +224,11 @@ class _At:
         return [index, writer.file.tensor(name, (channels,), dtype, bias_steps, zeros, 0, rounded)]
 
 
-def _learned_tokens(at, grid, shape):
-    tokens = keras.ops.convert_to_numpy(at.operation.tokens)[None]
-    step = at.writer.grids[grid] if grid is not None else ()
-    return _Value(at.writer.constant(at.name, tokens, at.kind, *step), at.kind, grid, shape)
+def _learned_tokens(writer, layer, row, shape):
+    kind = row.activations if row.output else "float32"
+    step = writer.grids[row.output] if row.output else ()
+    tokens = keras.ops.convert_to_numpy(layer.tokens)[None]
+    return _Value(writer.constant(layer.name, tokens, kind, *step), kind, row.output, shape)
 
 
 def _dense(at, operator, output, others):
@@ -283,10 +271,10 @@ def _arithmetic(at, operator, output, others):
         values = keras.ops.convert_to_numpy(at.operation.constant)
         step = ()
         if at.kind != "float32":
-            bits = 8 if at.kind == "int8" else 16
+            bits = BITS[at.kind]
             low, high = min(float(values.min()), 0.0), float(values.max())
             high = max(high, 0.0 if low < 0 else 1e-12)
-            step = step_and_zero(low, high, bits, symmetric=bits == 16)
+            step = Grid(bits, symmetric=bits == 16).step_and_zero(low, high)
         inputs = [*inputs, at.writer.constant(f"{at.name}.constant", values, at.kind, *step)]
     _add_arithmetic(at, operator, inputs, output, at.activation)
 
@@ -358,10 +346,10 @@ def _slice(at, operator, output, key):
     parts = [part if isinstance(part, slice) else slice(part, part + 1 or None) for part in key if part is not None]
     spans = [part.indices(size) for part, size in zip(parts, given.shape, strict=True)]
     sizes = [len(range(*span)) for span in spans]
-    begin, end, strides = (at.numbers(what, values) for what, values in zip(("begin", "end", "strides"), zip(*spans)))
+    corners = [at.numbers(what, [span[i] for span in spans]) for i, what in enumerate(("begin", "end", "strides"))]
     is_sliced = tuple(sizes) == output.shape
     sliced = output if is_sliced else at.writer.activation(f"{at.name}.slice", sizes, given.kind, given.grid)
-    at.add(operator, [*at.indices, begin, end, strides], sliced, "StridedSliceOptions")
+    at.add(operator, [*at.indices, *corners], sliced, "StridedSliceOptions")
     if not is_sliced:
         at.add("RESHAPE", [sliced.index, at.numbers("shape", output.shape)], output, "ReshapeOptions")
 

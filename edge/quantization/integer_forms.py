@@ -8,7 +8,6 @@ That holds for a user's own layers too.
 
 import collections
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +81,7 @@ class _Lowering:
             name = operation.name
             raise ValueError(
                 f"{name!r}, a {type(operation).__name__}, cannot be computed in integers: there is no integer operator "
-                f'for {error}. Keep it in float with overrides={{"{name}": "float32"}}.'
+                f"for {error}. The scheme hybrid_int8 keeps it in float."
             ) from error
 
     def lower(self, operation, name, args, kwargs):
@@ -510,9 +509,15 @@ _SOFTMAX, _GELU, _SIGMOID, _TANH, _EXP, _RSQRT, _RELU, _RELU6 = map(
 )
 _MEAN, _SUM, _MAX, _AMAX = map(class_of_function, (ops.mean, ops.sum, ops.max, ops.amax))
 _SWAPAXES, _GET_ITEM = class_of_function(lambda x: ops.swapaxes(x, 1, 2)), class_of_function(lambda x: x[:, :1])
-_CONCATENATE, _CAST = class_of_function(lambda x: ops.concatenate([x, x])), class_of_function(lambda x: ops.cast(x, "float16"))
+_CONCATENATE, _CAST = (
+    class_of_function(lambda x: ops.concatenate([x, x])),
+    class_of_function(lambda x: ops.cast(x, "float16")),
+)
 _PAD = class_of_function(lambda x: ops.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))))
-_MAX_POOL, _AVERAGE_POOL = class_of_function(lambda x: ops.max_pool(x, 2)), class_of_function(lambda x: ops.average_pool(x, 2))
+_MAX_POOL, _AVERAGE_POOL = (
+    class_of_function(lambda x: ops.max_pool(x, 2)),
+    class_of_function(lambda x: ops.average_pool(x, 2)),
+)
 _RESIZE = class_of_function(lambda x: ops.image.resize(x, (2, 2)))
 
 _PLAIN = (*(kind for kind in (*RESHAPES, *PERMUTATIONS, *SLICES) if not issubclass(kind, keras.layers.Layer)),)

@@ -5,7 +5,7 @@ It is computed from the model's integer form and the scheme alone, see `keras_vi
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import keras
@@ -14,7 +14,7 @@ from keras import ops
 from keras_vit.edge.quantization.fake_quant import QuantizationScheme
 from keras_vit.edge.quantization.integer_forms import class_of_function
 from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant, ReciprocalRoot
-from keras_vit.edge.quantization.plan import Grid, Row
+from keras_vit.edge.quantization.plan import WITH_KERNEL, Grid, Row
 from keras_vit.edge.quantization.schemes import Scheme
 from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES, calls_before, consumers, inputs_of, producer
 from keras_vit.graph.rebuilding import rebuild
@@ -38,6 +38,11 @@ class Leaf:
     grid: Literal["own", "moved", "input", "joined"] = "own"
     fuses: bool = False
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it multiplies matrices."""
+        return self.operator in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 
 
 _UNIT = (0.0, 255 / 256), (-1.0, 32767 / 32768)  # Of probabilities. Only half of the 16 bits is used.
@@ -102,8 +107,8 @@ class IntegerPlan:
         scheme: How it is quantized.
 
     Attributes:
-        rows: A `Row` for each operation, by its name. Its inputs are None where it takes a tensor as it is, and its
-            output is None where it gives a tensor in float, or on the grid of what it takes. If a ReLU is fused into an
+        rows: A `Row` for each operation, by its name. Its inputs are "" where it takes a tensor as it is, and its
+            output is "" where it gives a tensor in float, or on the grid of what it takes. If a ReLU is fused into an
             operation, or a concatenation is its only user, then its output is the grid of that.
         grids: The `Grid` of each name that occurs in a row.
     """
@@ -112,7 +117,7 @@ class IntegerPlan:
         self._operations = {operation.name: operation for operation in form.operations}
         self._uses = consumers(form)
         self._leaves = {name: leaf_of(operation) for name, operation in self._operations.items()}
-        self._types = {name: type_of_layer(scheme, name) for name in self._operations}
+        self._types = {name: _type(scheme.for_layer(name), leaf) for name, leaf in self._leaves.items()}
         self._given: dict[str, tuple[str, str] | None] = {}  # The grid that a tensor is on, and its type.
         self.grids: dict[str, Grid] = {}
         self.rows = {name: self._row(name) for name in _in_order(form)}
@@ -129,22 +134,92 @@ class IntegerPlan:
 
     def rounds(self, name: str) -> bool:
         """Return whether the output of an operation has to be rounded to its grid."""
-        return self.rows[name].output is not None and self._leaves[name].grid != "joined" and self.fused(name) is None
+        return self.rows[name].output != "" and self._leaves[name].grid != "joined" and self.fused(name) is None
+
+    def on_grids(self, form: keras.Model, make: Callable, mark: Callable) -> keras.Model:
+        """Return a copy of the integer form in which tensors are on their grids.
+
+        Args:
+            form: The model that the plan is for.
+            make: From a layer to the layer that takes its place, not built, of the same name.
+            mark: From (name of a grid, tensors) to these tensors on the grid.
+        """
+        on: dict[int, str] = {}  # By id of a tensor, the grid that it is on.
+        marked: dict[tuple[int, str], keras.KerasTensor] = {}
+
+        def call(layer, *args, **kwargs):
+            row = self.rows[layer.name]
+            wanted = iter(row.inputs)
+            before = []
+
+            def take(value):
+                if not isinstance(value, keras.KerasTensor):
+                    return value
+                grid = next(wanted, "")
+                if grid and on.get(id(value)) != grid:
+                    key = id(value), grid
+                    if key not in marked:
+                        marked[key] = mark(grid, [value])[0]
+                        on[id(marked[key])] = grid
+                    value = marked[key]
+                before.append(on.get(id(value), ""))
+                return value
+
+            args, kwargs = keras.tree.map_structure(take, (args, kwargs))
+            output = layer(*args, **kwargs)
+            if self.rounds(layer.name):
+                output = mark(row.output, [output])[0]
+            on[id(output)] = before[0] if leaf_of(layer).grid == "moved" else row.output
+            return output
+
+        return rebuild(form, make, call)
+
+    def with_bounded_roots(self, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        """Return calibrated ranges with those of reciprocal roots bounded by what a grid can tell from 0.
+
+        The largest reciprocal root of a number on a grid, other than of 0, is that of one step.
+        """
+        ranges = dict(ranges)
+        for name, step in self._steps_of_roots(ranges).items():
+            output = self.rows[name].output
+            if output in ranges:
+                low, high = ranges[output]
+                ranges[output] = low, min(high, step**-0.5)
+        return ranges
+
+    def set_floors(self, quantized: keras.Model, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Raise the floor of each `ReciprocalRoot` to one step of the grid of its input."""
+        for name, step in self._steps_of_roots(ranges).items():
+            floor = quantized.get_layer(name).floor
+            floor.assign(max(float(ops.convert_to_numpy(floor)), step))
+
+    def _steps_of_roots(self, ranges):
+        steps = {}
+        for name, row in self.rows.items():
+            if row.operator == "RSQRT" and row.output:
+                grid = self.grids[row.inputs[0]]
+                steps[name] = grid.step_and_zero(*(grid.limits or ranges[row.inputs[0]]))[0]
+        return steps
 
     def _row(self, name):
         leaf, kind = self._leaves[name], self._types[name]
         before = [producer(tensor).name for tensor in inputs_of(self._operations[name])]
         if leaf.grid == "moved":
             self._given[name] = self._given[before[0]]
-            return Row(leaf.operator, "float32" if self._given[name] is None else self._given[name][1], None, (None,))
+            if self._given[name] is None:
+                return Row(leaf.operator)
+            grid, kind = self._given[name]
+            # An input layer is not called, so what takes an image puts it on its grid.
+            is_image = self._leaves[before[0]].operator == "INPUT"
+            return Row(leaf.operator, kind, inputs=(grid,) if is_image else ())
         if kind == "float32":
             self._given[name] = None
-            return Row(leaf.operator, "float32", None, (None,) * len(before))
+            return Row(leaf.operator)
         if leaf.grid == "joined":
             self._given[name] = self._grid(self._output(name), kind)
             return Row(leaf.operator, kind, None, (self._given[name][0],) * len(before), self._given[name][0])
         takes_none = leaf.operator in ("INPUT", "CONSTANT")
-        inputs = tuple(None if takes_none else self._taken(each, kind) for each in before)
+        inputs = tuple("" if takes_none else self._taken(each, kind) for each in before)
         if leaf.grid == "input":
             self._given[name] = (inputs[0], kind)
         else:
@@ -154,9 +229,11 @@ class IntegerPlan:
             elif kind == "int8" and leaf.operator == "EXP":
                 limits = self._limits_of_exponentials(name)
             self._given[name] = self._grid(self._output(name), kind, limits)
-        has_kernel = isinstance(self._operations[name], (keras.layers.Dense, keras.layers.Conv2D))
-        has_kernel = has_kernel or isinstance(self._operations[name], keras.layers.DepthwiseConv2D)
-        return Row(leaf.operator, kind, 8 if has_kernel else None, inputs, self._given[name][0])
+        if isinstance(self._operations[name], (AddConstant, MultiplyConstant)):
+            kernel_bits = BITS[kind]
+        else:
+            kernel_bits = 8 if isinstance(self._operations[name], WITH_KERNEL) else None
+        return Row(leaf.operator, kind, kernel_bits, inputs, self._given[name][0])
 
     def _grid(self, name, kind, limits=None):
         """Return the grid of a name and its type; make the grid if it is new."""
@@ -195,7 +272,9 @@ class IntegerPlan:
             return None
         whole, part = inputs_of(difference)
         largest = producer(part)
-        if self._leaves[largest.name].operator != "REDUCE_MAX" or producer(inputs_of(largest)[0]) is not producer(whole):
+        if self._leaves[largest.name].operator != "REDUCE_MAX" or producer(inputs_of(largest)[0]) is not producer(
+            whole
+        ):
             return None
         if self._given[difference.name] != (difference.name, "int8"):
             return None
@@ -211,52 +290,17 @@ class IntegerPlan:
                     self.grids[row.inputs[1]] = dataclasses.replace(grid, symmetric=True)
 
 
-def type_of_layer(scheme: Scheme, layer: str) -> str:
-    """Return what the operators of a layer compute in under a scheme: "int8", "int16" or "float32"."""
+def bits_of_layer(scheme: Scheme, layer: str) -> int | None:
+    """Return the bits of all activations of a layer under a scheme; None if some compute in float."""
     scheme = scheme.for_layer(layer)
-    return scheme.activations if scheme.operators == "all" else "float32"
+    return BITS[scheme.activations] if scheme.operators == "all" else None
+
+
+def _type(scheme: Scheme, leaf: Leaf) -> str:
+    """Return what an operator computes in under a scheme: "int8", "int16" or "float32"."""
+    return scheme.activations if scheme.operators == "all" or leaf.is_product else "float32"
 
 
 def _in_order(form: keras.Model) -> list[str]:
     """Return the names of all operations, each one after those that it takes from."""
     return list(dict.fromkeys(call.operation.name for call in calls_before(form.outputs)))
-
-
-def on_grids(form: keras.Model, plan: IntegerPlan, make: Callable, mark: Callable) -> keras.Model:
-    """Return a copy of an integer form in which tensors are on the grids of a plan.
-
-    Args:
-        form: The model that the plan is for.
-        plan: Its plan.
-        make: From a layer to the layer that takes its place, not built, of the same name.
-        mark: From (name of a grid, tensor) to the tensor on the grid.
-    """
-    on: dict[int, str | None] = {}  # By id of a tensor, the grid that it is on.
-    marked: dict[tuple[int, str], keras.KerasTensor] = {}
-
-    def call(layer, *args, **kwargs):
-        row = plan.rows[layer.name]
-        wanted = iter(row.inputs)
-        before = []
-
-        def take(value):
-            if not isinstance(value, keras.KerasTensor):
-                return value
-            grid = next(wanted)
-            if grid is not None and on.get(id(value)) != grid:
-                key = id(value), grid
-                if key not in marked:
-                    marked[key] = mark(grid, value)
-                    on[id(marked[key])] = grid
-                value = marked[key]
-            before.append(on.get(id(value)))
-            return value
-
-        args, kwargs = keras.tree.map_structure(take, (args, kwargs))
-        output = layer(*args, **kwargs)
-        if plan.rounds(layer.name):
-            output = mark(row.output, output)
-        on[id(output)] = before[0] if leaf_of(layer).grid == "moved" else row.output
-        return output
-
-    return rebuild(form, make, call)

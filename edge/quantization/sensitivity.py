@@ -13,9 +13,8 @@ from keras import ops
 
 from keras_vit.edge.devices.verify import Comparison
 from keras_vit.edge.images import image_batches
-from keras_vit.edge.quantization.fake_quant import FakeQuant, WithRoundedKernel
-from keras_vit.edge.quantization.plan import Plan
-from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, scheme_of
+from keras_vit.edge.quantization.fake_quant import FakeQuant
+from keras_vit.edge.quantization.quantize import float_model, is_quantized, plan_of, quantize_aware, scheme_of
 from keras_vit.edge.quantization.schemes import Scheme
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.tables import table
@@ -142,11 +141,7 @@ def sensitivity(
         model = quantize_aware(model, scheme=scheme, calibration_data=calibration_data, overrides=overrides)
     flat = float_model(model, kernels_on_grid=False)
     used = scheme_of(model)
-    rows = {
-        name: row
-        for name, row in Plan(flat, used).rows.items()
-        if row.activations == "int8" or row.kernel_bits is not None
-    }
+    rows = {name: row for name, row in plan_of(flat, used).rows.items() if row.output or row.kernel_bits is not None}
     batches = list(image_batches(data, flat.input_shape[1:], batch_size))
     with native_logs():
         reference = [_outputs(flat(pixels, training=False)) for pixels, _ in batches]
@@ -188,16 +183,18 @@ def _quantized_alone(flat, quantized, name, row) -> Callable:
         assert isinstance(layer, FakeQuant)
         return layer(tensor)
 
-    layer = quantized.get_layer(name)
+    # This one of the quantized model rounds its kernel.
+    rounding = next(operation for operation in quantized.operations if operation.name == name)
 
     def call(*args, **kwargs):
-        if row.inputs:
-            grids = iter(row.inputs)
-            args = keras.tree.map_structure(lambda tensor: on(next(grids), tensor), args)
-        # This layer of the quantized model rounds its kernel.
-        output = (
-            layer(*args, **kwargs) if isinstance(layer, WithRoundedKernel) else flat.get_layer(name)(*args, **kwargs)
-        )
+        grids = iter(row.inputs)
+
+        def take(value):
+            grid = next(grids, "") if ops.is_tensor(value) else ""
+            return on(grid, value) if grid else value
+
+        args, kwargs = keras.tree.map_structure(take, (args, kwargs))
+        output = rounding(*args, **kwargs)
         return on(row.output, output) if row.output else output
 
     def operation(each):
