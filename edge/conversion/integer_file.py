@@ -1,10 +1,12 @@
 """Write the integer form of a model to a .tflite file, one operator for each layer or operation."""
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_vit.edge.conversion.tflite_file import TFLiteFile
 from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
@@ -162,6 +164,9 @@ class _Writer:
                 return _learned_tokens(self, operation, row, shape)
             grids = row.inputs or [""] * len(values)
             taken = [self.converted(value, kind, each) for value, each in zip(values, grids, strict=True)]
+            if leaf.operator == "LAYER":
+                outputs = self.file.add_graph(_converted_layer(operation, args, kwargs), [each.index for each in taken])
+                return _Value(outputs[0], "float32", "", shape)
             if leaf.operator in ("RELU", "RELU6") and kind != "float32" and taken[0].grid == grid:
                 return taken[0]  # It is fused into the operator before it.
         at = _At(self, operation, operation.name, kind, taken, _ACTIVATIONS[self.plan.fused(operation.name)])
@@ -222,6 +227,26 @@ class _At:
         zeros = np.zeros(channels, np.int64)
         name = f"{self.name}.bias"
         return [index, writer.file.tensor(name, (channels,), dtype, bias_steps, zeros, 0, rounded)]
+
+
+def _converted_layer(layer, args, kwargs) -> bytes:
+    """Return the float file of one layer, called on these tensors of another file."""
+    values = [each for each in keras.tree.flatten((args, kwargs)) if isinstance(each, _Value)]
+
+    def call(*tensors):
+        rest = iter(tensors)
+        taken, named = keras.tree.map_structure(
+            lambda each: next(rest) if isinstance(each, _Value) else each, (args, kwargs)
+        )
+        return layer(*taken, **named)
+
+    archive = keras.export.ExportArchive()
+    archive.track(layer)
+    signature = [tf.TensorSpec(value.shape, "float32", name=f"input_{i}") for i, value in enumerate(values)]
+    archive.add_endpoint("serve", call, input_signature=signature)
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
 
 
 def _learned_tokens(writer, layer, row, shape):

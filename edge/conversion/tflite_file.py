@@ -98,6 +98,38 @@ class TFLiteFile:
                 setattr(operator.builtinOptions, key, value)
         self._graph.operators.append(operator)
 
+    def add_graph(self, content: bytes, inputs: Sequence[int]) -> list[int]:
+        """Add the operators of another file, and return the numbers of the tensors that they give.
+
+        Args:
+            content: The content of a file with one graph and one signature.
+            inputs: The numbers of the tensors that take the place of its inputs, in the order of their names.
+        """
+        model = self.schema.ModelT.InitFromPackedBuf(content, 0)
+        graph, (signature,) = model.subgraphs[0], model.signatureDefs
+        numbers = dict(zip(_in_order_of_names(signature.inputs), inputs, strict=True))
+        for index, tensor in enumerate(graph.tensors):
+            if index in numbers:
+                continue
+            data = model.buffers[tensor.buffer].data
+            tensor.buffer = 0
+            if data is not None:
+                tensor.buffer = len(self._buffers)
+                self._buffers.append(self.schema.BufferT())
+                self._buffers[-1].data = np.array(data)
+            tensor.name = tensor.name.decode()
+            numbers[index] = len(self._graph.tensors)
+            self._graph.tensors.append(tensor)
+        names = {code: name for name, code in vars(self.schema.BuiltinOperator).items() if not name.startswith("_")}
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            key = names[max(code.builtinCode, code.deprecatedBuiltinCode)], code.version
+            operator.opcodeIndex = self._codes.setdefault(key, len(self._codes))
+            operator.inputs = np.array([numbers.get(index, -1) for index in operator.inputs], np.int32)
+            operator.outputs = np.array([numbers[index] for index in operator.outputs], np.int32)
+            self._graph.operators.append(operator)
+        return [numbers[index] for index in _in_order_of_names(signature.outputs)]
+
     def content(self, inputs: dict[str, int], outputs: dict[str, int]) -> bytes:
         """Return the content of the file.
 
@@ -136,3 +168,7 @@ class TFLiteFile:
             entry.name, entry.tensorIndex = name, index
             maps.append(entry)
         return maps
+
+
+def _in_order_of_names(entries) -> list[int]:
+    return [entry.tensorIndex for entry in sorted(entries, key=lambda entry: entry.name)]

@@ -3,7 +3,8 @@
 Schemes that compute everything in integers need a grid for every number between two operators. So a layer that is
 several operators, such as a LayerNorm, becomes these operators, each with a name of its own. A layer without a form of
 its own in the table below is opened: its `call` is traced into operations of `keras.ops`, and each of them has a form.
-That holds for a user's own layers too.
+That holds for a user's own layers too. Where other steps are better in integers than those of `call`, a layer has a
+method `integer_call` that takes and gives the same.
 """
 
 import collections
@@ -40,10 +41,10 @@ def integer_form(flat: keras.Model, bits_of: Callable[[str], int | None]) -> ker
 
     Returns:
         A flat functional model with the same outputs, up to rounding. What has replaced a layer has its name in front,
-        and the last of it has its name.
+        and the last of it has its name. A layer that computes in float and has no integer form stays whole.
 
     Raises:
-        ValueError: A layer has no integer form. The message names it and its operation.
+        ValueError: A layer of integers has no integer form. The message names it and its operation.
     """
     return rebuild(flat, lambda layer: layer, _Lowering(bits_of))
 
@@ -75,13 +76,18 @@ class _Lowering:
         self.swapped: dict[int, Any] = {}  # By id of a tensor: the tensor whose last two axes it has swapped.
 
     def __call__(self, operation, *args, **kwargs):
+        name = operation.name
+        # Keras adds a mask of None to the arguments of some layers.
+        kwargs = {key: value for key, value in kwargs.items() if value is not None and key != "training"}
         try:
-            return self.lower(operation, operation.name, args, kwargs)
+            return self.lower(operation, name, args, kwargs)
         except NoFormError as error:
-            name = operation.name
+            if self._bits_of(name) is None and isinstance(operation, keras.layers.Layer):
+                place, weights = Place(self, name, None), _arrays(operation)
+                return place.call(type(operation), *args, config=operation.get_config(), weights=weights, **kwargs)
             raise ValueError(
                 f"{name!r}, a {type(operation).__name__}, cannot be computed in integers: there is no integer operator "
-                f"for {error}. The scheme hybrid_int8 keeps it in float."
+                f'for {error}. Keep it in float with overrides={{"{name}": "float32"}}.'
             ) from error
 
     def lower(self, operation, name, args, kwargs):
@@ -113,7 +119,7 @@ class _Lowering:
         # Past Keras, which would track them as parts of the layer.
         vars(layer).update(stand_ins)
         try:
-            return self.trace(layer.call, name, args, kwargs, constants)
+            return self.trace(getattr(layer, "integer_call", layer.call), name, args, kwargs, constants)
         finally:
             vars(layer).update(weights)
 
@@ -294,9 +300,12 @@ def _divide(place, operation, a, b):
 
 def _softmax(place, operation, x):
     axis = operation.axis % len(x.shape)
-    is_last = axis == len(x.shape) - 1
-    if is_last and (place.bits != 8 or x.shape[axis] <= MAX_SOFTMAX_ROW):
-        return place.call(_SOFTMAX, x, config={"axis": -1})
+    if place.bits != 8 or x.shape[axis] <= MAX_SOFTMAX_ROW:
+        if axis == len(x.shape) - 1:
+            return place.call(_SOFTMAX, x, config={"axis": -1})
+        swap = _SWAPAXES(axis, -1)
+        rows = _swapaxes(place.before("rows"), swap, x)
+        return _swapaxes(place, swap, place.before("softmax").call(_SOFTMAX, rows, config={"axis": -1}))
     largest = place.before("max").call(_MAX, x, config={"axis": [axis], "keepdims": True})
     below = place.before("below_max").call(_SUBTRACT, x, largest)
     exponentials = place.before("exp").call(_EXP, below)
@@ -487,6 +496,12 @@ def _cast(place, operation, x, *args, **kwargs):
     return x
 
 
+def _reshape(place, operation, x):
+    """A reshaping whose shape has the batch first, of any size."""
+    shape = operation.compute_output_spec(x).shape
+    return place.call(_RESHAPE, x, config={"newshape": (-1, *shape[1:])})
+
+
 def _same(place, operation, *args, **kwargs):
     """An operation that is one operator already."""
     return place.call(type(operation), *args, config=operation.get_config(), **kwargs)
@@ -513,6 +528,7 @@ _CONCATENATE, _CAST = (
     class_of_function(lambda x: ops.concatenate([x, x])),
     class_of_function(lambda x: ops.cast(x, "float16")),
 )
+_RESHAPE = class_of_function(lambda x: ops.reshape(x, (-1, 2)))
 _PAD = class_of_function(lambda x: ops.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))))
 _MAX_POOL, _AVERAGE_POOL = (
     class_of_function(lambda x: ops.max_pool(x, 2)),
@@ -531,6 +547,7 @@ _FORMS: dict[type, Callable] = {
     **dict.fromkeys((keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D), _with_kernel),
     **dict.fromkeys((MatMul, FloatMatMul), _product_of_two),
     _SWAPAXES: _swapaxes,
+    _RESHAPE: _reshape,
     _ADD: _add,
     _SUBTRACT: _subtract,
     _MULTIPLY: _multiply,

@@ -88,13 +88,14 @@ LEAVES: dict[type, Leaf] = {
         )
     },
 }
+_WHOLE_LAYER = Leaf("LAYER")  # It stays in float and is converted by itself.
 _CLAMPS = ("RELU", "RELU6")
 BITS = {"int8": 8, "int16": 16}
 
 
 def leaf_of(operation) -> Leaf:
     """Return what a layer or operation of an integer form is in a file."""
-    return LEAVES[next(kind for kind in type(operation).__mro__ if kind in LEAVES)]
+    return LEAVES.get(type(operation), _WHOLE_LAYER)
 
 
 class IntegerPlan:
@@ -298,6 +299,8 @@ def bits_of_layer(scheme: Scheme, layer: str) -> int | None:
 
 def _type(scheme: Scheme, leaf: Leaf) -> str:
     """Return what an operator computes in under a scheme: "int8", "int16" or "float32"."""
+    if leaf is _WHOLE_LAYER:
+        return "float32"
     return scheme.activations if scheme.operators == "all" or leaf.is_product else "float32"
 
 
