@@ -11,6 +11,8 @@ from keras_vit.inspection.attention_maps import attention_maps as attention_maps
 from keras_vit.inspection.attention_maps import attention_rollout as attention_rollout
 from keras_vit.inspection.attention_maps import position_similarity as position_similarity
 from keras_vit.inspection.features import feature_extractor as feature_extractor
+from keras_vit.models.classes import class_names as class_names
+from keras_vit.models.classes import set_class_names as set_class_names
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
 from keras_vit.models.image_facts import Statistics as Statistics

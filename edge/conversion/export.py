@@ -56,10 +56,11 @@ def export(
               models lose much accuracy.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
+            - "symmetric_int8": As "hybrid_int8", with symmetric ranges.
             - "full_int8": Every operator computed in int8 with fixed ranges. The file takes and gives int8, with
               the step and the integer for 0 that its input and output tensors have.
             - "int8_int16": As "full_int8", with activations of 16 bits and kernels of eight.
-        calibration_data: Images that set the ranges of a float model for the last three, as `quantize_aware` takes
+        calibration_data: Images that set the ranges of a float model for the last four, as `quantize_aware` takes
             them. A quantized model has its own ranges.
         overrides: For a float model, from patterns of layer names to the scheme for these layers, as `quantize_aware`
             takes them.

@@ -26,6 +26,8 @@ class Scheme:
             the runtime finds for each image; with "float32", integer kernels are only stored as integers.
         operators: What takes and gives such activations: "products" of matrices, and what is faster that way between
             them; or "all" operators, so that the whole model computes in integers.
+        symmetric: Whether fixed ranges are symmetric, as TensorRT demands. Otherwise, ranges fit the values more
+            closely where LiteRT allows it.
         overrides: From patterns of layer names to the name of the scheme for these layers, such as
             `{"head": "float32", "block_*.mlp": "int8_weights"}`. A pattern matches a layer, or all layers of a
             composite or model by its name; `*` stands for any characters. The last pattern that matches counts.
@@ -38,6 +40,7 @@ class Scheme:
     weights: Weights = "float32"
     activations: Activations = "float32"
     operators: Operators = "products"
+    symmetric: bool = False
     overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -144,6 +147,7 @@ for _scheme in (
     Scheme("int4_weights", weights="int4", activations="dynamic_int8"),
     Scheme("dynamic_int8", weights="int8", activations="dynamic_int8"),
     Scheme("hybrid_int8", weights="int8", activations="int8"),
+    Scheme("symmetric_int8", weights="int8", activations="int8", symmetric=True),
     Scheme("full_int8", weights="int8", activations="int8", operators="all"),
     Scheme("int8_int16", weights="int8", activations="int16", operators="all"),
 ):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,7 +14,7 @@ from keras import ops
 
 from keras_vit.edge.devices.verify import Comparison
 from keras_vit.edge.images import image_batches
-from keras_vit.edge.quantization.fake_quant import FakeQuant
+from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
 from keras_vit.edge.quantization.quantize import float_model, is_quantized, plan_of, quantize_aware, scheme_of
 from keras_vit.edge.quantization.schemes import Scheme
 from keras_vit.utils.native_logs import native_logs
@@ -30,7 +31,7 @@ class LayerCost:
     Attributes:
         layer: Name of the layer in the fused model, `keras_vit.fuse(model)`.
         snr_db: Signal-to-noise ratio in dB at the model's outputs if only this layer is quantized: its kernel, what it
-            takes and what it gives. Infinite if the outputs stay equal.
+            takes and what it gives, without bias correction. Infinite if the outputs stay equal.
         top1: Fraction of images that the model then assigns to their label; None without labels.
     """
 
@@ -120,8 +121,7 @@ def sensitivity(
 
     Args:
         model: A float model, or a model returned by `quantize_aware`, which has a scheme and ranges of its own.
-        data: Images to measure on, preprocessed as in training: a NumPy array (n, height, width, channels), or a
-            tf.data dataset of image batches or (image, label) batches.
+        data: Images to measure on, as `quantize_aware` takes them, or a tf.data dataset of (image, label) batches.
         scheme: The scheme of a float model, as `quantize_aware` takes it.
         calibration_data: Images that set the ranges of a float model. The default is `data`.
         overrides: As `quantize_aware` takes them.
@@ -142,7 +142,7 @@ def sensitivity(
     flat = float_model(model, kernels_on_grid=False)
     used = scheme_of(model)
     rows = {name: row for name, row in plan_of(flat, used).rows.items() if row.output or row.kernel_bits is not None}
-    batches = list(image_batches(data, flat.input_shape[1:], batch_size))
+    batches = list(image_batches(data, flat.input_shape[1:], batch_size, model))
     with native_logs():
         reference = [_outputs(flat(pixels, training=False)) for pixels, _ in batches]
 
@@ -157,8 +157,8 @@ def sensitivity(
 
         costs = []
         for name, row in rows.items():
-            alone = _quantized_alone(flat, model, name, row)
-            result = compare(name, alone)
+            with _quantized_alone(flat, model, name, row) as alone:
+                result = compare(name, alone)
             costs.append(LayerCost(name, result.snr_db, result.top1))
         whole = compare("all", lambda pixels: model(pixels, training=False))
     return Sensitivity(
@@ -175,16 +175,15 @@ def _outputs(outputs) -> list[np.ndarray]:
     return [ops.convert_to_numpy(ops.cast(output, "float32")) for output in keras.tree.flatten(outputs)]
 
 
-def _quantized_alone(flat, quantized, name, row) -> Callable:
-    """Return a float model as a function that computes with one of its layers quantized."""
+@contextlib.contextmanager
+def _quantized_alone(flat, quantized, name, row) -> Iterator[Callable]:
+    """Give a float model as a function that computes with one of its layers quantized."""
+    layer = next(operation for operation in flat.operations if operation.name == name)
+    if isinstance(layer, (AddConstant, MultiplyConstant)):
+        layer = quantized.get_layer(name)  # It rounds its constant.
 
     def on(grid, tensor):
-        layer = quantized.get_layer(f"{grid}.fake_quant")
-        assert isinstance(layer, FakeQuant)
-        return layer(tensor)
-
-    # This one of the quantized model rounds its kernel.
-    rounding = next(operation for operation in quantized.operations if operation.name == name)
+        return quantized.get_layer(f"{grid}.fake_quant")(tensor)
 
     def call(*args, **kwargs):
         grids = iter(row.inputs)
@@ -194,10 +193,18 @@ def _quantized_alone(flat, quantized, name, row) -> Callable:
             return on(grid, value) if grid else value
 
         args, kwargs = keras.tree.map_structure(take, (args, kwargs))
-        output = rounding(*args, **kwargs)
+        output = layer(*args, **kwargs)
         return on(row.output, output) if row.output else output
 
-    def operation(each):
-        return call if each.name == name else each
+    def run(pixels):
+        return flat._run_through_graph(ops.convert_to_tensor(pixels), lambda each: call if each.name == name else each)
 
-    return lambda pixels: flat._run_through_graph(ops.convert_to_tensor(pixels), operation)
+    if not hasattr(layer, "kernel") or row.kernel_bits is None:
+        yield run
+        return
+    kernel = ops.convert_to_numpy(layer.kernel)
+    layer.kernel.assign(quantized.get_layer(name).rounded_kernel())
+    try:
+        yield run
+    finally:
+        layer.kernel.assign(kernel)

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from keras_vit.cli.common import MODEL_HELP, load_array, load_model, status
+from keras_vit.cli.common import IMAGES_HELP, MODEL_HELP, load_images, load_model, status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--calibration",
-        metavar="NPY",
-        help="images for the ranges of activations, to export a float model as hybrid_int8, full_int8 or int8_int16",
+        metavar="IMAGES",
+        help="images for the ranges of activations, to export a float model as hybrid_int8, full_int8 or int8_int16: "
+        f"{IMAGES_HELP}",
     )
 
 
@@ -26,7 +27,8 @@ def run(given: argparse.Namespace) -> None:
     """Write the file and print its size."""
     from keras_vit import edge
 
-    images = None if given.calibration is None else load_array(given.calibration)
     with status(f"Exporting {given.model}"):
-        path = edge.export(load_model(given.model), given.output, given.precision, calibration_data=images)
+        model = load_model(given.model)
+        images = None if given.calibration is None else load_images(given.calibration, model)
+        path = edge.export(model, given.output, given.precision, calibration_data=images)
     print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB")

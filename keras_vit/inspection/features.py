@@ -9,6 +9,7 @@ import keras
 from keras_vit.graph.reading import node_of
 from keras_vit.graph.rebuilding import as_functional
 from keras_vit.layers import Composite, PatchEmbedding
+from keras_vit.utils.plain import plain
 
 
 class NoSuchPart(ValueError):
@@ -104,7 +105,7 @@ def feature_extractor(
 
 
 def _choose_layers(model, blocks):
-    known = blocks_of(model)
+    known, blocks = blocks_of(model), plain(blocks)
     if not known and (blocks is None or isinstance(blocks, int)):
         raise NoSuchPart(
             f"The model {model.name!r} has no composite blocks, because it was flattened or fused or is of another "

@@ -6,6 +6,7 @@
 The README has the accuracies that these recipes reach.
 """
 
+from keras_vit.models.image_facts import UNIT
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
@@ -63,7 +64,7 @@ RECIPES = {
         data="digits",
         model=builder,
         model_settings=settings,
-        pipeline=Pipeline(image_size=image_size, batch_size=64, statistics=None, channels=1),
+        pipeline=Pipeline(image_size=image_size, batch_size=64, statistics=UNIT, channels=1),
         hyperparameters=Hyperparameters(
             epochs=epochs,
             learning_rate=2e-3,
