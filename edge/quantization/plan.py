@@ -95,7 +95,11 @@ class Row:
 
 def is_layout(operation) -> bool:
     """Return whether a layer or operation only moves values, or drops some, or adds zeros."""
-    return type(operation) in (*_SAME_SIZE, *_SMALLER)
+    return _keeps_values(operation) or type(operation) in _SMALLER
+
+
+def _keeps_values(operation) -> bool:
+    return type(operation) in _SAME_SIZE or getattr(type(operation), "moves_pixels", False)
 
 
 def operator_of(operation) -> str | None:
@@ -159,7 +163,7 @@ class Plan:
         self._early = {
             name
             for name, operation in self._operations.items()
-            if type(operation) in _SAME_SIZE and all(map(self._ends_in_int8, self._uses[name]))
+            if _keeps_values(operation) and all(map(self._ends_in_int8, self._uses[name]))
         }
         self.rows = {name: self._row(name, chosen[name]) for name in self._operations}
         # The CPU delegate multiplies two activations only if the zero point of the right-hand one is 0.
