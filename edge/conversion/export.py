@@ -11,11 +11,20 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit.edge.conversion.int8_file import quantize_file
+from keras_vit.edge.conversion.integer_file import write_integer_file
 from keras_vit.edge.conversion.neighbors import neighbors_of, output_layers
 from keras_vit.edge.conversion.saving import save
 from keras_vit.edge.conversion.self_check import SelfCheck
+from keras_vit.edge.quantization.integer_plan import IntegerPlan
 from keras_vit.edge.quantization.plan import Plan, Row
-from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, ranges_of, scheme_of
+from keras_vit.edge.quantization.quantize import (
+    float_model,
+    is_quantized,
+    plan_of,
+    quantize_aware,
+    ranges_of,
+    scheme_of,
+)
 from keras_vit.edge.quantization.schemes import Scheme, find_scheme
 from keras_vit.graph.flat_graph import Graph
 from keras_vit.graph.fusion import FEW_CHANNELS, MAX_TAPS, fuse
@@ -57,7 +66,10 @@ def export(
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
             - "symmetric_int8": As "hybrid_int8", with symmetric ranges.
-        calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
+            - "full_int8": Every operator computed in int8 with fixed ranges. The file takes and gives int8, with
+              the step and the integer for 0 that its input and output tensors have.
+            - "int8_int16": As "full_int8", with activations of 16 bits and kernels of eight.
+        calibration_data: Images that set the ranges of a float model for the last four, as `quantize_aware` takes
             them. A quantized model has its own ranges.
         overrides: For a float model, from patterns of layer names to the scheme for these layers, as `quantize_aware`
             takes them.
@@ -71,8 +83,8 @@ def export(
     Raises:
         TypeError: The model is neither functional nor sequential.
         ValueError: The precision is unknown or not that of a quantized model, the file's name does not end in
-            ".tflite", "hybrid_int8" of a float model is asked for without calibration data, or a layer cannot be
-            copied, such as a Lambda layer.
+            ".tflite", fixed ranges of a float model are asked for without calibration data, a layer cannot be copied,
+            such as a Lambda layer, or a layer has no integer operators, and the precision needs them.
         ImportError: ai-edge-quantizer or ai-edge-litert is not installed and is needed. The message gives the pip
             command.
         RuntimeError: The layers of the model cannot be found in the converted file, an int8 layer has another input
@@ -82,26 +94,39 @@ def export(
     if not path.endswith(".tflite"):
         raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite; received {path!r}.")
     scheme, reference, flat, plan, ranges = _planned(model, precision, overrides, calibration_data)
-    rows = {} if plan is None else plan.rows
-    if rows:
-        flat = _with_dense_kernels(flat, rows)
-    neighbors, outputs = neighbors_of(flat), output_layers(flat)
-    with native_logs(), no_retracing_warnings(), tempfile.TemporaryDirectory() as folder:
+    with native_logs(), no_retracing_warnings():
         check = None
         if verify is not False:
             check = SelfCheck(reference, scheme, calibration_data if verify is True else verify)
-        save(flat, folder, keep_inputs=bool(ranges))
-        del model, reference, flat, plan
-        # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.
-        gc.collect()
-        content = _convert(folder, half_weights=scheme.weights == "float16")
-        if rows:
-            content = quantize_file(content, rows, ranges, neighbors, outputs)
+        del model, reference
+        if isinstance(plan, IntegerPlan):
+            content = write_integer_file(flat, plan, ranges)
+        else:
+            rows = {} if plan is None else plan.rows
+            ready = [_with_dense_kernels(flat, rows)]
+            del flat, plan
+            content = _converted(ready, scheme, rows, ranges)
         with replacing(path) as partial:
             partial.write_bytes(content)
             if check is not None:
                 check.check(partial)
     return path
+
+
+def _converted(ready: list[keras.Model], scheme: Scheme, rows: dict[str, Row], ranges: dict) -> bytes:
+    """Return the file that TensorFlow's converter makes of a float model, quantized as the rows of its plan say.
+
+    The model is the only entry of a list, from which it is taken, so that it can be released while it is converted.
+    """
+    flat = ready.pop()
+    neighbors, outputs = neighbors_of(flat), output_layers(flat)
+    with tempfile.TemporaryDirectory() as folder:
+        save(flat, folder, keep_inputs=bool(ranges))
+        del flat
+        # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.
+        gc.collect()
+        content = _convert(folder, half_weights=scheme.weights == "float16")
+    return quantize_file(content, rows, ranges, neighbors, outputs) if rows else content
 
 
 def _planned(model, precision, overrides, calibration_data):
@@ -135,7 +160,7 @@ def _planned(model, precision, overrides, calibration_data):
 def _with_own_plan(quantized):
     flat = float_model(quantized, kernels_on_grid=True)
     scheme = scheme_of(quantized)
-    return scheme, quantized, flat, Plan(flat, scheme), ranges_of(quantized)
+    return scheme, quantized, flat, plan_of(flat, scheme), ranges_of(quantized)
 
 
 def _with_dense_kernels(flat: keras.Model, rows: dict[str, Row]) -> keras.Model:
@@ -144,13 +169,21 @@ def _with_dense_kernels(flat: keras.Model, rows: dict[str, Row]) -> keras.Model:
     Their kernels are zero off the diagonal, so they compute the same, with the same range for each output channel. The
     CPU delegate has no fast kernel for more than 25 taps, and is five times faster this way (7 x 7, 16 channels).
     """
+
+    def is_slow(layer):
+        if not isinstance(layer, keras.layers.DepthwiseConv2D) or rows[layer.name].activations != "int8":
+            return False
+        height, width, channels, multiplier = layer.kernel.shape
+        return height * width > MAX_TAPS and channels <= FEW_CHANNELS and multiplier == 1
+
+    slow = {layer.name for layer in flat.layers if rows and is_slow(layer)}
+    if not slow:
+        return flat
     graph = Graph(flat)
     for node in graph.nodes:
-        if not node.is_a(keras.layers.DepthwiseConv2D) or rows[node.name].activations != "int8":
+        if node.name not in slow:
             continue
-        height, width, channels, multiplier = node.weights["kernel"].shape
-        if height * width <= MAX_TAPS or channels > FEW_CHANNELS or multiplier > 1:
-            continue
+        channels = node.weights["kernel"].shape[2]
         node.kind = keras.layers.Conv2D
         kept = ("strides", "padding", "dilation_rate", "use_bias", "activation", "kernel_size", "trainable", "dtype")
         node.config = {"filters": channels, **{name: node.config[name] for name in kept}}

@@ -1,7 +1,7 @@
 """Writing a flat model as a SavedModel in the form that TensorFlow Lite's converter turns into the best file."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -33,15 +33,17 @@ def save(flat: keras.Model, folder: str, keep_inputs: bool = False) -> None:
     archive.track(flat)
     if len(flat.inputs) == 1:
 
-        def serve(image):
+        def serve_image(image):
             return flat(packed(flat, [image]), training=False)
 
+        serve: Callable = serve_image
         names: Sequence[str] = ["image"]
     else:
 
-        def serve(*values):
+        def serve_all(*values):
             return flat(packed(flat, values), training=False)
 
+        serve = serve_all
         names = [name for name, _ in model_inputs(flat)]
     signature = [
         tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)

@@ -12,13 +12,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="the .tflite file to write")
     parser.add_argument(
         "--precision",
-        help="float32, float16, int8_weights, int4_weights, dynamic_int8 or hybrid_int8 (default: the scheme of a "
-        "quantized model, else float32)",
+        help="float32, float16, int8_weights, int4_weights, dynamic_int8, hybrid_int8, full_int8 or int8_int16 "
+        "(default: the scheme of a quantized model, else float32)",
     )
     parser.add_argument(
         "--calibration",
         metavar="IMAGES",
-        help=f"images for the ranges of activations, to export a float model as hybrid_int8: {IMAGES_HELP}",
+        help="images for the ranges of activations, to export a float model as hybrid_int8, full_int8 or int8_int16: "
+        f"{IMAGES_HELP}",
     )
     compared = parser.add_mutually_exclusive_group()
     compared.add_argument(

@@ -109,7 +109,9 @@ def _fold_factors_back(graph: Graph) -> None:
     """
     for node in graph.nodes:
         found = None if node.is_a(Preprocessing) else scale_and_shift(node)
-        linear = _linear_before(node, np.all(found[0] > 0) and not np.any(found[1])) if found else None
+        if found is None:
+            continue
+        linear = _linear_before(node, positive=bool(np.all(found[0] > 0) and not np.any(found[1])))
         if linear is None:
             continue
         channels = node.inputs[0].shape[-1]
@@ -201,8 +203,8 @@ def _fold_numbers_ahead(graph: Graph) -> None:
         found = None if node.is_a(Preprocessing) else scale_and_shift(node)
         if found is None or any(values.ndim for values in found) or not _keeps_dtype(node):
             continue
-        users = set(node.users)
-        if not users or not all(user and user.is_a(*_LINEAR) and _takes_only(user, node) for user in users):
+        users = {user for user in node.users if user and user.is_a(*_LINEAR) and _takes_only(user, node)}
+        if not users or users != set(node.users):
             continue
         scale, shift = found
         if shift and any(len(call.inputs[0].shape) != 2 for call in node.calls):
