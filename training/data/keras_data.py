@@ -62,8 +62,8 @@ def as_image_data(
         return data
     batch_size = batch_size or 32
     names = class_names or getattr(data, "class_names", None) or class_names_of(model)
+    names = tuple(map(str, names or (range(_scores(model)) if classify else ())))
     if classify:
-        names = tuple(map(str, names or range(_scores(model))))
         data, validation_data = (_with_class_numbers(given, names) for given in (data, validation_data))
     source = _opened(data, "data", batch_size, seed, training=True)
     steps = _steps(source, steps_per_epoch)
@@ -78,7 +78,7 @@ def as_image_data(
         validation = _changed(opened.epoch(0, 0), change)
     size = source.batch_size or len(keras.tree.flatten(first)[0])
     return ImageData(
-        class_names=tuple(map(str, names or ())),
+        class_names=names,
         input_shape=tuple(first[0].shape[1:]) if tf.is_tensor(first[0]) else (),
         batch_size=size,
         steps_per_epoch=steps,

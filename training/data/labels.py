@@ -32,13 +32,15 @@ class Classes:
 
     def __init__(self, labels, class_names: Sequence[str] | None, origin: str, row: Callable[[int], str]):
         self._origin = origin
+        self._places: dict[int | str, int] = {}
         keys, columns = self._keys(labels, row)
         if class_names is not None:
             self.names = tuple(unicodedata.normalize("NFC", str(name)) for name in class_names)
             if len(set(self.names)) < len(self.names):
                 raise ValueError(f"Class names must differ; received {examples(list(self.names), 10)}.")
-            self._places = {name: place for place, name in enumerate(self.names)}
             integers = [key for key in keys if isinstance(key, int)]
+            if not columns:  # A one-hot label is a column, even if classes have numbers as names.
+                self._places |= {name: place for place, name in enumerate(self.names)}
             if not integers or any(str(key) not in self._places for key in integers):
                 first = int(bool(integers) and min(integers) >= 1 and max(integers) == len(self.names))
                 if first:
@@ -55,7 +57,7 @@ class Classes:
                 self._note_numbers(values)
             is_boolean = np.asarray(labels).dtype.kind == "b"
             self.names = tuple(str(bool(value)) if is_boolean else str(value) for value in values)
-            self._places = {value: place for place, value in enumerate(values)}
+            self._places |= {value: place for place, value in enumerate(values)}
         if columns and columns != len(self.names):
             raise ValueError(
                 f"{origin}: the labels have {columns} columns, but there are {len(self.names)} class names."
