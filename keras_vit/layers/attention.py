@@ -4,6 +4,8 @@ Locality self-attention is described by Lee et al., "Vision Transformer for Smal
 section 3.3.
 """
 
+import warnings
+
 import keras
 
 from keras_vit.layers.composite import Composite
@@ -11,6 +13,10 @@ from keras_vit.layers.diagonal_mask import DiagonalMask
 from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.matmul import MatMul
 from keras_vit.layers.scale import HeadScale, Scale
+
+# Keras warns about the attention of a single token to itself, as at the last maps of small images, whose softmax is 1.
+_OF_ONE_TOKEN = r"You are using a softmax over axis -1 of a tensor of shape \(\w+, \d+, 1, 1\)"
+warnings.filterwarnings("ignore", _OF_ONE_TOKEN, UserWarning)
 
 
 @keras.saving.register_keras_serializable("keras_vit")
