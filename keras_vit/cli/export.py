@@ -20,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGES",
         help=f"images for the ranges of activations, to export a float model as hybrid_int8: {IMAGES_HELP}",
     )
+    compared = parser.add_mutually_exclusive_group()
+    compared.add_argument(
+        "--verify",
+        metavar="IMAGES",
+        help="images on which the file is compared with the model before it is moved into place, given like those of "
+        "--calibration (default: calibration images, or smooth random ones)",
+    )
+    compared.add_argument("--no-verify", action="store_true", help="do not compare the file with the model")
 
 
 def run(given: argparse.Namespace) -> None:
@@ -29,5 +37,6 @@ def run(given: argparse.Namespace) -> None:
     with status(f"Exporting {given.model}"):
         model = load_model(given.model)
         images = None if given.calibration is None else load_images(given.calibration, model)
-        path = edge.export(model, given.output, given.precision, calibration_data=images)
+        verify = not given.no_verify if given.verify is None else load_images(given.verify, model)
+        path = edge.export(model, given.output, given.precision, calibration_data=images, verify=verify)
     print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB")

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_vit.graph.rebuilding import as_functional
+from keras_vit.graph.inner_models import without_inner_models
 from keras_vit.inspection import figures
 from keras_vit.inspection.attention_maps import attention_maps, mean_distances, position_similarity, rollout
 from keras_vit.inspection.features import NoSuchPart, PatchGrid, blocks_of, feature_extractor, patch_grid
@@ -52,7 +52,9 @@ def inspect_image(
     output = Path(output)
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"The name of the page must end in .html; received {str(output)!r}.")
-    model = as_functional(model)
+    model = without_inner_models(model)
+    if len(model.inputs) != 1:
+        raise ValueError(f"{model.name!r} takes {len(model.inputs)} inputs; a page shows a model of one image.")
     picture, images = _read_image(image, model, like)
     view = _View(model, picture, images)
 

@@ -1,6 +1,6 @@
 """Layers of vision transformers that several families of models share."""
 
-from keras_vit.layers.activations import GELU, gelu_tanh
+from keras_vit.layers.activations import GELU, AttentionSoftmax, gelu_tanh
 from keras_vit.layers.attention import MultiHeadAttention, MultiHeadSelfAttention
 from keras_vit.layers.class_token import ClassToken
 from keras_vit.layers.composite import Composite
@@ -20,6 +20,7 @@ from keras_vit.layers.preprocessing import Preprocessing
 from keras_vit.layers.register_tokens import RegisterTokens
 from keras_vit.layers.resize import Resize, ResizeToEven
 from keras_vit.layers.scale import Affine, HeadScale, LayerScale, Scale, Shift
+from keras_vit.layers.squeeze_excite import SqueezeExcite
 from keras_vit.layers.transformer_block import TransformerBlock
 from keras_vit.layers.unfold import Fold, Unfold
 
@@ -27,6 +28,7 @@ __all__ = [
     "GELU",
     "MLP",
     "Affine",
+    "AttentionSoftmax",
     "BasicConv",
     "ClassToken",
     "Composite",
@@ -56,6 +58,7 @@ __all__ = [
     "ResizeToEven",
     "Scale",
     "Shift",
+    "SqueezeExcite",
     "TokenPooling",
     "TransformerBlock",
     "Unfold",

@@ -4,19 +4,14 @@ Locality self-attention is described by Lee et al., "Vision Transformer for Smal
 section 3.3.
 """
 
-import warnings
-
 import keras
 
+from keras_vit.layers.activations import AttentionSoftmax
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.diagonal_mask import DiagonalMask
 from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.matmul import MatMul
 from keras_vit.layers.scale import HeadScale, Scale
-
-# Keras warns about the attention of a single token to itself, as at the last maps of small images, whose softmax is 1.
-_OF_ONE_TOKEN = r"You are using a softmax over axis -1 of a tensor of shape \(\w+, \d+, 1, 1\)"
-warnings.filterwarnings("ignore", _OF_ONE_TOKEN, UserWarning)
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -78,7 +73,7 @@ class MultiHeadAttention(Composite):
         else:
             self.scale = Scale(factor, dtype=dtype, name="scale")
         self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
-        self.softmax = keras.layers.Activation("softmax", dtype=full_precision, name="softmax")
+        self.softmax = AttentionSoftmax(dtype=full_precision, name="softmax")
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
         self.context = MatMul(dtype=dtype, name="context")
         self.projection = keras.layers.Dense(width, dtype=dtype, name="projection")
@@ -110,12 +105,16 @@ class MultiHeadAttention(Composite):
         query = split_heads(self.scale(self.query(queries)), self.num_heads, self.groups)
         key = split_heads(self.key(tokens), self.num_heads, self.groups)
         value = split_heads(self.value(tokens), self.num_heads, self.groups)
-        scores = self.scores(query, key)
-        if self.locality:
-            scores = self.mask(scores)
-        probabilities = self.attention_dropout(self.softmax(scores))
+        probabilities = self.attention_dropout(self.probabilities(self.scores(query, key)))
         context = merge_heads(self.context(probabilities, value), self.groups)
         return self.dropout(self.projection(context))
+
+    def probabilities(self, scores):
+        """Return the weights of the values (batch, heads, queries, tokens) from the scores, of the same shape.
+
+        Subclasses replace this to change the scores before the softmax, or the probabilities after it.
+        """
+        return self.softmax(self.mask(scores) if self.locality else scores)
 
     def compute_output_shape(self, queries_shape, tokens_shape):
         return tuple(queries_shape)
