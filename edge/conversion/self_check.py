@@ -135,7 +135,7 @@ def _range(tensor: Tensor) -> tuple | None:
             return tuple((bound - found[1]) / found[0] for bound in after)
         if facts:
             values = scale_and_offset(node.source.mean, node.source.std, node.inputs[0].shape[-1])
-            scale, offset = (np.array(each, np.float32) for each in values)
+            scale, offset = (np.asarray(each, "float32") for each in values)
             return offset, offset + 255 * scale
         if node.is_a(Preprocessing):
             return 0, 255

@@ -111,7 +111,7 @@ def _fold_factors_back(graph: Graph) -> None:
         found = None if node.is_a(Preprocessing) else scale_and_shift(node)
         if found is None:
             continue
-        linear = _linear_before(node, positive=bool(np.all(found[0] > 0) and not np.any(found[1])))
+        linear = _linear_before(node, bool(np.all(found[0] > 0) and not np.any(found[1])))
         if linear is None:
             continue
         channels = node.inputs[0].shape[-1]
@@ -203,13 +203,14 @@ def _fold_numbers_ahead(graph: Graph) -> None:
         found = None if node.is_a(Preprocessing) else scale_and_shift(node)
         if found is None or any(values.ndim for values in found) or not _keeps_dtype(node):
             continue
-        users = {user for user in node.users if user and user.is_a(*_LINEAR) and _takes_only(user, node)}
-        if not users or users != set(node.users):
+        users = set(node.users)
+        layers = [user for user in users if user and user.is_a(*_LINEAR) and _takes_only(user, node)]
+        if not layers or len(layers) < len(users):
             continue
         scale, shift = found
         if shift and any(len(call.inputs[0].shape) != 2 for call in node.calls):
             continue
-        for user in users:
+        for user in layers:
             kernel = user.weights["kernel"]
             if shift:
                 _set_bias(user, user.weights.get("bias", 0) + shift * kernel.sum(axis=0))
