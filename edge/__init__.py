@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.devices.audit import Audit, Finding, audit
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
     from keras_vit.edge.devices.verify import Verification, verify
+    from keras_vit.edge.onnx.builder import OnnxBuilder
+    from keras_vit.edge.onnx.writers import register_onnx_writer
     from keras_vit.edge.quantization.quantize import quantize_aware
 
 _MODULES = {
@@ -20,6 +22,8 @@ _MODULES = {
     "keras_vit.edge.devices.audit": ("Audit", "Finding", "audit"),
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
+    "keras_vit.edge.onnx.builder": ("OnnxBuilder",),
+    "keras_vit.edge.onnx.writers": ("register_onnx_writer",),
     "keras_vit.edge.quantization.quantize": ("quantize_aware",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -29,11 +33,13 @@ __all__ = [
     "Benchmark",
     "Benchmarks",
     "Finding",
+    "OnnxBuilder",
     "Verification",
     "audit",
     "benchmark",
     "export",
     "quantize_aware",
+    "register_onnx_writer",
     "verify",
 ]
 

@@ -1,4 +1,4 @@
-"""Convert a Keras model to a TensorFlow Lite (LiteRT) file."""
+"""Convert a Keras model to a TensorFlow Lite (LiteRT) or ONNX file."""
 
 import gc
 import os
@@ -24,43 +24,65 @@ def export(
     precision: str | None = None,
     *,
     calibration_data: Any = None,
+    opset: int | None = None,
+    batch_size: int = 1,
 ) -> str:
-    """Write a model to a .tflite file that takes one image at a time and has static shapes.
+    """Write a model to a .tflite or .onnx file with static shapes.
 
     The model is fused first (`keras_vit.fuse`). The file is written beside its target and moved into place, so a failed
     export leaves a file that existed before as it was.
 
     Args:
         model: A functional float model, or a model returned by `quantize_aware`. It is not changed.
-        path: The file to write. Its name ends in ".tflite".
+        path: The file to write. Its name ends in ".tflite" or ".onnx", which chooses the format.
         precision: One of the following. The default is "hybrid_int8" for a quantized model and "float32" for a float
             model.
 
             - "float32": Weights and computation in float32.
-            - "float16": Weights stored in float16, computation in float32.
+            - "float16": Weights stored in float16, computation in float32. An ONNX file computes in float16 too, except
+              for normalization, softmax and linear attention, and takes and gives float32.
             - "dynamic_int8": Weights of products stored in int8 where this makes them faster. The runtime quantizes the
-              inputs of these products for each image.
+              inputs of these products for each image. Only in .tflite files.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
         calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
             them. A quantized model has its own ranges.
+        opset: The version of an .onnx file's operators, 17 to 20. The default is 20.
+        batch_size: The number of images that the file takes at once. A .tflite file takes one.
 
     Returns:
         The path as a string.
 
     Raises:
-        ValueError: The precision is unknown, the file's name does not end in ".tflite", or "hybrid_int8" of a float
-            model is asked for without calibration data.
-        ImportError: ai-edge-quantizer is not installed and the precision needs it. The message gives the pip command.
+        ValueError: The precision is unknown, the file's name ends in something else, "hybrid_int8" of a float model is
+            asked for without calibration data, or an argument does not suit the format. For .onnx also: a layer has no
+            writer (see `register_onnx_writer`), the model takes images of any size, or its weights are too large for
+            one file.
+        ImportError: A package that the format or the precision needs is not installed. The message gives the pip
+            command.
         RuntimeError: The layers of the model cannot be found in the converted file.
     """
     path = os.fspath(path)
+    if path.endswith(".onnx"):
+        from keras_vit.edge.onnx.conversion import export_onnx
+
+        return export_onnx(
+            model, path, precision, calibration_data=calibration_data, opset=opset, batch_size=batch_size
+        )
     if precision is None:
         precision = "hybrid_int8" if is_quantized(model) else "float32"
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}; received {precision!r}.")
     if not path.endswith(".tflite"):
-        raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite; received {path!r}.")
+        raise ValueError(
+            "The name of an ONNX file ends in .onnx, and that of a TensorFlow Lite file ends in .tflite; "
+            f"received {path!r}."
+        )
+    if opset is not None or batch_size != 1:
+        raise ValueError(
+            "A .tflite file has no opset and takes one image at a time; received "
+            f"opset={opset}, batch_size={batch_size}."
+        )
     if precision == "hybrid_int8" and not is_quantized(model):
         if calibration_data is None:
             raise ValueError(

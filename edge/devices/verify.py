@@ -1,4 +1,4 @@
-"""Verify that a .tflite file gives the outputs of a model."""
+"""Verify that a .tflite or .onnx file gives the outputs of a model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.opening import open_file
 from keras_vit.edge.images import image_batches
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.retracing import no_retracing_warnings
@@ -26,7 +27,7 @@ class Verification:
     """The differences between the outputs of a file and of its model. It prints as a table.
 
     Attributes:
-        file: The .tflite file.
+        file: The file.
         images: The number of images that were compared.
         max_abs_error: The largest absolute difference of any output value.
         max_relative_error: The largest absolute difference divided by the largest absolute output of the model.
@@ -82,14 +83,14 @@ def verify(
     batch_size: int = 32,
     labels: np.ndarray | None = None,
 ) -> Verification:
-    """Run images through a model and through a .tflite file, and compare the outputs.
+    """Run images through a model and through a .tflite or .onnx file, and compare the outputs.
 
     Outputs are compared in the order of the model's outputs, which is also the order of the file's signature. Inputs
     and outputs of the file in int8 or uint8 are converted with their own scale and zero point.
 
     Args:
-        model: The reference: a Keras model, which is run in inference mode, or another .tflite file.
-        file: The .tflite file.
+        model: The reference: a Keras model, which is run in inference mode, or another file of either kind.
+        file: The .tflite or .onnx file.
         images: A NumPy array (N, H, W, C), or a tf.data dataset of image batches or (image, label) batches.
         batch_size: Images of an array that the model is given at once. A file runs with the batch size that it was
             exported with.
@@ -103,7 +104,7 @@ def verify(
         TypeError, ValueError: There are no images, or they are not finite, or have the wrong shape or type; model and
             file do not take the same images or give the same outputs; the labels do not fit; or the file is not usable.
         OSError: A file is missing or cannot be read.
-        ImportError: No TensorFlow Lite runtime is installed. The message gives the pip commands.
+        ImportError: No runtime for the file is installed. The message gives the pip commands.
         RuntimeError: A file crashed the runtime.
     """
     with contextlib.ExitStack() as stack:
@@ -131,7 +132,7 @@ def verify(
 
 
 def _open(file: str | os.PathLike, stack: contextlib.ExitStack) -> Interpreter:
-    interpreter = stack.enter_context(Interpreter(file))
+    interpreter = stack.enter_context(open_file(file))
     interpreter.allocate()
     return interpreter
 
@@ -153,7 +154,9 @@ def _inference(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
     import keras
 
     if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model or the path of a .tflite file; received {type(model).__name__}.")
+        raise TypeError(
+            f"model must be a keras.Model or the path of a .tflite or .onnx file; received {type(model).__name__}."
+        )
 
     def run(pixels: np.ndarray) -> list[np.ndarray]:
         outputs = keras.tree.flatten(model(pixels, training=False))

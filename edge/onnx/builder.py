@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from keras_vit.edge.onnx import operations as kinds
-from keras_vit.edge.onnx.program import Grid, Operation, Program, Tensor, Value, broadcast
+from keras_vit.edge.onnx.program import Operation, Program, Tensor, Value, broadcast
 from keras_vit.edge.onnx.rearrangement import Shape, reshape, transpose
 
 # ONNX operators that work element by element on any number of inputs, with broadcasting.
@@ -118,10 +118,11 @@ class OnnxBuilder:
         return self._add(kinds.Opaque(op_type, attributes), tensors, output)
 
     def tensor(self, given: Tensor | np.ndarray | float) -> Tensor:
-        """Return a tensor; numbers and arrays become constants."""
+        """Return a tensor. Numbers and arrays become constants: arrays of integers in int64, all others in float32."""
         if isinstance(given, Tensor):
             return given
-        array = np.asarray(given, np.float32)
+        whole = isinstance(given, np.ndarray) and given.dtype.kind == "i"
+        array = np.asarray(given, np.int64 if whole else np.float32)
         return Tensor(Value(array.shape, self._layer, constant=array))
 
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -195,9 +196,9 @@ class OnnxBuilder:
         shape = (*broadcast([a.shape[:-2], b.shape[:-2]]), a.shape[-2], b.shape[-1])
         return self._add(kinds.MatMul(), [a, b], shape)
 
-    def linear(self, x: Tensor, weights: kinds.Weights, groups: int = 1) -> Tensor:
-        """Return the product of each vector along the last axis with a kernel (inputs of a group, outputs)."""
-        return self._add(kinds.Linear(weights, groups), [x], (*x.shape[:-1], weights.kernel.shape[-1]))
+    def linear(self, x: Tensor, weights: kinds.Weights) -> Tensor:
+        """Return the product of each vector along the last axis with a kernel (inputs, outputs), plus the bias."""
+        return self._add(kinds.Linear(weights), [x], (*x.shape[:-1], weights.kernel.shape[-1]))
 
     def convolution(
         self,
@@ -221,8 +222,8 @@ class OnnxBuilder:
         window = weights.kernel.shape[:2]
         x, pads = self._pads(x, window, strides, padding, dilations)
         sizes = self._window_sizes(x.shape, window, strides, pads, dilations)
-        if window == (1, 1) and set(strides) == {1} and not any(map(any, pads)):
-            return self.linear(x, kinds.Weights(weights.kernel[0, 0], weights.bias, weights.steps), groups)
+        if window == (1, 1) and set(strides) == {1} and not any(map(any, pads)) and groups == 1:
+            return self.linear(x, kinds.Weights(weights.kernel[0, 0], weights.bias, weights.steps))
         attributes = {
             "kernel_shape": list(window),
             "strides": list(strides),
@@ -257,7 +258,7 @@ class OnnxBuilder:
 
     def quantize(self, x: Tensor, step: float) -> Tensor:
         """Return a tensor rounded to the int8 grid of integers from -128 to 127 times `step`."""
-        return self._add(kinds.Quantize(), [x], x.shape, Grid(step))
+        return self._add(kinds.Quantize(step), [x], x.shape)
 
     def gelu(self, x: Tensor, approximate: bool = False) -> Tensor:
         """Return GELU. It is a single operator from opset 20 on."""
@@ -277,8 +278,8 @@ class OnnxBuilder:
             return x.value
         return self._add(kinds.Copy(), [x], x.shape).value
 
-    def _add(self, kind: kinds.Kind, inputs: list[Tensor], shape: Shape, grid: Grid | None = None) -> Tensor:
-        value = Value(tuple(int(size) for size in shape), self._layer, grid=grid, full=self._full)
+    def _add(self, kind: kinds.Kind, inputs: list[Tensor], shape: Shape) -> Tensor:
+        value = Value(tuple(int(size) for size in shape), self._layer, full=self._full)
         value.operation = Operation(kind, inputs, value, self._layer, self._full)
         self._program.operations.append(value.operation)
         return Tensor(value)

@@ -10,6 +10,7 @@ import keras
 import keras_vit
 from keras_vit.edge.onnx.builder import OnnxBuilder
 from keras_vit.edge.onnx.program import Program, Tensor, Value
+from keras_vit.edge.onnx.trtexec import trtexec_commands
 from keras_vit.edge.onnx.windows import move_windows_to_the_batch
 from keras_vit.edge.onnx.writers import write_call
 from keras_vit.edge.quantization.quantize import is_quantized, quantize_aware, without_ranges
@@ -29,7 +30,7 @@ def export_onnx(
     precision: str | None = None,
     *,
     calibration_data: Any = None,
-    opset: int = 20,
+    opset: int | None = None,
     batch_size: int = 1,
 ) -> str:
     """Write a model to an .onnx file with static shapes.
@@ -40,7 +41,7 @@ def export_onnx(
         precision: "float32"; "float16", with normalization, softmax and linear attention in float32; or "hybrid_int8".
             The default is "hybrid_int8" for a quantized model and "float32" for a float model.
         calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes them.
-        opset: The version of ONNX' operators, 17 to 20.
+        opset: The version of the operators, 17 to 20. The default is 20.
         batch_size: The number of images that the file takes at once.
 
     Returns:
@@ -56,6 +57,7 @@ def export_onnx(
     precision = precision or ("hybrid_int8" if quantized else "float32")
     if precision not in PRECISIONS:
         raise ValueError(f"The precision of an ONNX file must be one of {PRECISIONS}; received {precision!r}.")
+    opset = OPSETS[-1] if opset is None else opset
     if opset not in OPSETS:
         raise ValueError(
             f"opset must be from {OPSETS[0]}, the first with LayerNormalization, to {OPSETS[-1]}, the last that "
@@ -141,25 +143,13 @@ def program_of(flat: keras.Model, output_names: list[str], opset: int, batch_siz
     return program
 
 
-def trtexec_lines(file: str, precision: str) -> dict[str, str]:
-    """Return the command that builds a TensorRT engine from a file, by TensorRT's major version.
-
-    Version 10 chooses among the precisions that it is allowed. Version 11 computes in the types of the file.
-    """
-    command = f"trtexec --onnx={file} --saveEngine={os.path.splitext(file)[0]}.engine"
-    flags = {"float32": "", "float16": " --fp16", "hybrid_int8": " --fp16 --int8"}[precision]
-    return {"TensorRT 10": command + flags, "TensorRT 11": command}
-
-
 def _metadata(file: str, precision: str, opset: int) -> dict[str, str]:
-    lines = trtexec_lines(file, precision)
     return {
         "precision": precision,
         "opset": str(opset),
         "keras_vit": keras_vit.__version__,
         "keras": keras.__version__,
-        "trtexec_10": lines["TensorRT 10"],
-        "trtexec_11": lines["TensorRT 11"],
+        **trtexec_commands(file, precision),
     }
 
 

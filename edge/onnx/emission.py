@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from keras_vit.edge.onnx.planning import Plan
-from keras_vit.edge.onnx.program import Grid, Operation, Program, Tensor, Value
+from keras_vit.edge.onnx.program import Operation, Program, Tensor, Value
 from keras_vit.edge.onnx.rearrangement import Rearrangement, Shape, chain, identity, inverse, nodes_of
 
 # The newest format of files that every runtime for an opset reads.
@@ -104,10 +104,10 @@ class Emitter:
         dtype = "float32" if full else self._dtype
         return self._initializer(f"{self._layer}/weights", np.ascontiguousarray(array, dtype))
 
-    def grid(self, grid: Grid) -> tuple[ir.Value, ir.Value]:
-        """Return the scale and the zero point of a grid."""
-        step = self._initializer(f"{self._layer}/scale", np.array(grid.step, np.float32))
-        return step, self._initializer("zero_point", np.array(0, np.int8))
+    def grid(self, step: float) -> tuple[ir.Value, ir.Value]:
+        """Return the scale and the zero point of an int8 grid."""
+        scale = self._initializer(f"{self._layer}/scale", np.array(step, np.float32))
+        return scale, self._initializer("zero_point", np.array(0, np.int8))
 
     def quantized_weights(self, array: np.ndarray, steps: np.ndarray, axis: int) -> ir.Value:
         """Return int8 weights, dequantized with a scale for each index of an axis."""
@@ -133,26 +133,20 @@ class Emitter:
         """Return a tensor in some form and type."""
         array = tensor.constant
         if array is not None:
-            array = np.asarray(array, np.float32)
             # A constant that was given for fewer axes, or for one of the repeated ones only.
             array = array.reshape((1,) * (len(form.source) - array.ndim) + array.shape)
-            return self.floats(form(np.broadcast_to(array, form.source)), full=dtype == "float32")
+            array = form(np.broadcast_to(array, form.source))
+            if array.dtype.kind == "i":
+                return self._initializer(f"{self._layer}/integers", np.ascontiguousarray(array))
+            return self.floats(array, full=dtype == "float32")
         value = tensor.value
         result, done = self._stored[value], []
         for step in self._plan.steps(tensor, form):
             done.append(step)
             result = self._once((value, *done), lambda before=result, step=step: self.move(before, step))
-        if value.grid is not None:
-            result = self._once((value, *done, "float"), lambda: self._dequantized(result, value, form.target))
-        elif result.dtype != _TYPES[dtype]:
+        if result.dtype != _TYPES[dtype]:
             to = {"to": _TYPES[dtype].value}
             result = self._once((value, *done, dtype), lambda: self.node("Cast", [result], form.target, to, dtype))
-        return result
-
-    def _dequantized(self, stored, value, shape):
-        self._layer, layer = value.layer, self._layer
-        result = self.node("DequantizeLinear", [stored, *self.grid(value.grid)], shape, dtype="float32")
-        self._layer = layer
         return result
 
     def _once(self, key: tuple, make) -> ir.Value:

@@ -117,12 +117,20 @@ class Elementwise(Flexible):
         return emitter.node(self.op_type, inputs, form.output.target, self.attributes)
 
 
+@dataclass
 class Quantize(Flexible):
-    """Round to the grid of the output. The value is stored in int8; those who use it dequantize it."""
+    """Round to an int8 grid, with one scale for all values: QuantizeLinear, then DequantizeLinear.
+
+    Attributes:
+        step: The step of the grid.
+    """
+
+    step: float
 
     def emit(self, emitter, operation, form, inputs):
-        scale, zero = emitter.grid(operation.output.grid)
-        return emitter.node("QuantizeLinear", [*inputs, scale, zero], form.output.target, dtype="int8")
+        grid = emitter.grid(self.step)
+        rounded = emitter.node("QuantizeLinear", [*inputs, *grid], form.output.target, dtype="int8")
+        return emitter.node("DequantizeLinear", [rounded, *grid], form.output.target)
 
 
 class Copy(Flexible):
@@ -273,12 +281,10 @@ class Linear(Flexible):
     With channels last it is a matrix product, and with channels second a convolution.
 
     Attributes:
-        weights: The kernel (input channels of a group, output channels).
-        groups: The number of groups of channels.
+        weights: The kernel (input channels, output channels).
     """
 
     weights: Weights
-    groups: int = 1
 
     def fits(self, operation, layout):
         return self._as(operation, layout) is not None
@@ -288,9 +294,7 @@ class Linear(Flexible):
 
     def candidates(self, operation):
         shape = operation.output.shape
-        if len(shape) > 2 and self.groups == 1:
-            return [reshape(shape, (math.prod(shape[:-1]), shape[-1]))]
-        return []
+        return [reshape(shape, (math.prod(shape[:-1]), shape[-1]))]
 
     def _as(self, operation, layout):
         """Return the operator that computes it in a layout; None if there is none."""
@@ -300,7 +304,7 @@ class Linear(Flexible):
         place = layout.place(last, shape)
         if place == 1 and rank == 4:
             return "Conv"
-        if place is not None and place == rank - 1 and self.groups == 1:
+        if place is not None and place == rank - 1:
             return "Gemm" if rank == 2 else "MatMul"
         return None
 
@@ -309,7 +313,7 @@ class Linear(Flexible):
         op_type = self._as(operation, form.choice)
         if op_type == "Conv":
             kernel = Weights(weights.kernel[None, None], weights.bias, weights.steps)
-            attributes = {"kernel_shape": [1, 1], "group": self.groups}
+            attributes = {"kernel_shape": [1, 1]}
             inputs = [*inputs, kernel.emit(emitter, (3, 2, 0, 1))]
         else:
             attributes = {}

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from keras_vit.edge.onnx.operations import Kind
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The int8 grid that a value is rounded to: integers from -128 to 127 times `step`."""
-
-    step: float
-
-
 @dataclass(eq=False)
 class Value:
     """What an operation computes, an input of the model, or a constant.
@@ -30,7 +23,6 @@ class Value:
         layer: The name of the layer that it comes from.
         operation: The operation that computes it; None for an input or a constant.
         constant: The array of a constant.
-        grid: The grid that it is stored on; None for a value in float.
         full: Whether it is float32 even in a file whose other values are float16.
     """
 
@@ -38,7 +30,6 @@ class Value:
     layer: str
     operation: Operation | None = None
     constant: np.ndarray | None = None
-    grid: Grid | None = None
     full: bool = False
 
 

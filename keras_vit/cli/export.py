@@ -9,15 +9,20 @@ from keras_vit.cli.common import MODEL_HELP, load_array, load_model, status
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("output", metavar="OUTPUT", help="the .tflite file to write")
+    parser.add_argument("output", metavar="OUTPUT", help="the .tflite or .onnx file to write")
     parser.add_argument(
         "--precision",
-        help="float32, float16, dynamic_int8 or hybrid_int8 (default: hybrid_int8 for a quantized model, else float32)",
+        help="float32, float16, hybrid_int8 or, in a .tflite file, dynamic_int8 (default: hybrid_int8 for a quantized "
+        "model, else float32)",
     )
     parser.add_argument(
         "--calibration",
         metavar="NPY",
         help="images for the ranges of activations, to export a float model as hybrid_int8",
+    )
+    parser.add_argument("--opset", type=int, help="version of the operators of an .onnx file, 17 to 20 (default: 20)")
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="images that an .onnx file takes at once (default: 1)"
     )
 
 
@@ -27,5 +32,17 @@ def run(given: argparse.Namespace) -> None:
 
     images = None if given.calibration is None else load_array(given.calibration)
     with status(f"Exporting {given.model}"):
-        path = edge.export(load_model(given.model), given.output, given.precision, calibration_data=images)
+        path = edge.export(
+            load_model(given.model),
+            given.output,
+            given.precision,
+            calibration_data=images,
+            opset=given.opset,
+            batch_size=given.batch_size,
+        )
     print(f"{path}: {os.path.getsize(path) / 1e6:.2f} MB")
+    if path.endswith(".onnx"):
+        from keras_vit.edge.onnx.trtexec import commands_in
+
+        for version, command in commands_in(path).items():
+            print(f"TensorRT {version}: {command}")

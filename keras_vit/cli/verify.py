@@ -7,8 +7,8 @@ from keras_vit.cli.common import add_json_argument, load_array, load_model, prin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", metavar="MODEL", help="the reference, a .keras or .tflite file")
-    parser.add_argument("file", metavar="FILE", help="the .tflite file to verify")
+    parser.add_argument("model", metavar="MODEL", help="the reference, a .keras, .tflite or .onnx file")
+    parser.add_argument("file", metavar="FILE", help="the .tflite or .onnx file to verify")
     parser.add_argument(
         "--images", required=True, metavar="NPY", help="input images, of shape (images, height, width, channels)"
     )
@@ -22,7 +22,7 @@ def run(given: argparse.Namespace) -> None:
 
     images = load_array(given.images)
     labels = None if given.labels is None else load_array(given.labels)
-    reference = given.model if given.model.endswith(".tflite") else load_model(given.model)
+    reference = given.model if given.model.endswith((".tflite", ".onnx")) else load_model(given.model)
     with status(f"Comparing {given.file} with {given.model}", show=not given.json):
         result = edge.verify(reference, given.file, images, labels=labels)
     print_result(result, given.json)
