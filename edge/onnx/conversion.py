@@ -10,9 +10,10 @@ import keras
 import keras_vit
 from keras_vit.edge.onnx.builder import OnnxBuilder
 from keras_vit.edge.onnx.program import Program, Tensor, Value
+from keras_vit.edge.onnx.rounding import round_for_each_user, skip_rounding_before_softmax
 from keras_vit.edge.onnx.trtexec import trtexec_commands
 from keras_vit.edge.onnx.windows import move_windows_to_the_batch
-from keras_vit.edge.onnx.writers import write_call
+from keras_vit.edge.onnx.writers import check_no_lambda, write_call
 from keras_vit.edge.quantization.quantize import is_quantized, quantize_aware, without_ranges
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.reading import calls_before
@@ -70,6 +71,7 @@ def export_onnx(
         import onnx_ir
 
         from keras_vit.edge.onnx.emission import Emitter
+    check_no_lambda(model)
     output_names = model.output_names
     if precision == "hybrid_int8":
         if not quantized:
@@ -140,6 +142,8 @@ def program_of(flat: keras.Model, output_names: list[str], opset: int, batch_siz
             program.outputs[name] = Tensor(build.as_value(tensors[id(tensor)]))
     program.remove_unused()
     move_windows_to_the_batch(program)
+    skip_rounding_before_softmax(program)
+    round_for_each_user(program)
     return program
 
 

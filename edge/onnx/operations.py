@@ -123,14 +123,19 @@ class Quantize(Flexible):
 
     Attributes:
         step: The step of the grid.
+        number: Which one it is of several roundings of the same value, see `round_for_each_user`.
     """
 
     step: float
+    number: int = 0
 
     def emit(self, emitter, operation, form, inputs):
-        grid = emitter.grid(self.step)
-        rounded = emitter.node("QuantizeLinear", [*inputs, *grid], form.output.target, dtype="int8")
-        return emitter.node("DequantizeLinear", [rounded, *grid], form.output.target)
+        grid, shape = emitter.grid(self.step), form.output.target
+        # The attribute has no meaning where one scale is for all values. It keeps onnxruntime from merging roundings.
+        axes = [1, *(axis for axis in range(-len(shape), len(shape)) if axis != 1)]
+        axis = {"axis": axes[min(self.number, len(axes) - 1)]} if self.number else {}
+        rounded = emitter.node("QuantizeLinear", [*inputs, *grid], shape, axis, dtype="int8")
+        return emitter.node("DequantizeLinear", [rounded, *grid], shape, axis)
 
 
 class Copy(Flexible):

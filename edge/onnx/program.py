@@ -64,6 +64,13 @@ class Tensor:
         steps = chain((*self.views, view))
         return Tensor(self.value, () if len(steps) == 1 and steps[0].is_identity else tuple(steps))
 
+    def viewed_as(self, other: Tensor) -> Tensor:
+        """Return the tensor after the rearrangements of another one."""
+        viewed = self
+        for view in other.views:
+            viewed = viewed.viewed(view)
+        return viewed
+
 
 @dataclass(eq=False)
 class Operation:

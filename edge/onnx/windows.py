@@ -77,11 +77,4 @@ def _separate(convolution, pad, through, cut, users):
     columns_and_channels = math.prod(last.shape[2:])
     whole = Tensor(last).viewed(reshape(last.shape, (batch, windows, rows, columns_and_channels)))
     for user in users.get(cut.output, []):
-        user.inputs = [_after(whole, tensor) if tensor.value is cut.output else tensor for tensor in user.inputs]
-
-
-def _after(tensor, taken):
-    """Return a tensor with the rearrangements of another one."""
-    for view in taken.views:
-        tensor = tensor.viewed(view)
-    return tensor
+        user.inputs = [whole.viewed_as(tensor) if tensor.value is cut.output else tensor for tensor in user.inputs]

@@ -9,6 +9,7 @@ import keras
 
 from keras_vit.edge.onnx.builder import OnnxBuilder
 from keras_vit.edge.onnx.program import Tensor
+from keras_vit.graph.flattening import leaves
 
 Writer = Callable[..., Any]
 _WRITERS: dict[type, Writer] = {}
@@ -43,6 +44,20 @@ def register_onnx_writer(*classes: type) -> Callable[[Writer], Writer]:
     return register
 
 
+def check_no_lambda(model: keras.Model) -> None:
+    """Check that a model has no Lambda layer, which can be neither copied nor written.
+
+    Raises:
+        ValueError: It has one.
+    """
+    for name, layer in leaves(model):
+        if isinstance(layer, keras.layers.Lambda):
+            raise ValueError(
+                f"There is no ONNX writer for the layer {name!r} of class Lambda; make its function a layer class of "
+                "its own, and register a writer for that class with keras_vit.edge.register_onnx_writer."
+            )
+
+
 def write_call(build: OnnxBuilder, operation: keras.Operation, args: tuple, kwargs: dict) -> list[Tensor]:
     """Add the operators of one call of a layer or operation, and return what it gives.
 
@@ -51,15 +66,9 @@ def write_call(build: OnnxBuilder, operation: keras.Operation, args: tuple, kwar
     """
     writer = _WRITERS.get(type(operation))
     if writer is None:
-        kind = type(operation).__name__
-        hint = (
-            "make its function a layer class of its own, and register a writer for that class"
-            if isinstance(operation, keras.layers.Lambda)
-            else "register one"
-        )
         raise ValueError(
-            f"There is no ONNX writer for the layer {operation.name!r} of class {kind}; {hint} with "
-            f"keras_vit.edge.register_onnx_writer."
+            f"There is no ONNX writer for the layer {operation.name!r} of class {type(operation).__name__}; register "
+            "one with keras_vit.edge.register_onnx_writer."
         )
     with build.layer(operation.name):
         return [build.tensor(each) for each in keras.tree.flatten(writer(build, operation, *args, **kwargs))]
