@@ -102,7 +102,14 @@ class Emitter:
     def floats(self, array: np.ndarray, full: bool = False) -> ir.Value:
         """Return a constant in the type of the operation, or in float32."""
         dtype = "float32" if full else self._dtype
-        return self._initializer(f"{self._layer}/weights", np.ascontiguousarray(array, dtype))
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(array, dtype)
+        if np.isinf(stored).any() and not np.isinf(array).any():
+            raise ValueError(
+                f"The layer {self._layer!r} has a weight of {np.abs(array).max():.3g}, which float16 cannot hold; "
+                "export the model in float32."
+            )
+        return self._initializer(f"{self._layer}/weights", stored)
 
     def grid(self, step: float) -> tuple[ir.Value, ir.Value]:
         """Return the scale and the zero point of an int8 grid."""
