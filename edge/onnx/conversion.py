@@ -88,7 +88,8 @@ def export_onnx(
     written = Emitter(program, opset, half=precision == "float16").model()
     written.producer_name, written.producer_version = "keras_vit", keras_vit.__version__
     written.metadata_props.update(_metadata(os.path.basename(path), precision, opset))
-    size = sum(value.const_value.nbytes for value in written.graph.initializers.values())
+    constants = [value.const_value for value in written.graph.initializers.values()]
+    size = sum(int(constant.nbytes) for constant in constants if constant is not None)
     if size >= _PROTOBUF_LIMIT:
         raise ValueError(
             f"The weights of {model.name!r} take {size / 1e9:.1f} GB in {precision}, more than the 2 GB that an ONNX "

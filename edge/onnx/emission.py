@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from keras_vit.edge.onnx.planning import Plan
 from keras_vit.edge.onnx.program import Operation, Program, Tensor, Value
-from keras_vit.edge.onnx.rearrangement import Rearrangement, Shape, chain, identity, inverse, nodes_of
+from keras_vit.edge.onnx.rearrangement import Rearrangement, Shape, identity, nodes_of
 
 # The newest format of files that every runtime for an opset reads.
 _FORMAT = {17: 8, 18: 8, 19: 9, 20: 9}
@@ -132,7 +132,7 @@ class Emitter:
             self._read(tensor, taken, self._dtype) for tensor, taken in zip(operation.inputs, form.inputs, strict=True)
         ]
         result = operation.kind.emit(self, operation, form, inputs)
-        for step in chain((inverse(form.output), self._plan.stored(operation.output))):
+        for step in self._plan.after(operation, form):
             result = self.move(result, step)
         self._stored[operation.output] = result
 

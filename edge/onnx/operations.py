@@ -83,7 +83,7 @@ class Flexible(Kind):
         inputs = [layout.of(tensor.shape) for tensor in operation.inputs]
         if output is None or None in inputs or not self.fits(operation, layout):
             return []
-        return [Form(tuple(inputs), output, self.cost(operation, layout), layout)]  # type: ignore[arg-type]
+        return [Form(tuple(inputs), output, self.cost(operation, layout), layout)]
 
     def fits(self, operation: Operation, layout: Layout) -> bool:
         """Whether it can be computed in a layout that all its inputs and its output can be stored in."""

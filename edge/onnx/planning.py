@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from keras_vit.edge.onnx.layouts import Layout, layout_like, plain
 from keras_vit.edge.onnx.operations import SMALL, Form
 from keras_vit.edge.onnx.program import Operation, Program, Tensor, Value
-from keras_vit.edge.onnx.rearrangement import Rearrangement, chain, inverse
+from keras_vit.edge.onnx.rearrangement import Rearrangement, chain, identity, inverse
 
 # The search has never needed more than four rounds.
 _MAX_ROUNDS = 10
-_Move = tuple[Value, tuple[Rearrangement, ...]]
+# A value, whether it has just been computed, and what is done to it to store it or to use it.
+_Move = tuple[Value, bool, tuple[Rearrangement, ...]]
 
 
 class Plan:
@@ -53,6 +54,10 @@ class Plan:
         steps = chain((inverse(self.stored(tensor.value)), *tensor.views, form))
         return [] if len(steps) == 1 and steps[0].is_identity else steps
 
+    def after(self, operation: Operation, form: Form) -> list[Rearrangement]:
+        """Return what has to be done to what an operation gives in some form, to store it."""
+        return chain((inverse(form.output), self.stored(operation.output)))
+
     def _improve(self, region: _Region) -> bool:
         """Give a region the best layout. Return whether it changed."""
         before = self._layouts[region]
@@ -74,7 +79,7 @@ class Plan:
             if layout is not None and all(layout.of(value.shape) for value in region.values):
                 found[layout] = None
 
-        add([plain(len(region.values[0].shape)).of(region.values[0].shape)])
+        add([identity(region.values[0].shape)])
         for operation in region.operations:
             own = self._regions[operation.output] is region
             if own:
@@ -111,25 +116,24 @@ class Plan:
             moves.update(dict.fromkeys(moved))
         for value in self._program.inputs.values():
             if self._regions[value] is region:
-                moves[value, (self.stored(value),)] = None
+                moves[value, True, (self.stored(value),)] = None
         for tensor in self._program.outputs.values():
             if self._regions.get(tensor.value) is region:
-                moves[tensor.value, tuple(self.steps(tensor, plain(len(tensor.shape)).of(tensor.shape)))] = None
+                moves[tensor.value, False, tuple(self.steps(tensor, identity(tensor.shape)))] = None
         return total + self._cost(moves)
 
     def _moves(self, operation, form) -> list[_Move]:
         """Return what has to be moved to compute an operation in a form, and to store its output."""
         moves = [
-            (tensor.value, tuple(self.steps(tensor, taken)))
+            (tensor.value, False, tuple(self.steps(tensor, taken)))
             for tensor, taken in zip(operation.inputs, form.inputs, strict=True)
             if tensor.value.constant is None
         ]
-        after = chain((inverse(form.output), self.stored(operation.output)))
-        return [*moves, (operation.output, ("after", *after))]
+        return [*moves, (operation.output, True, tuple(self.after(operation, form)))]
 
     @staticmethod
     def _cost(moves) -> float:
-        return sum(_step_cost(step) for _, steps in moves for step in steps if step != "after")
+        return sum(_step_cost(step) for _, _, steps in moves for step in steps)
 
 
 def _step_cost(step: Rearrangement) -> float:

@@ -23,7 +23,8 @@ def move_windows_to_the_batch(program: Program) -> None:
     for operation in program.operations:
         found = _stacked(operation, users)
         if found is not None:
-            _separate(operation, *found, users)
+            pad, through, cut = found
+            _separate(operation, pad, through, cut, users)
     program.remove_unused()
 
 

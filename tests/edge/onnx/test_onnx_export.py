@@ -36,8 +36,9 @@ def test_every_form_of_every_family(form, tmp_path, open_onnx):
     assert_equal(file(images), outputs_of(model, images))
     assert not DYNAMIC & set(file.count)
     assert file.count["Gelu"] + file.count["LayerNormalization"] + file.count["Conv"] > 0
-    # Each node has the name of the layer or operation that it comes from.
-    names = {operation.name for operation in fuse(model).operations} | {"image"}
+    # Each node has the name of the layer that it comes from, or of the kind of a plain operation.
+    operations = fuse(model).operations
+    names = {"image", *(each.name for each in operations), *(type(each).__name__ for each in operations)}
     assert {node.name.split("/")[0] for node in file.proto.graph.node} <= names
     # Every shape is static.
     for value in [*file.proto.graph.input, *file.proto.graph.output, *file.proto.graph.value_info]:
@@ -76,6 +77,13 @@ def test_another_batch_size(form, tmp_path, open_onnx):
     images = images_of(model, 4)
     assert file.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
     assert_equal(file(images), outputs_of(model, images))
+
+
+def test_the_same_model_gives_the_same_file(tmp_path):
+    model = build("efficientvit_msra: three stages")
+    first, second = (tmp_path / name / "m.onnx" for name in ("first", "second"))
+    assert all(edge.export(model, path) for path in (first, second))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_several_outputs_have_the_names_and_the_order_of_the_model(many_outputs_model, images, tmp_path, open_onnx):
