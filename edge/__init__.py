@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.onnx.builder import OnnxBuilder
     from keras_vit.edge.onnx.writers import register_onnx_writer
     from keras_vit.edge.quantization.quantize import quantize_aware
+    from keras_vit.edge.quantization.schemes import SCHEMES, Scheme
+    from keras_vit.edge.quantization.sensitivity import LayerCost, Sensitivity, sensitivity
 
 _MODULES = {
     "keras_vit.edge.conversion.export": ("export",),
@@ -25,21 +27,28 @@ _MODULES = {
     "keras_vit.edge.onnx.builder": ("OnnxBuilder",),
     "keras_vit.edge.onnx.writers": ("register_onnx_writer",),
     "keras_vit.edge.quantization.quantize": ("quantize_aware",),
+    "keras_vit.edge.quantization.schemes": ("SCHEMES", "Scheme"),
+    "keras_vit.edge.quantization.sensitivity": ("LayerCost", "Sensitivity", "sensitivity"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "SCHEMES",
     "Audit",
     "Benchmark",
     "Benchmarks",
     "Finding",
+    "LayerCost",
     "OnnxBuilder",
+    "Scheme",
+    "Sensitivity",
     "Verification",
     "audit",
     "benchmark",
     "export",
     "quantize_aware",
     "register_onnx_writer",
+    "sensitivity",
     "verify",
 ]
 

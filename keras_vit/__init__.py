@@ -5,7 +5,7 @@ Names are imported when they are first used: `import keras_vit` imports neither 
 
 import importlib
 
-from keras_vit._registration import when_imported
+from keras_vit._registration import finish_waiting, when_imported
 
 __version__ = "0.1.0"
 
@@ -47,6 +47,7 @@ def __getattr__(name):
         value = _families()[name]()
     else:
         raise AttributeError(f"module 'keras_vit' has no attribute {name!r}")
+    finish_waiting()
     globals()[name] = value
     return value
 

@@ -27,6 +27,7 @@ METHODS = {
         "compute_loss": ("self", "x", "y", "y_pred", "sample_weight", "training"),
         "compute_metrics": ("self", "x", "y", "y_pred", "sample_weight"),
     },
+    keras.Function: {"_run_through_graph": ("self", "inputs", "operation_fn", "call_fn")},  # edge.sensitivity
     keras.Sequential: {"call": ("self", "inputs", "training", "mask", "kwargs")},
     # Overridden by keras_vit.training.optimizers.base.Optimizer.
     keras.optimizers.Optimizer: {

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from keras_vit._registration import when_imported
+import keras_vit
+from keras_vit._registration import finish_waiting, when_imported
 
 
 @pytest.fixture
@@ -33,6 +34,21 @@ def test_the_actions_run_in_order_right_after_the_import(module):
     assert loaded.__spec__.loader is loaded.__loader__
     importlib.reload(loaded)
     assert seen == [(1, 3), (2, 3)]
+
+
+def test_an_import_by_a_module_of_this_package_is_completed_first(module, monkeypatch, tmp_path):
+    """The actions may import that module, which is not complete before."""
+    (tmp_path / "importing.py").write_text(f"import {module}\nvalue = 4\n")
+    monkeypatch.setattr(keras_vit, "__path__", [*keras_vit.__path__, str(tmp_path)])
+    seen = []
+    when_imported(module, lambda: seen.append(sys.modules["keras_vit.importing"].value))
+    try:
+        importlib.import_module("keras_vit.importing")
+        assert seen == []
+        finish_waiting()
+        assert seen == [4]
+    finally:
+        del sys.modules["keras_vit.importing"], keras_vit.importing
 
 
 def test_an_imported_module_is_not_waited_for(module):

@@ -3,27 +3,29 @@
 import gc
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_vit.edge.conversion.int8_file import quantize_dynamically, quantize_operations
-from keras_vit.edge.quantization.quantize import int8_operations, is_quantized, quantize_aware, without_ranges
+from keras_vit.edge.conversion.int8_file import quantize_file
+from keras_vit.edge.quantization.plan import Plan
+from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, ranges_of, scheme_of
+from keras_vit.edge.quantization.schemes import Scheme, find_scheme
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.rebuilding import rebuild
 from keras_vit.utils.files import replacing
 from keras_vit.utils.native_logs import native_logs
 
-PRECISIONS = ("float32", "float16", "dynamic_int8", "hybrid_int8")
-
 
 def export(
     model: keras.Model,
     path: str | os.PathLike,
-    precision: str | None = None,
+    precision: str | Scheme | None = None,
     *,
     calibration_data: Any = None,
+    overrides: Mapping[str, str] | None = None,
     opset: int | None = None,
     batch_size: int = 1,
 ) -> str:
@@ -35,18 +37,23 @@ def export(
     Args:
         model: A functional float model, or a model returned by `quantize_aware`. It is not changed.
         path: The file to write. Its name ends in ".tflite" or ".onnx", which chooses the format.
-        precision: One of the following. The default is "hybrid_int8" for a quantized model and "float32" for a float
-            model.
+        precision: One of the following, or a `keras_vit.edge.Scheme`. The default is the scheme of a quantized model,
+            and "float32" for a float model.
 
             - "float32": Weights and computation in float32.
-            - "float16": Weights stored in float16, computation in float32. An ONNX file computes in float16 too, except
+            - "float16": Weights stored in float16, computation in float32. An .onnx file computes in float16 too, except
               for normalization, softmax and linear attention, and takes and gives float32.
+            - "int8_weights": Kernels stored in int8, with one range per output channel; computation in float32.
             - "dynamic_int8": Weights of products stored in int8 where this makes them faster. The runtime quantizes the
-              inputs of these products for each image. Only in .tflite files.
+              inputs of these products for each image. Not for .onnx files.
+            - "int4_weights": As "dynamic_int8", with kernels of four bits. Without quantization-aware training, most
+              models lose much accuracy. Not for .onnx files.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
         calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
             them. A quantized model has its own ranges.
+        overrides: For a float model, from patterns of layer names to the scheme for these layers, as `quantize_aware`
+            takes them.
         opset: The version of an .onnx file's operators, 17 to 20. The default is 20.
         batch_size: The number of images that the file takes at once. A .tflite file takes one.
 
@@ -54,10 +61,10 @@ def export(
         The path as a string.
 
     Raises:
-        ValueError: The precision is unknown, the file's name ends in something else, "hybrid_int8" of a float model is
-            asked for without calibration data, or an argument does not suit the format. For .onnx also: a layer has no
-            writer (see `register_onnx_writer`), the model takes images of any size, or its weights are too large for
-            one file.
+        ValueError: The precision is unknown, not that of a quantized model or not for this format, the file's name ends
+            in something else, "hybrid_int8" of a float model is asked for without calibration data, or an argument does
+            not suit the format. For .onnx also: a layer has no writer (see `register_onnx_writer`), the model takes
+            images of any size, or its weights are too large for one file.
         ImportError: A package that the format or the precision needs is not installed. The message gives the pip
             command.
         RuntimeError: The layers of the model cannot be found in the converted file.
@@ -67,12 +74,14 @@ def export(
         from keras_vit.edge.onnx.conversion import export_onnx
 
         return export_onnx(
-            model, path, precision, calibration_data=calibration_data, opset=opset, batch_size=batch_size
+            model,
+            path,
+            precision,
+            calibration_data=calibration_data,
+            overrides=overrides,
+            opset=opset,
+            batch_size=batch_size,
         )
-    if precision is None:
-        precision = "hybrid_int8" if is_quantized(model) else "float32"
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}; received {precision!r}.")
     if not path.endswith(".tflite"):
         raise ValueError(
             "The name of an ONNX file ends in .onnx, and that of a TensorFlow Lite file ends in .tflite; "
@@ -83,29 +92,49 @@ def export(
             "A .tflite file has no opset and takes one image at a time; received "
             f"opset={opset}, batch_size={batch_size}."
         )
-    if precision == "hybrid_int8" and not is_quantized(model):
-        if calibration_data is None:
-            raise ValueError(
-                "hybrid_int8 needs the ranges of the activations: pass calibration_data (images as in training), or a "
-                "model from keras_vit.edge.quantize_aware."
-            )
-        model = quantize_aware(model, calibration_data=calibration_data)
-
-    int8 = precision == "hybrid_int8"
-    layers = int8_operations(model) if int8 else {}
+    scheme, flat, plan, ranges = _planned(model, precision, overrides, calibration_data)
+    rows = {} if plan is None else plan.rows
+    del plan
     with native_logs(), tempfile.TemporaryDirectory() as folder:
-        _save(without_ranges(model, kernels_on_grid=int8) if is_quantized(model) else fuse(model), folder)
-        del model
+        _save(flat, folder)
+        del model, flat
         # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.
         gc.collect()
-        content = _convert(folder, half_weights=precision == "float16")
-        if int8:
-            content = quantize_operations(content, layers)
-        elif precision == "dynamic_int8":
-            content = quantize_dynamically(content)
+        content = _convert(folder, half_weights=scheme.weights == "float16")
+        if rows:
+            content = quantize_file(content, rows, ranges)
     with replacing(path) as partial:
         partial.write_bytes(content)
     return path
+
+
+def _planned(model, precision, overrides, calibration_data):
+    """Return the scheme, the float model to convert, its plan (None if all stays in float), and the ranges."""
+    if not is_quantized(model):
+        scheme = find_scheme(precision or "float32", overrides)
+        if scheme.needs_ranges:
+            model = quantize_aware(model, scheme=scheme, calibration_data=calibration_data)
+            return _with_own_plan(model)
+        flat = fuse(model)
+        scheme.check_overrides(layer.name for layer in flat.layers)
+        return scheme, flat, Plan(flat, scheme) if scheme.makes_integers else None, {}
+    trained = scheme_of(model)
+    scheme = trained if precision is None else find_scheme(precision)
+    if scheme.name == trained.name and not overrides:
+        return _with_own_plan(model)
+    if scheme.needs_ranges or overrides:
+        raise ValueError(
+            f"The model was quantized with {trained.name!r} and cannot be exported as {scheme.name!r}"
+            f"{' with overrides' if overrides else ''}; quantize the float model again."
+        )
+    flat = float_model(model, kernels_on_grid=False)
+    return scheme, flat, Plan(flat, scheme) if scheme.makes_integers else None, {}
+
+
+def _with_own_plan(quantized):
+    flat = float_model(quantized, kernels_on_grid=True)
+    scheme = scheme_of(quantized)
+    return scheme, flat, Plan(flat, scheme), ranges_of(quantized)
 
 
 class _GroupedConv2D(keras.layers.Conv2D):

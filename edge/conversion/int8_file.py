@@ -1,132 +1,68 @@
-"""Convert operations of a float TFLite file to int8 with ai-edge-quantizer and given ranges."""
+"""Convert operations of a float TFLite file to integers with ai-edge-quantizer, as a plan says."""
 
-import math
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from keras_vit.edge.files.tflite_graph import Graph, Operator, Tensor, read_graph
-from keras_vit.edge.quantization.operations import PRODUCT, Int8Operation, Range
+from keras_vit.edge.quantization.plan import PRODUCT, Row
 from keras_vit.utils.missing import needs
+
+Range = tuple[float, float]  # The smallest and the largest value.
 
 _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 # These only move values, so they can move int8 values where all users of the result are int8.
 _SLICES = ("STRIDED_SLICE", "SLICE")
 _LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD", *_SLICES)
 
-# With fewer multiplications per activation, quantizing it takes longer than int8 saves (measured on x86-64).
-_LEAST_USES = 64
 
-
-def quantize_operations(float_file: bytes, layers: dict[str, Int8Operation | None]) -> bytes:
-    """Return a float file with the given layers in int8, with one range per channel of each kernel.
+def quantize_file(float_file: bytes, rows: dict[str, Row], ranges: dict[str, Range]) -> bytes:
+    """Return a float file with operations and kernels in integers, with one range per channel of each kernel.
 
     Args:
-        float_file: The content of a converted file whose kernels are rounded to the int8 grid already.
-        layers: What each layer computes in int8, by its name; None for a layer that computes in float.
+        float_file: The content of a converted file whose kernels are rounded to their grid already.
+        rows: What each layer computes, by its name.
+        ranges: The range of each grid that the rows name.
 
     Returns:
-        The content of the int8 file.
+        The content of the quantized file.
 
     Raises:
         ImportError: ai-edge-quantizer is not installed. The message gives the pip command.
         RuntimeError: A layer cannot be found in the file, or a tensor would need two ranges.
     """
     graph = read_graph(float_file)
-    computed = {name: operation for name, operation in layers.items() if operation is not None}
-    ranges: dict[str, Range] = {}
-    int8: dict[str, Operator] = {}  # By the name of the output.
-    for op, layer in _operators_by_layer(graph, layers, computed):
-        int8[op.outputs[0].name] = op
-        _set_range(ranges, op.outputs[0].name, computed[layer].output, layer)
-        if op.name in _PRODUCTS:
-            for tensor, limits in zip(_activations(op), computed[layer].inputs, strict=True):
-                _set_range(ranges, tensor.name, limits, layer)
+    found = list(_operators_by_layer(graph, rows))
+    int8 = {op.outputs[0].name: op for op, layer in found if rows[layer].activations == "int8"}
     moving = _layout_between(graph.operators, int8)
-    int8 |= {op.outputs[0].name: op for op in moving}
+    recipes = [(op, rows[layer].activations, rows[layer].kernel_bits or 8) for op, layer in found]
+    recipes += [(op, "int8", 8) for op in moving]
+    limits: dict[str, Range] = {}
+    for op, layer in found:
+        if rows[layer].activations == "int8":
+            _set_range(limits, op.outputs[0].name, ranges[rows[layer].output], layer)
+            if op.name in _PRODUCTS:
+                for tensor, grid in zip(_activations(op), rows[layer].inputs, strict=True):
+                    _set_range(limits, tensor.name, ranges[grid], layer)
     for op in moving:
-        if op.outputs[0].name in ranges:
-            ranges.setdefault(op.inputs[0].name, ranges[op.outputs[0].name])
+        if op.outputs[0].name in limits:
+            limits.setdefault(op.inputs[0].name, limits[op.outputs[0].name])
     for op in reversed(moving):
-        _set_range(ranges, op.outputs[0].name, ranges[op.inputs[0].name], "layout")
-    _give_sources_ranges(graph.operators, int8, ranges)
-
-    def entries(qtyping):
-        # Formally asymmetric: a symmetric grid results from its range, see `_lowest`.
-        config = qtyping.OpQuantizationConfig(
-            activation_tensor_config=qtyping.TensorQuantizationConfig(
-                8, symmetric=False, granularity=qtyping.QuantGranularity.TENSORWISE
-            ),
-            weight_tensor_config=qtyping.TensorQuantizationConfig(
-                8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
-            ),
-            compute_precision=qtyping.ComputePrecision.INTEGER,
-        )
-        for kind in sorted({op.name for op in int8.values()}):
-            names = [re.escape(name) for name, op in int8.items() if op.name == kind]
-            yield f"^(?:{'|'.join(names)});$", kind, config
-
-    statistics = {
-        name: {"min": np.full((1,), _lowest(*limits), np.float32), "max": np.full((1,), limits[1], np.float32)}
-        for name, limits in ranges.items()
-    }
-    return _run_quantizer(float_file, entries, statistics)
+        _set_range(limits, op.outputs[0].name, limits[op.inputs[0].name], "layout")
+    _give_sources_ranges(graph.operators, int8 | {op.outputs[0].name: op for op in moving}, limits)
+    return _run_quantizer(float_file, recipes, limits)
 
 
-def _lowest(minimum, maximum):
-    """Return the value of -128. A symmetric grid does not use it; with it, the zero point is 0, the step max / 127."""
-    return minimum * 128 / 127 if minimum == -maximum else minimum
-
-
-def quantize_dynamically(float_file: bytes) -> bytes:
-    """Return a float file with int8 weights of products, per channel. The runtime quantizes the activations.
-
-    Products that use each activation in few multiplications stay in float: quantizing the activations would take longer
-    than int8 saves. Depthwise convolutions stay in float because XNNPACK computes them in int8 with fixed ranges only.
-
-    Args:
-        float_file: The content of a converted file.
-
-    Returns:
-        The content of the int8 file.
-
-    Raises:
-        ImportError: ai-edge-quantizer is not installed. The message gives the pip command.
-    """
-    worthwhile: dict[str, list[str]] = {}
-    for op in read_graph(float_file).operators:
-        if op.name in ("FULLY_CONNECTED", "CONV_2D") and _uses_of_an_activation(op) >= _LEAST_USES:
-            worthwhile.setdefault(op.name, []).append(re.escape(op.outputs[0].name))
-
-    def entries(qtyping):
-        config = qtyping.OpQuantizationConfig(
-            weight_tensor_config=qtyping.TensorQuantizationConfig(
-                8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
-            ),
-            compute_precision=qtyping.ComputePrecision.INTEGER,
-        )
-        for kind, names in worthwhile.items():
-            yield f"^(?:{'|'.join(names)});$", kind, config
-
-    return _run_quantizer(float_file, entries)
-
-
-def _uses_of_an_activation(product: Operator) -> float:
-    """Return the number of multiplications in a product per value of its input."""
-    activations, weights = product.inputs[:2]
-    # The kernel is applied at every position of the output.
-    positions = math.prod(product.outputs[0].shape[:-1])
-    return positions * math.prod(weights.shape) / math.prod(activations.shape)
-
-
-def _run_quantizer(float_file: bytes, entries: Callable, statistics: dict | None = None) -> bytes:
+def _run_quantizer(float_file: bytes, recipes: list[tuple[Operator, str, int]], limits: dict[str, Range]) -> bytes:
     """Return a float file quantized by ai-edge-quantizer.
 
     Args:
         float_file: The content of the file.
-        entries: From the package's module `qtyping` to (regular expression of output names, operator, configuration).
-        statistics: The range of each activation by its tensor's name, if the file is to have fixed ranges.
+        recipes: Operators, what their activations are ("int8", "dynamic_int8" or "float32"), and their kernels' bits.
+        limits: The range of each int8 activation by its tensor's name.
     """
     with needs("ai-edge-quantizer", "exporting int8 files", "edge"):
         from ai_edge_quantizer import model_modifier, params_generator, qtyping, recipe_manager
@@ -134,14 +70,44 @@ def _run_quantizer(float_file: bytes, entries: Callable, statistics: dict | None
 
     # This is what the package's class `Quantizer` does, without its progress bar, which it always draws, and without
     # opening the float file in an interpreter to check that no range is empty, which takes memory and warns about it.
+    groups: dict[tuple[str, str, int], list[str]] = {}
+    for op, activations, bits in recipes:
+        groups.setdefault((op.name, activations, bits), []).append(re.escape(op.outputs[0].name))
     recipe = recipe_manager.RecipeManager()
-    for regex, operator, config in entries(qtyping):
-        recipe.add_quantization_config(regex, qtyping.TFLOperationName(operator), config, "min_max_uniform_quantize")
+    for (kind, activations, bits), names in sorted(groups.items()):
+        config = _configuration(qtyping, activations, bits)
+        operator = qtyping.TFLOperationName(kind)
+        recipe.add_quantization_config(f"^(?:{'|'.join(names)});$", operator, config, "min_max_uniform_quantize")
+    statistics = {
+        name: {"min": np.full((1,), _lowest(*ends), np.float32), "max": np.full((1,), ends[1], np.float32)}
+        for name, ends in limits.items()
+    }
     model = tfl_flatbuffer_utils.read_model(memoryview(float_file))
     parameters = params_generator.ParamsGenerator(model).generate_quantization_parameters(
-        recipe, statistics, enable_progress_bar=False
+        recipe, statistics or None, enable_progress_bar=False
     )
     return bytes(model_modifier.ModelModifier(model).modify_model(parameters, enable_progress_bar=False))
+
+
+def _configuration(qtyping, activations: str, bits: int):
+    """Return the package's configuration for an operator."""
+    kernel = qtyping.TensorQuantizationConfig(bits, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE)
+    if activations == "float32":
+        return qtyping.OpQuantizationConfig(
+            weight_tensor_config=kernel, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
+        )
+    # Formally asymmetric: a symmetric grid results from its range, see `_lowest`.
+    grid = qtyping.TensorQuantizationConfig(8, symmetric=False, granularity=qtyping.QuantGranularity.TENSORWISE)
+    return qtyping.OpQuantizationConfig(
+        activation_tensor_config=grid if activations == "int8" else None,
+        weight_tensor_config=kernel,
+        compute_precision=qtyping.ComputePrecision.INTEGER,
+    )
+
+
+def _lowest(minimum, maximum):
+    """Return the value of -128. A symmetric grid does not use it; with it, the zero point is 0, the step max / 127."""
+    return minimum * 128 / 127 if minimum == -maximum else minimum
 
 
 def _set_range(ranges, name, limits, layer):
@@ -153,20 +119,19 @@ def _set_range(ranges, name, limits, layer):
         )
 
 
-def _operators_by_layer(
-    graph: Graph, layers: Collection[str], computed: dict[str, Int8Operation]
-) -> Iterator[tuple[Operator, str]]:
-    """Yield each operator of the file that computes an int8 layer, with the name of the layer.
+def _operators_by_layer(graph: Graph, rows: dict[str, Row]) -> Iterator[tuple[Operator, str]]:
+    """Yield each operator of the file that computes a layer with integers, with the name of the layer.
 
     The name of an operator's output contains the name of the layer. Outputs of the graph have other names, so a product
     that gives one belongs to the only layer that is left.
     """
     outputs = {tensor.name for tensor in graph.outputs}
-    rest, last = set(computed), []
+    rest = {name for name, row in rows.items() if row.activations != "float32" or row.kernel_bits is not None}
+    last = []
     for op in graph.operators:
         kind = PRODUCT if op.name in _PRODUCTS else op.name
-        named = {_layer_of(piece, layers) for piece in re.split(r"[;/]", op.outputs[0].name)}
-        matches = {layer for layer in rest & named if computed[layer].operator == kind}
+        named = {_layer_of(piece, rows) for piece in re.split(r"[;/]", op.outputs[0].name)}
+        matches = {layer for layer in rest & named if rows[layer].operator == kind}
         if len(matches) == 1:
             rest -= matches
             yield op, matches.pop()
@@ -180,7 +145,7 @@ def _operators_by_layer(
         )
 
 
-def _layer_of(piece, layers):
+def _layer_of(piece: str, layers: Collection[str]) -> str:
     """Return the layer in a piece of a tensor's name, without the number that TensorFlow appends to used names."""
     numbered = re.sub(r"_\d+$", "", piece)
     return numbered if numbered in layers else piece

@@ -121,7 +121,7 @@ def verify(
         if not _same_shape(shape, expected):
             raise ValueError(f"{candidate.file} takes images of shape {shape}; the model takes {expected}.")
 
-        comparison = _Comparison(candidate.file)
+        comparison = Comparison(candidate.file)
         for pixels, dataset_labels in image_batches(images, shape, batch_size):
             first = comparison.images
             given = dataset_labels if labels is None else labels[first : first + len(pixels)]
@@ -165,7 +165,7 @@ def _inference(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
     return run
 
 
-class _Comparison:
+class Comparison:
     """The comparison so far: sums over batches."""
 
     def __init__(self, file: str):

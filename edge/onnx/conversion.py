@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,13 +15,15 @@ from keras_vit.edge.onnx.rounding import round_for_each_user, skip_rounding_befo
 from keras_vit.edge.onnx.trtexec import trtexec_commands
 from keras_vit.edge.onnx.windows import move_windows_to_the_batch
 from keras_vit.edge.onnx.writers import check_no_lambda, write_call
-from keras_vit.edge.quantization.quantize import is_quantized, quantize_aware, without_ranges
+from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, scheme_of
+from keras_vit.edge.quantization.schemes import SCHEMES, Scheme, find_scheme
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.reading import calls_before
 from keras_vit.utils.files import replacing
 from keras_vit.utils.missing import needs
 
-PRECISIONS = ("float32", "float16", "hybrid_int8")
+# What ONNX files have of `keras_vit.edge.SCHEMES`.
+PRECISIONS = ("float32", "float16", "int8_weights", "hybrid_int8")
 OPSETS = (17, 18, 19, 20)
 _PROTOBUF_LIMIT = 2**31
 
@@ -28,9 +31,10 @@ _PROTOBUF_LIMIT = 2**31
 def export_onnx(
     model: keras.Model,
     path: str | os.PathLike,
-    precision: str | None = None,
+    precision: str | Scheme | None = None,
     *,
     calibration_data: Any = None,
+    overrides: Mapping[str, str] | None = None,
     opset: int | None = None,
     batch_size: int = 1,
 ) -> str:
@@ -39,9 +43,11 @@ def export_onnx(
     Args:
         model: A functional float model, or a model returned by `quantize_aware`. It is not changed.
         path: The file to write. Its name ends in ".onnx".
-        precision: "float32"; "float16", with normalization, softmax and linear attention in float32; or "hybrid_int8".
-            The default is "hybrid_int8" for a quantized model and "float32" for a float model.
+        precision: "float32"; "float16", with normalization, softmax and linear attention in float32; "int8_weights";
+            "hybrid_int8"; or a scheme of these. The default is the scheme of a quantized model, and "float32" for a
+            float model.
         calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes them.
+        overrides: For a float model, from patterns of layer names to the scheme for these layers.
         opset: The version of the operators, 17 to 20. The default is 20.
         batch_size: The number of images that the file takes at once.
 
@@ -54,10 +60,6 @@ def export_onnx(
         ImportError: onnx or onnx-ir is not installed. The message gives the pip command.
     """
     path = os.fspath(path)
-    quantized = is_quantized(model)
-    precision = precision or ("hybrid_int8" if quantized else "float32")
-    if precision not in PRECISIONS:
-        raise ValueError(f"The precision of an ONNX file must be one of {PRECISIONS}; received {precision!r}.")
     opset = OPSETS[-1] if opset is None else opset
     if opset not in OPSETS:
         raise ValueError(
@@ -72,27 +74,16 @@ def export_onnx(
 
         from keras_vit.edge.onnx.emission import Emitter
     check_no_lambda(model)
-    output_names = model.output_names
-    if precision == "hybrid_int8":
-        if not quantized:
-            if calibration_data is None:
-                raise ValueError(
-                    "hybrid_int8 needs the ranges of the activations: pass calibration_data (images as in training), "
-                    "or a model from keras_vit.edge.quantize_aware."
-                )
-            model = quantize_aware(model, calibration_data=calibration_data)
-        flat = model
-    else:
-        flat = without_ranges(model, kernels_on_grid=False) if quantized else fuse(model)
-    program = program_of(flat, output_names, opset, batch_size)
-    written = Emitter(program, opset, half=precision == "float16").model()
+    scheme, flat = _prepared(model, precision, overrides, calibration_data)
+    program = program_of(flat, model.output_names, opset, batch_size)
+    written = Emitter(program, opset, half=scheme.weights == "float16").model()
     written.producer_name, written.producer_version = "keras_vit", keras_vit.__version__
-    written.metadata_props.update(_metadata(os.path.basename(path), precision, opset))
+    written.metadata_props.update(_metadata(os.path.basename(path), scheme, opset))
     constants = [value.const_value for value in written.graph.initializers.values()]
     size = sum(int(constant.nbytes) for constant in constants if constant is not None)
     if size >= _PROTOBUF_LIMIT:
         raise ValueError(
-            f"The weights of {model.name!r} take {size / 1e9:.1f} GB in {precision}, more than the 2 GB that an ONNX "
+            f"The weights of {model.name!r} take {size / 1e9:.1f} GB in {scheme.name}, more than the 2 GB that an ONNX "
             "file can hold; export it in float16 or hybrid_int8."
         )
     proto = onnx_ir.to_proto(written)
@@ -101,6 +92,35 @@ def export_onnx(
     with replacing(path) as partial:
         partial.write_bytes(proto.SerializeToString())
     return path
+
+
+def _prepared(model, precision, overrides, calibration_data):
+    """Return the scheme of a file, and the flat model to write: with roundings, if the scheme makes integers."""
+    if not is_quantized(model):
+        scheme = _checked(find_scheme(precision or "float32", overrides))
+        if scheme.makes_integers:
+            return scheme, quantize_aware(model, scheme=scheme, calibration_data=calibration_data)
+        flat = fuse(model)
+        scheme.check_overrides(layer.name for layer in flat.layers)
+        return scheme, flat
+    trained = scheme_of(model)
+    scheme = _checked(trained if precision is None else find_scheme(precision))
+    if scheme.name == trained.name and not overrides:
+        return trained, model
+    if scheme.makes_integers or overrides:
+        raise ValueError(
+            f"The model was quantized with {trained.name!r} and cannot be exported as {scheme.name!r}"
+            f"{' with overrides' if overrides else ''}; quantize the float model again."
+        )
+    return scheme, float_model(model, kernels_on_grid=False)
+
+
+def _checked(scheme: Scheme) -> Scheme:
+    """Return a scheme, if ONNX files have it and all schemes of its overrides."""
+    for each in (scheme, *(SCHEMES[name] for name in scheme.overrides.values())):
+        if each.activations == "dynamic_int8" or each.weights == "int4":
+            raise ValueError(f"The precision of an ONNX file must be one of {PRECISIONS}; received {each.name!r}.")
+    return scheme
 
 
 def program_of(flat: keras.Model, output_names: list[str], opset: int, batch_size: int) -> Program:
@@ -148,13 +168,13 @@ def program_of(flat: keras.Model, output_names: list[str], opset: int, batch_siz
     return program
 
 
-def _metadata(file: str, precision: str, opset: int) -> dict[str, str]:
+def _metadata(file: str, scheme: Scheme, opset: int) -> dict[str, str]:
     return {
-        "precision": precision,
+        "precision": scheme.name,
         "opset": str(opset),
         "keras_vit": keras_vit.__version__,
         "keras": keras.__version__,
-        **trtexec_commands(file, precision),
+        **trtexec_commands(file, scheme),
     }
 
 

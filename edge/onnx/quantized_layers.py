@@ -4,54 +4,54 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_vit.edge.onnx.keras_layers import activated, convolution, depthwise_kernel, weights_of
-from keras_vit.edge.onnx.keras_layers import array as array_of
+from keras_vit.edge.onnx.keras_layers import activated, array, convolution, depthwise_kernel, weights_of
 from keras_vit.edge.onnx.writers import register_onnx_writer
 from keras_vit.edge.quantization.fake_quant import (
     FakeQuant,
+    QuantizationScheme,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
-    SigmoidGrid,
 )
 
 
-def _steps(kernel: np.ndarray) -> np.ndarray:
-    """Return the step of the int8 grid of each output channel, as `on_grid` computes it."""
-    return np.maximum(np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0), 1e-12) / np.float32(127)
+@register_onnx_writer(QuantizationScheme)
+def _scheme(build, layer, x):
+    return x
 
 
 @register_onnx_writer(FakeQuant)
 def _fake_quant(build, layer, x):
-    lowest, highest = layer.range
-    if lowest != -highest:
+    if layer.limits is not None:
+        # The grid of a sigmoid begins at 0, which TensorRT's zero points of 0 cannot express. A symmetric grid would
+        # have steps of twice the size. Float is closer to it, and costs nothing where operators are computed together.
+        return x
+    if layer.bits != 8 or not layer.symmetric:
         raise ValueError(
-            f"The range of {layer.name!r} is {lowest} to {highest}; ONNX files have symmetric ranges, as "
-            "TensorRT demands."
+            f"{layer.name!r} rounds to {layer.bits} bits, {'' if layer.symmetric else 'not '}symmetrically; ONNX files "
+            "have symmetric int8, as TensorRT demands."
         )
-    return build.quantize(x, highest / 127)
+    return build.quantize(x, layer.range[1] / 127)
 
 
-@register_onnx_writer(SigmoidGrid)
-def _sigmoid_grid(build, layer, x):
-    # Its grid begins at 0, which TensorRT's zero points of 0 cannot express. A symmetric grid would have steps of twice
-    # the size; staying in float is closer to the grid than that, and costs nothing between operators that are fused.
-    return x
+def _weights(layer, kernel):
+    """Return the weights of a layer, with the step of each output channel's grid as `on_grid` computes it."""
+    if layer.bits != 8:
+        raise ValueError(f"The kernel of {layer.name!r} has {layer.bits} bits; ONNX files have kernels of int8.")
+    limits = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
+    return weights_of(layer, kernel, np.maximum(limits, 1e-12) / np.float32(127))
 
 
 @register_onnx_writer(QuantizedDense)
 def _dense(build, layer, x):
-    kernel = array_of(layer.kernel)
-    return activated(build, layer, build.linear(x, weights_of(layer, kernel, _steps(kernel))))
+    return activated(build, layer, build.linear(x, _weights(layer, array(layer.kernel))))
 
 
 @register_onnx_writer(QuantizedConv2D)
 def _convolution(build, layer, x):
-    kernel = array_of(layer.kernel)
-    return convolution(build, layer, x, weights_of(layer, kernel, _steps(kernel)), layer.groups)
+    return convolution(build, layer, x, _weights(layer, array(layer.kernel)), layer.groups)
 
 
 @register_onnx_writer(QuantizedDepthwiseConv2D)
 def _depthwise(build, layer, x):
-    kernel = depthwise_kernel(layer)
-    return convolution(build, layer, x, weights_of(layer, kernel, _steps(kernel)), x.shape[-1])
+    return convolution(build, layer, x, _weights(layer, depthwise_kernel(layer)), x.shape[-1])

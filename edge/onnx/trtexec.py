@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
+from keras_vit.edge.quantization.schemes import Scheme
+
 # The prefix of their names in the metadata of a file, before TensorRT's major version.
 _PREFIX = "trtexec_"
 
 
-def trtexec_commands(file: str, precision: str) -> dict[str, str]:
+def trtexec_commands(file: str, scheme: Scheme) -> dict[str, str]:
     """Return the command for each major version of TensorRT as metadata of a file.
 
     Version 10 (JetPack 6) chooses among float32 and the precisions that it is allowed. Version 11 (JetPack 7) always
@@ -16,10 +18,10 @@ def trtexec_commands(file: str, precision: str) -> dict[str, str]:
 
     Args:
         file: The name of the file.
-        precision: The precision of the file.
+        scheme: The scheme of the file.
     """
     command = f"trtexec --onnx={file} --saveEngine={os.path.splitext(file)[0]}.engine"
-    flags = {"float32": "", "float16": " --fp16", "hybrid_int8": " --fp16 --int8"}[precision]
+    flags = " --fp16 --int8" if scheme.makes_integers else " --fp16" if scheme.weights == "float16" else ""
     return {f"{_PREFIX}10": command + flags, f"{_PREFIX}11": command}
 
 

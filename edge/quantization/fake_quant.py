@@ -1,4 +1,4 @@
-"""Layers that compute in float with int8's rounding, to train with it (Jacob et al., arXiv 1712.05877)."""
+"""Layers that compute in float with the rounding of integers, to train with it (Jacob et al., arXiv 1712.05877)."""
 
 import os
 
@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_vit.edge.quantization.schemes import Scheme
 from keras_vit.utils.missing import needs
 
 
@@ -29,19 +30,50 @@ def _tfmot_quantizers():
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class FakeQuant(keras.layers.Layer):
-    """Round an activation to the int8 grid of a symmetric range. The gradient passes unchanged inside the range.
+class QuantizationScheme(keras.layers.Layer):
+    """Record the scheme of a quantized model, in the model. The layer returns its input as it is.
 
-    In training, the range follows the data as a moving average. `quantize_aware` sets its initial value. The layer
-    computes in float32 under every dtype policy.
+    Args:
+        scheme: The scheme's attributes, as `Scheme.to_dict` returns them.
 
     Input and output: any shape.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, scheme: dict, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.scheme = Scheme.from_dict(scheme)
+
+    def call(self, inputs):
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "scheme": self.scheme.to_dict()}
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class FakeQuant(keras.layers.Layer):
+    """Round an activation to a grid of integers. The gradient passes unchanged inside the range.
+
+    In training, a range that is not fixed follows the data as a moving average. `quantize_aware` sets its initial
+    value. The layer computes in float32 under every dtype policy.
+
+    Args:
+        bits: Number of bits of an integer.
+        symmetric: Whether zero is in the middle of the range.
+        limits: The smallest and the largest value of a fixed range; None for one that follows the data.
+
+    Input and output: any shape.
+    """
+
+    def __init__(self, bits: int = 8, symmetric: bool = True, limits: tuple[float, float] | None = None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.bits, self.symmetric = bits, symmetric
+        self.limits = None if limits is None else (limits[0], limits[1])
         self.quantizer = _tfmot_quantizers().MovingAverageQuantizer(
-            num_bits=8, per_axis=False, symmetric=True, narrow_range=True
+            num_bits=bits, per_axis=False, symmetric=symmetric, narrow_range=symmetric
         )
 
     def build(self, input_shape):
@@ -54,58 +86,49 @@ class FakeQuant(keras.layers.Layer):
                 aggregation="mean",
             )
 
-        self.minimum = bound("minimum", -6.0)
-        self.maximum = bound("maximum", 6.0)
-
-    @property
-    def limit(self) -> float:
-        """The largest magnitude on the grid. One step of the grid is `limit / 127`."""
-        return max(abs(float(ops.convert_to_numpy(bound))) for bound in (self.minimum, self.maximum))
-
-    @limit.setter
-    def limit(self, value: float):
-        self.minimum.assign(-value)
-        self.maximum.assign(value)
+        if self.limits is None:
+            self.minimum = bound("minimum", -6.0)
+            self.maximum = bound("maximum", 6.0)
 
     @property
     def range(self) -> tuple[float, float]:
         """The smallest and the largest value on the grid."""
-        return -self.limit, self.limit
+        if self.limits is not None:
+            return self.limits
+        low, high = (float(ops.convert_to_numpy(bound)) for bound in (self.minimum, self.maximum))
+        return (-max(-low, high), max(-low, high)) if self.symmetric else (min(low, 0.0), max(high, 0.0))
+
+    @range.setter
+    def range(self, limits: tuple[float, float]):
+        if self.limits is not None:
+            raise ValueError(f"The range of {self.name!r} is fixed.")
+        low, high = limits
+        if self.symmetric:
+            low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
+        self.minimum.assign(low)
+        self.maximum.assign(high)
 
     def call(self, inputs, training=False):
+        if self.limits is not None:
+            return tf.quantization.fake_quant_with_min_max_args(inputs, *self.limits, num_bits=self.bits)
         bounds = {"min_var": self.minimum.value, "max_var": self.maximum.value}
         return self.quantizer(inputs, training=bool(training), weights=bounds)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-
-@keras.saving.register_keras_serializable("keras_vit")
-class SigmoidGrid(keras.layers.Layer):
-    """Round the output of a sigmoid to the grid that TensorFlow Lite uses for it: 256 values from 0 in steps of 1/256.
-
-    Input and output: any shape.
-    """
-
-    range = (0.0, 255 / 256)
-
-    def __init__(self, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})
-
-    def call(self, inputs):
-        return tf.quantization.fake_quant_with_min_max_args(inputs, *self.range, num_bits=8)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
+    def get_config(self):
+        return {**super().get_config(), "bits": self.bits, "symmetric": self.symmetric, "limits": self.limits}
 
 
-def on_grid(kernel):
-    """Round a kernel to int8, symmetrically and per channel of its last axis, as the file will store it.
+def on_grid(kernel, bits: int = 8):
+    """Round a kernel to integers, symmetrically and per channel of its last axis, as the file will store it.
 
     The range of a channel is its largest magnitude, so nothing is clipped and the gradient passes unchanged.
 
     Args:
         kernel: A tensor of shape (..., channels).
+        bits: Number of bits of an integer.
 
     Returns:
         A tensor of the same shape and dtype.
@@ -113,27 +136,46 @@ def on_grid(kernel):
     kernel = tf.convert_to_tensor(kernel)
     flat = tf.reshape(tf.cast(kernel, tf.float32), (-1, kernel.shape[-1]))
     limit = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(flat), axis=0), 1e-12))
-    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(flat, -limit, limit, 8, narrow_range=True)
+    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(flat, -limit, limit, bits, narrow_range=True)
     return tf.cast(tf.reshape(rounded, kernel.shape), kernel.dtype)
 
 
+class WithRoundedKernel:
+    """What layers that compute with their kernel rounded to integers have in common.
+
+    Args:
+        bits: Number of bits of an integer.
+    """
+
+    def __init__(self, *args, bits: int = 8, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.bits = bits
+
+    def rounded_kernel(self):
+        """Return the kernel as the file will store it."""
+        return on_grid(self.kernel, self.bits)
+
+    def get_config(self):
+        return {**super().get_config(), "bits": self.bits}
+
+
 @keras.saving.register_keras_serializable("keras_vit")
-class QuantizedDense(keras.layers.Dense):
-    """A dense layer that computes with its kernel rounded to int8."""
+class QuantizedDense(WithRoundedKernel, keras.layers.Dense):
+    """A dense layer that computes with its kernel rounded to integers."""
 
     def call(self, inputs):
-        outputs = ops.matmul(inputs, on_grid(self.kernel))
+        outputs = ops.matmul(inputs, self.rounded_kernel())
         return self.activation(outputs + self.bias if self.use_bias else outputs)
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class QuantizedConv2D(keras.layers.Conv2D):
-    """A convolution that computes with its kernel rounded to int8."""
+class QuantizedConv2D(WithRoundedKernel, keras.layers.Conv2D):
+    """A convolution that computes with its kernel rounded to integers."""
 
     def call(self, inputs):
         outputs = ops.conv(
             inputs,
-            on_grid(self.kernel),
+            self.rounded_kernel(),
             list(self.strides),
             self.padding,
             self.data_format,
@@ -143,15 +185,17 @@ class QuantizedConv2D(keras.layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """A depthwise convolution that computes with its kernel rounded to int8, with one range per output channel."""
+class QuantizedDepthwiseConv2D(WithRoundedKernel, keras.layers.DepthwiseConv2D):
+    """A depthwise convolution that computes with its kernel rounded to integers, with one range per output channel."""
+
+    def rounded_kernel(self):
+        flat = ops.reshape(self.kernel, (*self.kernel_size, -1))
+        return ops.reshape(on_grid(flat, self.bits), self.kernel.shape)
 
     def call(self, inputs):
-        height, width, channels, multiplier = self.kernel.shape
-        kernel = on_grid(ops.reshape(self.kernel, (height, width, channels * multiplier)))
         outputs = ops.depthwise_conv(
             inputs,
-            ops.reshape(kernel, (height, width, channels, multiplier)),
+            self.rounded_kernel(),
             self.strides,
             self.padding,
             self.data_format,

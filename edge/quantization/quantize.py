@@ -1,6 +1,9 @@
-"""Quantization-aware training: turn a float model into one that trains with int8's rounding."""
+"""Quantization-aware training: turn a float model into one that trains with the rounding of integers."""
+
+from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,148 +13,182 @@ from keras import ops
 from keras_vit.edge.images import image_batches
 from keras_vit.edge.quantization.fake_quant import (
     FakeQuant,
+    QuantizationScheme,
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
-    SigmoidGrid,
-    on_grid,
 )
-from keras_vit.edge.quantization.operations import Int8Operation
-from keras_vit.edge.quantization.plan import PRODUCTS, Plan, is_clamp, is_layout, operator_of
+from keras_vit.edge.quantization.plan import WITH_KERNEL, Plan
+from keras_vit.edge.quantization.schemes import SCHEMES, Scheme, find_scheme
+from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.fusion import fuse
-from keras_vit.graph.reading import consumers, inputs_of, producer
+from keras_vit.graph.reading import producer
 from keras_vit.graph.rebuilding import rebuild
-from keras_vit.layers import MatMul
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.retracing import no_retracing_warnings
 
-# The layer that replaces each layer with products; a MatMul has no weights to round.
+# The layer that replaces each layer with a kernel.
 _QUANTIZED = {
     keras.layers.Dense: QuantizedDense,
     keras.layers.Conv2D: QuantizedConv2D,
     keras.layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
-    MatMul: MatMul,
 }
-_GRIDS = (FakeQuant, SigmoidGrid)
-SCHEMES = ("hybrid_int8",)
+_PLAIN = {quantized: plain for plain, quantized in _QUANTIZED.items()}
 
 # TensorFlow Lite fuses these into the product before them; any other activation computes in float after it.
 _FUSED_ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.activations.relu6)
 
 
 def quantize_aware(
-    model: keras.Model, *, scheme: str = "hybrid_int8", calibration_data: Any, batch_size: int = 16
+    model: keras.Model,
+    *,
+    scheme: str | Scheme = "hybrid_int8",
+    calibration_data: Any = None,
+    overrides: Mapping[str, str] | None = None,
+    batch_size: int = 16,
 ) -> keras.Model:
-    """Return a copy of a model that computes with int8's rounding and can be compiled, trained, saved, and exported.
+    """Return a copy of a model that computes with the rounding of integers and can be trained, saved, and exported.
 
-    The model is fused first (`keras_vit.fuse`). Then the kernel of every dense layer and convolution is rounded to the
-    int8 grid of its output channel, and the inputs and output of every product go through a `FakeQuant`. So do those of
-    additions, multiplications, SiLU, concatenations, and means whose neighbors are all int8, as between convolutions
-    (`keras_vit.edge.quantization.plan`). All ranges are symmetric, except that of a sigmoid's output. Without further
-    training, this is post-training quantization.
+    The model is fused first (`keras_vit.fuse`). Then the kernels of dense layers and convolutions are rounded to the
+    integer grid of their output channel, and with fixed ranges, the inputs and output of every product go through a
+    `FakeQuant`. So do those of additions, multiplications, SiLU, concatenations, and means whose neighbors are all
+    int8, as between convolutions (`keras_vit.edge.quantization.plan`). All ranges are symmetric, except that of a
+    sigmoid's output. Without further training, this is post-training quantization.
 
     Args:
         model: A functional model, usually trained in float. It is not changed.
-        scheme: The only scheme is "hybrid_int8": products and what lies between them compute in int8; normalization,
-            softmax, and GELU compute in float.
+        scheme: One of these names, or a `keras_vit.edge.Scheme`.
+
+            - "hybrid_int8": Products and what lies between them compute in int8 with fixed ranges; normalization,
+              softmax, and GELU compute in float.
+            - "dynamic_int8": The kernels of products are int8 where this makes them faster. The runtime finds the range
+              of a product's input for each image, which the model does not imitate.
+            - "int8_weights": Kernels are stored as integers, and everything computes in float.
+            - "int4_weights": As "dynamic_int8", with kernels of four bits.
         calibration_data: Images that set the initial ranges, preprocessed as in training: a NumPy array
-            (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough.
+            (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough. Only
+            "hybrid_int8" needs them.
+        overrides: From patterns of layer names to the scheme for these layers, such as `{"head": "float32"}`; see
+            `Scheme`. Layers have the names that `keras_vit.fuse` gives them.
         batch_size: Images per calibration step.
 
     Returns:
         A flat functional model, as `keras_vit.flatten` returns it.
 
     Raises:
-        ValueError: The scheme is unknown, the model is quantized already, or the images are not of the model's input
-            shape, not finite, or none at all.
+        ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
+            quantized already, or the images are missing, not of the model's input shape, not finite, or none at all.
         TypeError: The images are neither an array nor a dataset of numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"scheme must be one of {SCHEMES}; received {scheme!r}.")
+    scheme = find_scheme(scheme, overrides)
+    if not scheme.makes_integers:
+        able = tuple(name for name, each in SCHEMES.items() if each.makes_integers)
+        raise ValueError(
+            f"The scheme {scheme.name!r} makes nothing an integer: export the float model with "
+            f"precision={scheme.name!r}, or pass one of {able}."
+        )
     if is_quantized(model):
         raise ValueError(f"The model {model.name!r} is quantized already; pass the float model that it was made from.")
-    flat = _with_separate_activations(fuse(model))
-    limits = calibrate(flat, calibration_data, batch_size)
+    if scheme.needs_ranges and calibration_data is None:
+        raise ValueError(f"{scheme.name} needs the ranges of the activations: pass calibration_data (images).")
+    flat = _with_record(_with_separate_activations(fuse(model)), scheme)
+    scheme.check_overrides(layer.name for layer in flat.layers)
+    plan = Plan(flat, scheme)
+    ranges = calibrate(flat, plan, calibration_data, batch_size) if scheme.needs_ranges else {}
 
-    def mark(name, tensors):
-        layer = FakeQuant(name=f"{name}.fake_quant")
-        return [layer(tensor) for tensor in tensors]
+    def make(layer):
+        bits = plan.rows[layer.name].kernel_bits
+        if bits is None:
+            return type(layer).from_config(layer.get_config())
+        return _QUANTIZED[type(layer)].from_config({**layer.get_config(), "bits": bits})
 
-    quantized = _with_ranges(flat, mark, _QUANTIZED)
-    for name, limit in limits.items():
-        quantized.get_layer(f"{name}.fake_quant").limit = limit
+    @functools.cache
+    def grid(name):
+        return FakeQuant(**vars(plan.grids[name]), name=f"{name}.fake_quant")
+
+    quantized = _on_grids(flat, plan, make, lambda name, tensors: [grid(name)(tensor) for tensor in tensors])
+    for name, limits in ranges.items():
+        grid(name).range = limits
     return quantized
 
 
 def is_quantized(model: keras.Model) -> bool:
     """Return whether `quantize_aware` made this model."""
-    return any(isinstance(layer, FakeQuant) for layer in model.layers)
+    return any(isinstance(layer, QuantizationScheme) for layer in model.layers)
 
 
-def calibrate(flat: keras.Model, data, batch_size: int = 16) -> dict[str, float]:
-    """Return the largest magnitude of every tensor that is to be quantized, by the name of the layer that gives it."""
-    largest = {}
+def scheme_of(quantized: keras.Model) -> Scheme:
+    """Return the scheme that a model was quantized with."""
+    return next(layer.scheme for layer in quantized.layers if isinstance(layer, QuantizationScheme))
+
+
+def calibrate(flat: keras.Model, plan: Plan, data, batch_size: int = 16) -> dict[str, tuple[float, float]]:
+    """Return the smallest and the largest value on every grid that has no fixed limits, by the grid's name."""
+    ends = {}
 
     def observe(name, tensors):
-        largest[name] = functools.reduce(ops.maximum, [ops.max(ops.abs(tensor)) for tensor in tensors])
+        if plan.grids[name].limits is None:
+            ends[name] = [
+                functools.reduce(join, [of(tensor) for tensor in tensors])
+                for of, join in ((ops.min, ops.minimum), (ops.max, ops.maximum))
+            ]
         return tensors
 
-    observed = _with_ranges(flat, observe, {})
-    observer = keras.Model(observed.inputs, largest)
-    limits = dict.fromkeys(largest, 0.0)
+    observed = _on_grids(flat, plan, lambda layer: type(layer).from_config(layer.get_config()), observe)
+    observer = keras.Model(observed.inputs, ends)
+    ranges = dict.fromkeys(ends, (0.0, 0.0))
     with native_logs(), no_retracing_warnings():
         observe_batch = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
         for batch, _ in image_batches(data, flat.input_shape[1:], batch_size):
-            for name, value in observe_batch(batch).items():
-                limits[name] = max(limits[name], float(value))
+            for name, (low, high) in observe_batch(batch).items():
+                ranges[name] = min(ranges[name][0], float(low)), max(ranges[name][1], float(high))
     # A tensor that is always zero needs a grid too.
-    return {name: limit or 1.0 for name, limit in limits.items()}
+    return {name: limits if any(limits) else (-1.0, 1.0) for name, limits in ranges.items()}
 
 
-def int8_operations(quantized: keras.Model) -> dict[str, Int8Operation | None]:
-    """Return what each layer of a quantized model computes in int8, by name; None if it computes in float."""
-    uses = consumers(quantized)
-    operations = dict.fromkeys(layer.name for layer in quantized.layers)
-    for layer in quantized.layers:
-        operator, users, inputs = operator_of(layer), uses[layer.name], list(map(_grid_of, inputs_of(layer)))
-        if operator is None or None in inputs:
-            continue
-        if isinstance(layer, keras.layers.Concatenate):
-            output = inputs[0]
-        else:
-            if len(users) == 1 and is_clamp(users[0]):
-                users = uses[users[0].name]
-            output = users[0] if len(users) == 1 else None
-        if isinstance(output, _GRIDS):
-            operations[layer.name] = Int8Operation(operator, [grid.range for grid in inputs], output.range)
-    return operations
-
-
-def without_ranges(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
+def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
     """Return the float model inside a quantized one.
 
     Args:
         quantized: A model returned by `quantize_aware`. It is not changed.
-        kernels_on_grid: Whether to round the kernels to the int8 grid.
+        kernels_on_grid: Whether to round the kernels.
     """
-    plain = {quantized: float_ for float_, quantized in _QUANTIZED.items()}
 
     def make(layer):
-        return plain.get(type(layer), type(layer)).from_config(layer.get_config())
+        config = layer.get_config()
+        if type(layer) in _PLAIN:
+            config.pop("bits")
+        return _PLAIN.get(type(layer), type(layer)).from_config(config)
 
     def call(layer, *args, **kwargs):
-        return args[0] if isinstance(layer, _GRIDS) else layer(*args, **kwargs)
+        return args[0] if isinstance(layer, FakeQuant) else layer(*args, **kwargs)
 
     floats = rebuild(quantized, make, call)
     if kernels_on_grid:
-        for layer in floats.layers:
-            if isinstance(layer, keras.layers.DepthwiseConv2D):
-                kernel = ops.reshape(layer.kernel, (*layer.kernel_size, -1))
-                layer.kernel.assign(ops.reshape(on_grid(kernel), layer.kernel.shape))
-            elif hasattr(layer, "kernel"):
-                layer.kernel.assign(on_grid(layer.kernel))
+        for layer in quantized.layers:
+            if isinstance(layer, (QuantizedDense, QuantizedConv2D, QuantizedDepthwiseConv2D)):
+                floats.get_layer(layer.name).kernel.assign(layer.rounded_kernel())
     return floats
+
+
+def ranges_of(quantized: keras.Model) -> dict[str, tuple[float, float]]:
+    """Return the range of each grid of a quantized model, by the grid's name in its `Plan`."""
+    return {
+        layer.name.removesuffix(".fake_quant"): layer.range
+        for layer in quantized.layers
+        if isinstance(layer, FakeQuant)
+    }
+
+
+def _with_record(flat, scheme):
+    """Return a flat model that holds the record of its scheme, right behind its first input."""
+    graph = Graph(flat)
+    image = next(node for node in graph.nodes if node.is_a(keras.layers.InputLayer)).output
+    record = Node(QuantizationScheme, "quantization_scheme")
+    record.config = {"scheme": scheme.to_dict(), "dtype": image.dtype}
+    graph.insert(record, image, [call.node for call in image.users])
+    return graph.build()
 
 
 def _with_separate_activations(flat):
@@ -177,65 +214,39 @@ def _with_separate_activations(flat):
 
 
 def _has_fused_activation(layer):
-    return not isinstance(layer, PRODUCTS) or getattr(layer, "activation", keras.activations.linear) in (
-        _FUSED_ACTIVATIONS
-    )
+    return not isinstance(layer, WITH_KERNEL) or layer.activation in _FUSED_ACTIVATIONS
 
 
-def _with_ranges(flat, mark, replacements):
-    """Return a copy of a flat model in which every input and output of an int8 operation is on a grid.
+def _on_grids(flat: keras.Model, plan: Plan, make: Callable, mark: Callable) -> keras.Model:
+    """Return a copy of a flat model in which tensors are on the grids of a plan.
 
     Args:
-        flat: A model returned by `_with_separate_activations`.
-        mark: From (name, tensors) to these tensors on one grid.
-        replacements: The class that replaces a layer, by the layer's class.
+        flat: The model that the plan is for.
+        plan: Its plan.
+        make: From a layer to the layer that takes its place, not built, of the same name.
+        mark: From (name of a grid, tensors) to these tensors on the grid.
     """
-    plan = Plan(flat)
-    marked = {}  # The tensor on the grid, by id of a tensor.
-
-    def make(layer):
-        return replacements.get(type(layer), type(layer)).from_config(layer.get_config())
+    names: dict[int, str] = {}  # By id of a tensor, the name of the operation of the flat model that gives it.
+    marked: dict[int, Any] = {}  # By id of a tensor, the same tensor on a grid.
 
     def put_on_grid(tensor):
+        name = names.get(id(tensor), producer(tensor).name)
+        if plan.given_on(name) is not None:
+            return tensor
         if id(tensor) not in marked:
-            if _is_moved(tensor, marked):
-                return tensor
-            name = producer(tensor).name
-            marked[id(tensor)] = (
-                SigmoidGrid(name=f"{name}.grid")(tensor)
-                if name in plan.int8 and operator_of(producer(tensor)) == "LOGISTIC"
-                else mark(name, [tensor])[0]
-            )
-            marked[id(marked[id(tensor)])] = marked[id(tensor)]
+            marked[id(tensor)] = mark(name, [tensor])[0]
         return marked[id(tensor)]
 
     def call(layer, *args, **kwargs):
         name = layer.name
-        if name in plan.int8 and isinstance(layer, keras.layers.Concatenate):
-            output = layer(mark(name, args[0]), **kwargs)
-            marked[id(output)] = output
-            return output
-        if name in plan.int8 or name in plan.early:
+        if plan.joins(name):
+            args = (mark(name, args[0]), *args[1:])
+        elif plan.takes_grid(name):
             args = keras.tree.map_structure(put_on_grid, args)
         output = layer(*args, **kwargs)
-        return put_on_grid(output) if plan.gives_grid(name) else output
+        if plan.gives_grid(name):
+            output = mark(name, [output])[0]
+            names[id(output)] = name
+        return output
 
     return rebuild(flat, make, call)
-
-
-def _is_moved(tensor, marked):
-    """Return whether only layout operations lie between a tensor and one that is on a grid."""
-    while id(tensor) not in marked:
-        operation = producer(tensor)
-        if not is_layout(operation):
-            return False
-        tensor = inputs_of(operation)[0]
-    return marked[id(tensor)] is tensor
-
-
-def _grid_of(tensor):
-    """Return the layer whose grid a tensor of a quantized model is on, or None."""
-    operation = producer(tensor)
-    while is_layout(operation) or isinstance(operation, keras.layers.Concatenate):
-        operation = producer(inputs_of(operation)[0])
-    return operation if isinstance(operation, _GRIDS) else None

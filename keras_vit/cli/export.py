@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="the .tflite or .onnx file to write")
     parser.add_argument(
         "--precision",
-        help="float32, float16, hybrid_int8 or, in a .tflite file, dynamic_int8 (default: hybrid_int8 for a quantized "
-        "model, else float32)",
+        help="float32, float16, int8_weights, int4_weights, dynamic_int8 or hybrid_int8 (default: the scheme of a "
+        "quantized model, else float32); an .onnx file has no int4_weights and no dynamic_int8",
     )
     parser.add_argument(
         "--calibration",

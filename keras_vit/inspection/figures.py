@@ -241,6 +241,28 @@ def learning_rate_figure(
     return figure
 
 
+def bar_figure(values: Mapping[str, float], title: str, label: str) -> Figure:
+    """Draw named values as horizontal bars, the first at the top.
+
+    Args:
+        values: The values by name. A value that is not finite has no bar.
+        title: Title of the figure.
+        label: What the values are, with their unit.
+    """
+    figure = new_figure(6.4, 0.9 + 0.2 * len(values))
+    axes = figure.add_subplot()
+    numbers = [value if math.isfinite(value) else 0.0 for value in values.values()]
+    bars = axes.barh(range(len(values)), numbers, color=BLUE, height=0.7)
+    axes.bar_label(bars, [f"{value:.1f}" for value in values.values()], padding=3, fontsize=8)
+    axes.set_yticks(range(len(values)), list(values), fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.12, y=0.02)
+    axes.set_xlabel(label)
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def _tiles(rows, columns, image, side=1.1, gap=0.05):
     """Return a figure and its `(rows, columns)` array of axes without ticks, each `side` inches wide."""
     figure = new_figure(side * columns + 0.3, (side * image.shape[0] / image.shape[1] + gap) * rows + 0.4)

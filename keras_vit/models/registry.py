@@ -151,7 +151,7 @@ def _variant_function(folder, name) -> Callable[..., keras.Model]:
 
         given = signature.bind_partial(*args, **kwargs).arguments
         weights = given.get("weights")
-        if weights is None or not isinstance(weights, str) or os.path.isfile(weights):
+        if weights is None or not isinstance(weights, str) or _is_path(name, weights):
             model = builder(**{**defaults, **given})
             return set_image_facts(model, known.image_facts)
         record = find_weights(name, weights)
@@ -173,6 +173,12 @@ def _variant_function(folder, name) -> Callable[..., keras.Model]:
 
     Source: {known.paper}."""
     return build
+
+
+def _is_path(name, weights):
+    """Whether weights are a file, or a folder that does not happen to have the name of a tag."""
+    tags = [record.tag for record in list_weights(name)]
+    return os.path.isfile(weights) or (os.path.isdir(weights) and weights not in tags)
 
 
 def _build_published(builder, known: Variant, record: PublishedWeights, given: dict) -> keras.Model:

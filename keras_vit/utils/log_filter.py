@@ -104,7 +104,7 @@ class Filter:
         self._source, self._sink = source, sink
         self._sieve = Sieve()
         self._printed: set[int] = set()  # Numbers of the lines that were printed all the same.
-        self._deadline = None
+        self._deadline: float | None = None
         self.open = True  # Whether any process may still write to the source.
 
     @property

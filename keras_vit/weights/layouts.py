@@ -16,7 +16,7 @@ class Layout:
         join: Separator between the name of a layer and the name of its array.
         arrays: The framework's name for each Keras weight. A weight that is not listed has the name of the layer.
         convert: Function (array, layer, name of the weight) that returns the array in Keras' layout.
-        counters: Suffixes of the names of arrays that only training uses and no Keras layer has.
+        counters: Suffixes of the names of arrays that only training uses and no weight needs.
     """
 
     join: str
@@ -25,13 +25,20 @@ class Layout:
     counters: tuple[str, ...] = ()
 
 
+def from_bfloat16(array: np.ndarray) -> np.ndarray:
+    """Convert bfloat16 to float32. NumPy has no bfloat16, so it reads such an array as raw items of two bytes."""
+    if array.dtype.kind != "V" or array.dtype.itemsize != 2:
+        return array
+    return (array.view("uint16").astype("uint32") << 16).view("float32")
+
+
 def _from_pytorch(array, layer, weight):
     if weight == "kernel" and isinstance(layer, keras.layers.DepthwiseConv2D):
         # PyTorch: (channels * multiplier, 1, height, width). Keras: (height, width, channels, multiplier).
         fits = array.ndim == 4 and array.size == math.prod(layer.kernel.shape)
         return np.transpose(array, (2, 3, 0, 1)).reshape(layer.kernel.shape) if fits else array
     if weight == "kernel" and isinstance(layer, keras.layers.Conv2D):
-        return np.transpose(array, (2, 3, 1, 0))
+        return np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array
     if weight == "kernel" and isinstance(layer, keras.layers.Dense):
         # PyTorch models may use a 1 x 1 convolution as the dense layer over the channels of a map.
         return array.reshape(array.shape[:2]).T if array.shape[2:] in ((), (1, 1)) else array

@@ -1,7 +1,8 @@
 """Tables of the names that published files use for a model's arrays."""
 
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import keras
@@ -61,20 +62,31 @@ class Naming:
         leaves: The file's name for each leaf layer, by its name in `keras_vit.flatten`. A letter in braces, as in
             "block_{i}.norm", is a number, the same in both names.
         may_be_unused: Prefixes of names that a file may contain although the model does not need them.
+        unused_without_head: Prefixes of names that may be unused only if the classifier is not loaded from the file,
+            because the classifier needs them.
         respell: Function that renames the arrays of a file, in any published spelling, to the names in `leaves`.
+        aliases: Further names of arrays that `respell` renames, each with the name in `leaves`. Only needed to find
+            the beginning of names in such a spelling.
     """
 
     project: str
     layout: Layout
     leaves: dict[str, str | Part]
     may_be_unused: tuple[str, ...] = ()
+    unused_without_head: tuple[str, ...] = ()
     respell: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    _exact: dict = field(init=False, default_factory=dict, repr=False, compare=False)
     _patterns: dict = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
         for template, place in self.leaves.items():
-            pattern = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(template))
-            self._patterns[re.compile(pattern)] = place if isinstance(place, Part) else Part(place)
+            part = place if isinstance(place, Part) else Part(place)
+            if "{" not in template:
+                self._exact[template] = part
+            else:
+                pattern = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(template))
+                self._patterns[re.compile(pattern)] = part
 
     def place(self, leaf: str, weight: str) -> str | None:
         """Return the file's name for the array that contains a weight of a leaf layer, or None for an unknown leaf."""
@@ -91,7 +103,25 @@ class Naming:
             raise KeyError(leaf)
         return self.layout.convert(part.take(arrays[place]), layer, weight)
 
+    def knows(self, name: str, *, with_beginning: bool = False) -> bool:
+        """Return whether a name of a file is one of this naming's, for a model of any depth.
+
+        Args:
+            name: The name.
+            with_beginning: Whether the name may have a beginning, such as "module.".
+        """
+        return (self._names.search if with_beginning else self._names.match)(name) is not None
+
+    @functools.cached_property
+    def _names(self):
+        places = [place.name if isinstance(place, Part) else place for place in self.leaves.values()]
+        layers = "|".join(re.sub(r"\\\{\w\\\}", r"\\d+", re.escape(place)) for place in places)
+        arrays = "|".join(sorted(set(self.layout.arrays.values())))
+        return re.compile(rf"(?:^|(?<=[./]))(?:{layers})(?:{re.escape(self.layout.join)}(?:{arrays}))?$")
+
     def _find(self, leaf):
+        if leaf in self._exact:
+            return self._exact[leaf]
         for pattern, part in self._patterns.items():
             if match := pattern.fullmatch(leaf):
                 return replace(part, name=part.name.format(**match.groupdict()))

@@ -188,7 +188,9 @@ def test_a_corrupt_file_in_the_cache_is_named_and_can_be_downloaded_again(hub):
 
 def test_weights_of_another_architecture(hub):
     offer(hub, width=24)
-    refused(ValueError, r"another model than 'vit_ti16.*\(24,\) in the file and \(12,\) in the model")
+    refused(
+        ValueError, r"another model than 'vit_ti16.*\(16, 16, 3, 24\) in the file and \(16, 16, 3, 12\) in the model"
+    )
 
 
 def test_a_cached_file_needs_no_hub(hub, no_hub):

@@ -42,7 +42,7 @@ TIMM = Naming(
         "pre_logits_norm": "head.classifier.1",
         "head": "head.classifier.4",
     },
-    may_be_unused=("head.",),
+    unused_without_head=("head.",),
 )
 
 NAMINGS = (TIMM,)

@@ -65,7 +65,7 @@ TIMM = Naming(
         "head_norm": "head.bn",
         "head": "head.linear",
     },
-    may_be_unused=("head.bn.",),
+    unused_without_head=("head.bn.",),
 )
 
 NAMINGS = (TIMM,)

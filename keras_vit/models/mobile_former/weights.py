@@ -62,7 +62,7 @@ AUTHORS = Naming(
         "hidden_norm": "classifier.fc.1",
         "head": "classifier.classifier.1",
     },
-    may_be_unused=("local_global.", "classifier."),
+    unused_without_head=("local_global.", "classifier."),
 )
 
 NAMINGS = (AUTHORS,)

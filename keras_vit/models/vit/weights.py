@@ -43,7 +43,7 @@ TIMM = Naming(
         "head": "head",
         "head_dist": "head_dist",
     },
-    may_be_unused=("pre_logits.",),
+    unused_without_head=("pre_logits.",),
 )
 
 
@@ -55,29 +55,54 @@ def _one_hugging_face_spelling(arrays):
     }
 
 
-HUGGING_FACE = Naming(
+def _hugging_face(project: str, block: str, within: dict[str, str]) -> Naming:
+    return Naming(
+        project,
+        PYTORCH,
+        {
+            "patch_embedding.projection": "embeddings.patch_embeddings.projection",
+            "class_token": "embeddings.cls_token",
+            "distillation_token": "embeddings.distillation_token",
+            "position_embedding": "embeddings.position_embeddings",
+            "block_{i}.norm1": f"{block}.layernorm_before",
+            "block_{i}.norm2": f"{block}.layernorm_after",
+            **{f"block_{{i}}.{ours}": f"{block}.{theirs}" for ours, theirs in within.items()},
+            "norm": "layernorm",
+            "pre_logits": "pooler.dense",
+            "head": "classifier",
+            "head_dist": "distillation_classifier",
+        },
+        may_be_unused=("pooler.",),
+        respell=_one_hugging_face_spelling,
+    )
+
+
+# What `save_pretrained` writes in every version, and what the state dictionary of a model contains before version 5.
+HUGGING_FACE = _hugging_face(
     "Hugging Face",
-    PYTORCH,
+    "encoder.layer.{i}",
     {
-        "patch_embedding.projection": "embeddings.patch_embeddings.projection",
-        "class_token": "embeddings.cls_token",
-        "distillation_token": "embeddings.distillation_token",
-        "position_embedding": "embeddings.position_embeddings",
-        "block_{i}.norm1": "encoder.layer.{i}.layernorm_before",
-        "block_{i}.attention.query": "encoder.layer.{i}.attention.attention.query",
-        "block_{i}.attention.key": "encoder.layer.{i}.attention.attention.key",
-        "block_{i}.attention.value": "encoder.layer.{i}.attention.attention.value",
-        "block_{i}.attention.projection": "encoder.layer.{i}.attention.output.dense",
-        "block_{i}.norm2": "encoder.layer.{i}.layernorm_after",
-        "block_{i}.mlp.expand": "encoder.layer.{i}.intermediate.dense",
-        "block_{i}.mlp.contract": "encoder.layer.{i}.output.dense",
-        "norm": "layernorm",
-        "pre_logits": "pooler.dense",
-        "head": "classifier",
-        "head_dist": "distillation_classifier",
+        "attention.query": "attention.attention.query",
+        "attention.key": "attention.attention.key",
+        "attention.value": "attention.attention.value",
+        "attention.projection": "attention.output.dense",
+        "mlp.expand": "intermediate.dense",
+        "mlp.contract": "output.dense",
     },
-    may_be_unused=("pooler.",),
-    respell=_one_hugging_face_spelling,
+)
+
+# What the state dictionary of a model contains in transformers 5.
+HUGGING_FACE_5 = _hugging_face(
+    "Hugging Face",
+    "layers.{i}",
+    {
+        "attention.query": "attention.q_proj",
+        "attention.key": "attention.k_proj",
+        "attention.value": "attention.v_proj",
+        "attention.projection": "attention.o_proj",
+        "mlp.expand": "mlp.fc1",
+        "mlp.contract": "mlp.fc2",
+    },
 )
 
 # Replacements that turn older names into big_vision's, in this order. The first release numbered all modules of a block
@@ -136,8 +161,9 @@ GOOGLE = Naming(
         "pre_logits": "pre_logits",
         "head": "head",
     },
-    may_be_unused=("pre_logits/", "opt/", "params/", "extra/"),
+    may_be_unused=("opt/", "params/", "extra/"),
+    unused_without_head=("pre_logits/",),
     respell=_one_google_spelling,
 )
 
-NAMINGS = (TIMM, HUGGING_FACE, GOOGLE)
+NAMINGS = (TIMM, HUGGING_FACE, HUGGING_FACE_5, GOOGLE)

@@ -62,14 +62,14 @@ def test_every_product_of_a_hybrid_file_is_int8_and_stays_so_between_products(vi
 
 def test_the_ranges_in_the_file_are_those_of_the_model(quantized_vit, vit_file, tmp_path):
     grid = quantized_vit.get_layer("block_0.mlp.expand.fake_quant")
-    before = grid.limit
-    grid.limit = 0.01
+    before = grid.range
+    grid.range = (-0.01, 0.01)
     try:
         file = edge.export(quantized_vit, tmp_path / "model.tflite", "hybrid_int8")
         assert edge.verify(quantized_vit, file, IMAGES).snr_db > 25
         assert edge.verify(quantized_vit, vit_file, IMAGES).snr_db < 20
     finally:
-        grid.limit = before
+        grid.range = before
 
 
 def test_a_quantized_model_is_exported_in_float_by_name(vit, quantized_vit, tmp_path):

@@ -211,13 +211,28 @@ class TestInt8:
 
     def test_the_ranges_are_those_of_the_model(self, quantized_vit, tmp_path, open_onnx):
         grid = quantized_vit.get_layer("block_0.mlp.expand.fake_quant")
-        before = grid.limit
-        grid.limit = 0.01
+        before = grid.range
+        wanted = outputs_of(quantized_vit, IMAGES)[0]
+        grid.range = (-0.01, 0.01)
         try:
             file = open_onnx(edge.export(quantized_vit, tmp_path / "model.onnx"))
-            assert snr_db(file(IMAGES)[0], outputs_of(quantized_vit, IMAGES)[0]) > 30
+            assert snr_db(file(IMAGES)[0], outputs_of(quantized_vit, IMAGES)[0]) > 25 > snr_db(file(IMAGES)[0], wanted)
         finally:
-            grid.limit = before
+            grid.range = before
+
+    def test_weights_alone(self, vit, tmp_path, open_onnx):
+        file = open_onnx(edge.export(vit, tmp_path / "model.onnx", "int8_weights"))
+        assert file.count["DequantizeLinear"] == 6 + 2 and not file.count["QuantizeLinear"]
+        assert snr_db(file(IMAGES)[0], outputs_of(vit, IMAGES)[0]) > 30
+
+    def test_overrides(self, vit, tmp_path, open_onnx):
+        overrides = {"block_0.mlp": "float32", "head": "int8_weights"}
+        file = open_onnx(
+            edge.export(vit, tmp_path / "model.onnx", "hybrid_int8", calibration_data=IMAGES, overrides=overrides)
+        )
+        rounded = {node.name.split("/")[0] for node in file.proto.graph.node if node.op_type == "DequantizeLinear"}
+        assert "head" in rounded and "block_0.attention.query" in rounded
+        assert not [name for name in rounded if name.startswith("block_0.mlp.")]
 
     @pytest.mark.parametrize("form", ["mobilevit: MobileViT", "efficientvit: series B", "mobile_former: one block"])
     def test_other_families(self, form, tmp_path, open_onnx):
@@ -357,10 +372,18 @@ class TestBadInput:
         with pytest.raises(ValueError, match=f"from 17.*to 20.*received {opset}"):
             edge.export(vit, tmp_path / "m.onnx", opset=opset)
 
-    @pytest.mark.parametrize("precision", ["dynamic_int8", "int4"])
+    @pytest.mark.parametrize("precision", ["dynamic_int8", "int4_weights"])
     def test_a_precision_that_onnx_does_not_have(self, vit, precision, tmp_path):
         with pytest.raises(ValueError, match=f"ONNX file must be one of.*received '{precision}'"):
             edge.export(vit, tmp_path / "m.onnx", precision)
+
+    def test_an_unknown_precision(self, vit, tmp_path):
+        with pytest.raises(ValueError, match="received 'int3'"):
+            edge.export(vit, tmp_path / "m.onnx", "int3")
+
+    def test_a_quantized_model_in_another_scheme(self, quantized_vit, tmp_path):
+        with pytest.raises(ValueError, match="quantized with 'hybrid_int8' and cannot be exported as 'int8_weights'"):
+            edge.export(quantized_vit, tmp_path / "m.onnx", "int8_weights")
 
     def test_int8_without_ranges(self, vit, tmp_path):
         with pytest.raises(ValueError, match="pass calibration_data"):

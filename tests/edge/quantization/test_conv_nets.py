@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from keras_vit import edge
-from keras_vit.edge.quantization.fake_quant import FakeQuant, SigmoidGrid
+from keras_vit.edge.quantization.fake_quant import FakeQuant
+from keras_vit.edge.quantization.plan import SIGMOID_GRID
 from keras_vit.layers import ConvNorm
 
 IMAGES = np.random.default_rng(0).normal(size=(16, 16, 16, 3)).astype("float32")
@@ -70,7 +71,7 @@ def test_the_whole_network_is_int8_and_gives_the_outputs_of_the_model(middle, tm
 def test_a_sigmoid_has_the_grid_of_the_runtime():
     values = np.linspace(-0.2, 1.2, 101, dtype="float32") + 1e-4  # Not in the middle between two steps.
     expected = np.clip(np.round(values * 256), 0, 255) / 256
-    np.testing.assert_allclose(SigmoidGrid()(values), expected, atol=1e-7)
+    np.testing.assert_allclose(FakeQuant(**vars(SIGMOID_GRID))(values), expected, atol=1e-7)
 
 
 def test_the_input_of_float_layers_stays_in_float(tmp_path):

@@ -144,7 +144,7 @@ def test_the_int8_range_of_the_scores_ignores_the_mask(trained):
     fused = keras_vit.fuse(vit())
     scores = keras.Model(fused.input, fused.get_layer("block_0.attention.scores").output)(IMAGES)
     quantized = edge.quantize_aware(vit(), calibration_data=IMAGES)
-    limit = quantized.get_layer("block_0.attention.scores.fake_quant").limit
+    limit = quantized.get_layer("block_0.attention.scores.fake_quant").range[1]
     assert limit == pytest.approx(np.abs(scores).max(), rel=1e-4) and limit < 100
     for model in (quantized, trained):
         for array in keras_vit.attention_maps(model, IMAGES[:4]).values():
