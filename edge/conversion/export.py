@@ -41,8 +41,8 @@ def export(
             and "float32" for a float model.
 
             - "float32": Weights and computation in float32.
-            - "float16": Weights stored in float16, computation in float32. An .onnx file computes in float16 too, except
-              for normalization, softmax and linear attention, and takes and gives float32.
+            - "float16": Weights stored in float16, computation in float32. An .onnx file also computes in float16,
+              except for normalization, softmax and linear attention, and takes and gives float32.
             - "int8_weights": Kernels stored in int8, with one range per output channel; computation in float32.
             - "dynamic_int8": Weights of products stored in int8 where this makes them faster. The runtime quantizes the
               inputs of these products for each image. Not for .onnx files.
