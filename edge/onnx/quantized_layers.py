@@ -22,16 +22,16 @@ def _scheme(build, layer, x):
 
 @register_onnx_writer(FakeQuant)
 def _fake_quant(build, layer, x):
-    if layer.limits is not None:
-        # The grid of a sigmoid begins at 0, which TensorRT's zero points of 0 cannot express. A symmetric grid would
-        # have steps of twice the size. Float is closer to it, and costs nothing where operators are computed together.
-        return x
-    if layer.bits != 8 or not layer.symmetric:
-        raise ValueError(
-            f"{layer.name!r} rounds to {layer.bits} bits, {'' if layer.symmetric else 'not '}symmetrically; ONNX files "
-            "have symmetric int8, as TensorRT demands."
-        )
-    return build.quantize(x, layer.range[1] / 127)
+    if layer.bits != 8:
+        raise ValueError(f"{layer.name!r} rounds to {layer.bits} bits; ONNX files have int8.")
+    low, high = layer.range
+    if layer.symmetric:
+        return build.quantize(x, high / 127)
+    # TensorRT takes only zero points of 0. So the value of the integer 0 is subtracted before and added again: 1/2 for a
+    # sigmoid. Without rounding, or with the larger steps of a symmetric grid, SiLU would differ from the trained model.
+    step = (high - low) / 255
+    middle = (128 - round(-low / step)) * step
+    return build.op("Add", build.quantize(build.op("Sub", x, middle), step), middle)
 
 
 def _weights(layer, kernel):
