@@ -27,7 +27,7 @@ def _fake_quant(build, layer, x):
     low, high = layer.range
     if layer.symmetric:
         return build.quantize(x, high / 127)
-    # TensorRT takes only zero points of 0. So the value of the integer 0 is subtracted before and added again: 1/2 for a
+    # TensorRT takes only zero points of 0. So the value of integer 0 is subtracted before and added again: 1/2 for a
     # sigmoid. Without rounding, or with the larger steps of a symmetric grid, SiLU would differ from the trained model.
     step = (high - low) / 255
     middle = (128 - round(-low / step)) * step
