@@ -68,11 +68,13 @@ class OnnxBuilder:
     Attributes:
         opset: The version of the operators.
         batch_size: The number of images that the file takes at once.
+        rounded: Whether the model is quantized, so that what is exact in a float model may not be.
     """
 
-    def __init__(self, program: Program, opset: int, batch_size: int):
+    def __init__(self, program: Program, opset: int, batch_size: int, rounded: bool = False):
         self.opset = opset
         self.batch_size = batch_size
+        self.rounded = rounded
         self._program = program
         self._layer = ""
         self._full = False
@@ -185,6 +187,17 @@ class OnnxBuilder:
         """Return a tensor normalized over its last axis, in float32, then scaled and shifted."""
         with self.float32():
             return self._add(kinds.LayerNorm(scale, shift, epsilon), [x], x.shape)
+
+    def rms_norm(self, x: Tensor, scale: np.ndarray, shift: np.ndarray | None, epsilon: float) -> Tensor:
+        """Return a tensor divided by its root mean square over the last axis, in float32, then scaled and shifted.
+
+        ONNX has no operator for it before opset 23. onnxruntime computes these operators in this order as one.
+        """
+        with self.float32():
+            mean = self.reduce("ReduceMean", self.op("Pow", x, 2.0), (-1,), keepdims=True)
+            root = self.op("Sqrt", self.op("Add", mean, epsilon))
+            output = self.op("Mul", self.op("Div", x, root), scale)
+            return output if shift is None else self.op("Add", output, shift)
 
     def image_norm(self, x: Tensor, epsilon: float) -> Tensor:
         """Return a tensor normalized over all its axes but the first, in float32."""

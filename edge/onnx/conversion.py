@@ -137,7 +137,7 @@ def program_of(flat: keras.Model, output_names: list[str], opset: int, batch_siz
     """
     _register_writers()
     program = Program(flat.name)
-    build = OnnxBuilder(program, opset, batch_size)
+    build = OnnxBuilder(program, opset, batch_size, rounded=is_quantized(flat))
     tensors: dict[int, Tensor] = {}
     for tensor in flat.inputs:
         name = "image" if len(flat.inputs) == 1 else tensor.name

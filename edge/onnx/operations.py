@@ -35,7 +35,7 @@ class Form:
         inputs: How it takes each input, from the input's shape.
         output: How it gives its output, from the output's shape.
         cost: What it costs beside the rearrangements around it.
-        choice: What the operation's kind has to remember about it.
+        choice: What `emit` has to know: the layout of a flexible kind, and for a `MatMul` what is transposed.
     """
 
     inputs: tuple[Rearrangement, ...]
@@ -382,7 +382,6 @@ class MatMul(Kind):
                         (_as_matrix(a, turned_a), _as_matrix(b, turned_b)),
                         _as_matrix(output, turned),
                         SMALL / 4,
-                        # A first operand that is stored transposed; see `emit`.
                         (turned_a, turned_b, turned),
                     )
                 )

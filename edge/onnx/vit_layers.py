@@ -34,10 +34,13 @@ from keras_vit.utils.normalization import scale_and_offset
 
 @register_onnx_writer(LayerNorm)
 def _layer_norm(build, layer, x):
-    # Where `subtract_mean` is False, `keras_vit.fuse` has made sure that the mean is zero, so that subtracting it, as
-    # LayerNormalization does, changes nothing.
     scale = array(layer.gamma) if layer.affine else np.ones(x.shape[-1], np.float32)
-    return build.layer_norm(x, scale, array(layer.beta) if layer.affine else None, layer.epsilon)
+    shift = array(layer.beta) if layer.affine else None
+    # Where `subtract_mean` is False, `keras_vit.fuse` has made sure that the mean is zero, so that subtracting it, as
+    # LayerNormalization does, changes nothing. In a quantized model, rounding leaves a small mean.
+    if build.rounded and not layer.subtract_mean:
+        return build.rms_norm(x, scale, shift, layer.epsilon)
+    return build.layer_norm(x, scale, shift, layer.epsilon)
 
 
 @register_onnx_writer(GroupNorm)

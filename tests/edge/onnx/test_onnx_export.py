@@ -174,11 +174,8 @@ class TestInt8:
     def test_the_file_rounds_like_the_model(self, vit, quantized_vit, tmp_path, open_onnx):
         file = open_onnx(edge.export(quantized_vit, tmp_path / "model.onnx"))
         (given,), (wanted,) = file(IMAGES), outputs_of(quantized_vit, IMAGES)
-        assert snr_db(given, wanted) > 25
+        assert snr_db(given, wanted) > 28
         assert snr_db(given, outputs_of(vit, IMAGES)[0]) < snr_db(given, wanted)
-        # The model differs as much from itself where images change by a millionth: some numbers are rounded otherwise.
-        (again,) = outputs_of(quantized_vit, IMAGES * np.float32(1 + 1e-6))
-        assert snr_db(given, wanted) > snr_db(again, wanted) - 3
 
     def test_it_is_what_tensorrt_takes(self, quantized_vit, tmp_path, open_onnx):
         file = open_onnx(edge.export(quantized_vit, tmp_path / "model.onnx"))
