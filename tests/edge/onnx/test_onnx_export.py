@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from keras_vit import edge, fuse
+from keras_vit.graph.rebuilding import rebuild
 from tests.edge.models import IMAGES
 from tests.edge.models import vit as make_vit
 from tests.models.cases import all_forms, build, images_of
@@ -174,8 +175,16 @@ class TestInt8:
     def test_the_file_rounds_like_the_model(self, vit, quantized_vit, tmp_path, open_onnx):
         file = open_onnx(edge.export(quantized_vit, tmp_path / "model.onnx"))
         (given,), (wanted,) = file(IMAGES), outputs_of(quantized_vit, IMAGES)
-        assert snr_db(given, wanted) > 28
+        assert snr_db(given, wanted) > 26
         assert snr_db(given, outputs_of(vit, IMAGES)[0]) < snr_db(given, wanted)
+        # The file leaves one rounding out, that of a softmax's input.
+        name = "block_0.attention.scores.fake_quant"
+
+        def call(layer, *args, **kwargs):
+            return args[0] if layer.name == name else layer(*args, **kwargs)
+
+        without = rebuild(quantized_vit, call=call)
+        assert snr_db(given, outputs_of(without, IMAGES)[0]) > snr_db(given, wanted)
 
     def test_it_is_what_tensorrt_takes(self, quantized_vit, tmp_path, open_onnx):
         file = open_onnx(edge.export(quantized_vit, tmp_path / "model.onnx"))
