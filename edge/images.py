@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 _ACCEPTED = "a NumPy array (N, H, W, C) or a tf.data dataset of image batches or (image, label) batches"
 
 
 def image_batches(
-    images: Any, shape: Sequence[int | None], batch_size: int = 32
+    images: Any, shape: Sequence[int | None], batch_size: int = 32, model: keras.Model | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Iterate over images in batches, and check each of them.
 
@@ -19,24 +22,33 @@ def image_batches(
         images: A NumPy array (N, H, W, C), or a finite tf.data dataset of such batches, with or without labels.
         shape: The shape (H, W, C) that the images must have; None allows any size.
         batch_size: Images per batch of an array. The batches of a dataset are taken as they are.
+        model: The Keras model that takes the images, if there is one. Datasets of `keras_vit.training` are normalized
+            for it, and the range of other images is checked.
 
     Yields:
         (images, labels): float32 images (n, H, W, C), and the dataset's labels or None.
 
     Raises:
         TypeError: `images` is neither an array nor a dataset, or its values are neither floats nor integers.
-        ValueError: There are no images or infinitely many, or one has another shape or a value that is not finite.
+        ValueError: There are no images or infinitely many, one has another shape or a value that is not finite, or the
+            model takes images in another range.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; received {batch_size}.")
     shape = tuple(shape)
     if isinstance(images, np.ndarray):
         _check_kind(images, shape)
+    if model is not None:
+        from keras_vit.models.model_images import check_range, prepared_for  # Imports Keras, which files do not need.
+
+        images = prepared_for(images, model)
     seen = 0
     for pixels, labels in _parts(images, batch_size):
         _check_kind(pixels, shape)
-        pixels = pixels.astype(np.float32, copy=False)
         _check_finite(pixels, seen)
+        if model is not None and not seen:
+            check_range(pixels, model)
+        pixels = pixels.astype(np.float32, copy=False)
         yield pixels, labels
         seen += len(pixels)
     if not seen:

@@ -14,6 +14,7 @@ _FUNCTIONS = {  # Public names that do not belong to a family, each with its mod
     "attention_distance": "inspection.attention_maps",
     "attention_maps": "inspection.attention_maps",
     "attention_rollout": "inspection.attention_maps",
+    "class_names": "models.classes",
     "count_macs": "models.info",
     "create_model": "models.registry",
     "download_weights": "models.registry",
@@ -28,6 +29,7 @@ _FUNCTIONS = {  # Public names that do not belong to a family, each with its mod
     "position_similarity": "inspection.attention_maps",
     "preprocess_input": "models.preprocessing",
     "resize_model": "graph.resizing",
+    "set_class_names": "models.classes",
     "Statistics": "models.image_facts",
 }
 

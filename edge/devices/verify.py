@@ -91,7 +91,8 @@ def verify(
     Args:
         model: The reference: a Keras model, which is run in inference mode, or another file of either kind.
         file: The .tflite or .onnx file.
-        images: A NumPy array (N, H, W, C), or a tf.data dataset of image batches or (image, label) batches.
+        images: A NumPy array (N, H, W, C) of images as the model takes them, or a tf.data dataset of image batches or
+            (image, label) batches. Datasets of `keras_vit.training` are normalized for the model.
         batch_size: Images of an array that the model is given at once. A file runs with the batch size that it was
             exported with.
         labels: Class indices (N,) or one-hot labels (N, classes). The default is the labels of the dataset, if it has
@@ -101,28 +102,29 @@ def verify(
         The differences over all images.
 
     Raises:
-        TypeError, ValueError: There are no images, or they are not finite, or have the wrong shape or type; model and
-            file do not take the same images or give the same outputs; the labels do not fit; or the file is not usable.
+        TypeError, ValueError: There are no images, or they are not finite, or have the wrong shape, type or range;
+            model and file do not take the same images or give the same outputs; the labels do not fit; or the file is
+            not usable.
         OSError: A file is missing or cannot be read.
         ImportError: No runtime for the file is installed. The message gives the pip commands.
         RuntimeError: A file crashed the runtime.
     """
     with contextlib.ExitStack() as stack:
         candidate = _open(file, stack)
-        shape = _image_shape(candidate)
+        shape, keras_model = _image_shape(candidate), None
         if isinstance(model, (str, os.PathLike)):
             reference = _open(model, stack)
             expected = _image_shape(reference)
             run: Callable[[np.ndarray], list[np.ndarray]] = reference.run
         else:
-            run, expected = _inference(model), tuple(model.input_shape[1:])
+            run, expected, keras_model = _inference(model), tuple(model.input_shape[1:]), model
             stack.enter_context(native_logs())
             stack.enter_context(no_retracing_warnings())
         if not _same_shape(shape, expected):
             raise ValueError(f"{candidate.file} takes images of shape {shape}; the model takes {expected}.")
 
         comparison = Comparison(candidate.file)
-        for pixels, dataset_labels in image_batches(images, shape, batch_size):
+        for pixels, dataset_labels in image_batches(images, shape, batch_size, keras_model):
             first = comparison.images
             given = dataset_labels if labels is None else labels[first : first + len(pixels)]
             comparison.add(run(pixels), candidate.run(pixels), given)

@@ -1,6 +1,7 @@
 """Layers that compute in float with the rounding of integers, to train with it (Jacob et al., arXiv 1712.05877)."""
 
 import os
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -143,17 +144,49 @@ def on_grid(kernel, bits: int = 8):
 class WithRoundedKernel:
     """What layers that compute with their kernel rounded to integers have in common.
 
+    Besides the bias, they add a correction for what rounding does to the mean of each output channel, see
+    `keras_vit.edge.quantization.bias_correction`. A file has the sum of both.
+
     Args:
         bits: Number of bits of an integer.
     """
+
+    # Attributes of Keras' layers, for type checkers.
+    use_bias: bool
+    activation: Any
+    kernel: Any
+    bias: Any
+    _inbound_nodes: list
 
     def __init__(self, *args, bits: int = 8, **kwargs):
         super().__init__(*args, **kwargs)
         self.bits = bits
 
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.correction = None
+        if self.use_bias:
+            self.correction = self.add_weight(
+                name="correction", shape=self.bias.shape, initializer="zeros", trainable=False, aggregation="mean"
+            )
+
+    def _activated(self, outputs):
+        return self.activation(outputs + self.bias + self.correction if self.use_bias else outputs)
+
     def rounded_kernel(self):
         """Return the kernel as the file will store it."""
         return on_grid(self.kernel, self.bits)
+
+    # Keras' own layers save and load their kernel and bias by name, and leave out other weights.
+    def save_own_variables(self, store):
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        keras.layers.Layer.load_own_variables(self, store)
+
+    def without_rounding(self, inputs):
+        """Return what the layer gives with the kernel as it is."""
+        return super().call(inputs)
 
     def get_config(self):
         return {**super().get_config(), "bits": self.bits}
@@ -165,7 +198,7 @@ class QuantizedDense(WithRoundedKernel, keras.layers.Dense):
 
     def call(self, inputs):
         outputs = ops.matmul(inputs, self.rounded_kernel())
-        return self.activation(outputs + self.bias if self.use_bias else outputs)
+        return self._activated(outputs)
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -181,7 +214,7 @@ class QuantizedConv2D(WithRoundedKernel, keras.layers.Conv2D):
             self.data_format,
             self.dilation_rate,
         )
-        return self.activation(outputs + self.bias if self.use_bias else outputs)
+        return self._activated(outputs)
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -201,4 +234,4 @@ class QuantizedDepthwiseConv2D(WithRoundedKernel, keras.layers.DepthwiseConv2D):
             self.data_format,
             self.dilation_rate,
         )
-        return self.activation(outputs + self.bias if self.use_bias else outputs)
+        return self._activated(outputs)

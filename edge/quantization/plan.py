@@ -87,7 +87,11 @@ class Row:
 
 def is_layout(operation) -> bool:
     """Return whether a layer or operation only moves values, or drops some, or adds zeros."""
-    return type(operation) in (*_SAME_SIZE, *_SMALLER)
+    return _keeps_values(operation) or type(operation) in _SMALLER
+
+
+def _keeps_values(operation) -> bool:
+    return type(operation) in _SAME_SIZE or getattr(type(operation), "moves_pixels", False)
 
 
 def operator_of(operation) -> str | None:
@@ -151,11 +155,15 @@ class Plan:
         self._early = {
             name
             for name, operation in self._operations.items()
-            if type(operation) in _SAME_SIZE and all(map(self._ends_in_int8, self._uses[name]))
+            if _keeps_values(operation) and all(map(self._ends_in_int8, self._uses[name]))
         }
         self.rows = {name: self._row(name, chosen[name]) for name in self._operations}
+        # The CPU delegate multiplies two activations only if the zero point of the right-hand one is 0.
+        right = {row.inputs[1] for name, row in self.rows.items() if row.inputs and self._is_matmul(name)}
         self.grids = {
-            name: SIGMOID_GRID if name in self._int8 and self._is_sigmoid(name) else Grid()
+            name: SIGMOID_GRID
+            if name in self._int8 and self._is_sigmoid(name)
+            else Grid(symmetric=scheme.symmetric or name in right)
             for row in self.rows.values()
             for name in (*row.inputs, row.output)
             if name
@@ -224,6 +232,9 @@ class Plan:
 
     def _is_sigmoid(self, name):
         return operator_of(self._operations[name]) == "LOGISTIC"
+
+    def _is_matmul(self, name):
+        return isinstance(self._operations[name], MatMul)
 
     def _before(self, name):
         return producer(inputs_of(self._operations[name])[0])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from keras_vit.edge.images import image_batches
+from keras_vit.edge.quantization.bias_correction import correct_biases
 from keras_vit.edge.quantization.fake_quant import (
     FakeQuant,
     QuantizationScheme,
@@ -19,6 +20,7 @@ from keras_vit.edge.quantization.fake_quant import (
     QuantizedDepthwiseConv2D,
 )
 from keras_vit.edge.quantization.plan import WITH_KERNEL, Plan
+from keras_vit.edge.quantization.ranges import BINS, METHODS, Method, choose_range
 from keras_vit.edge.quantization.schemes import SCHEMES, Scheme, find_scheme
 from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.fusion import fuse
@@ -45,6 +47,8 @@ def quantize_aware(
     scheme: str | Scheme = "hybrid_int8",
     calibration_data: Any = None,
     overrides: Mapping[str, str] | None = None,
+    ranges: Method = "least_error",
+    bias_correction: bool = True,
     batch_size: int = 16,
 ) -> keras.Model:
     """Return a copy of a model that computes with the rounding of integers and can be trained, saved, and exported.
@@ -52,8 +56,8 @@ def quantize_aware(
     The model is fused first (`keras_vit.fuse`). Then the kernels of dense layers and convolutions are rounded to the
     integer grid of their output channel, and with fixed ranges, the inputs and output of every product go through a
     `FakeQuant`. So do those of additions, multiplications, SiLU, concatenations, and means whose neighbors are all
-    int8, as between convolutions (`keras_vit.edge.quantization.plan`). All ranges are symmetric, except that of a
-    sigmoid's output. Without further training, this is post-training quantization.
+    int8, as between convolutions (`keras_vit.edge.quantization.plan`). Without further training, this is
+    post-training quantization.
 
     Args:
         model: A functional model, usually trained in float. It is not changed.
@@ -61,15 +65,21 @@ def quantize_aware(
 
             - "hybrid_int8": Products and what lies between them compute in int8 with fixed ranges; normalization,
               softmax, and GELU compute in float.
+            - "symmetric_int8": The same with symmetric ranges, for TensorRT.
             - "dynamic_int8": The kernels of products are int8 where this makes them faster. The runtime finds the range
               of a product's input for each image, which the model does not imitate.
             - "int8_weights": Kernels are stored as integers, and everything computes in float.
             - "int4_weights": As "dynamic_int8", with kernels of four bits.
-        calibration_data: Images that set the initial ranges, preprocessed as in training: a NumPy array
-            (n, height, width, channels), or a tf.data dataset of image batches. A few hundred are enough. Only
+        calibration_data: Images that set the initial ranges: a NumPy array (n, height, width, channels) of images as
+            the model takes them, such as from `keras_vit.preprocess_input`, or a tf.data dataset of image batches.
+            Datasets of `keras_vit.training` are normalized for the model. A few hundred images are enough. Only
             "hybrid_int8" needs them.
         overrides: From patterns of layer names to the scheme for these layers, such as `{"head": "float32"}`; see
             `Scheme`. Layers have the names that `keras_vit.fuse` gives them.
+        ranges: How the initial range of a tensor follows from its values: "least_error" minimizes the squared error of
+            rounding and clipping, "min_max" clips nothing, and "percentile" clips 0.01 % of the values at either end.
+        bias_correction: Whether layers correct their biases for what rounding does to the mean of each channel, by the
+            first batch of `calibration_data` (`keras_vit.edge.quantization.bias_correction`).
         batch_size: Images per calibration step.
 
     Returns:
@@ -77,11 +87,14 @@ def quantize_aware(
 
     Raises:
         ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
-            quantized already, or the images are missing, not of the model's input shape, not finite, or none at all.
+            quantized already, or the images are missing, not of the model's input shape, not finite, in another range
+            than the model takes, or none at all.
         TypeError: The images are neither an array nor a dataset of numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
     """
     scheme = find_scheme(scheme, overrides)
+    if ranges not in METHODS:
+        raise ValueError(f"ranges must be one of {METHODS}; received {ranges!r}.")
     if not scheme.makes_integers:
         able = tuple(name for name, each in SCHEMES.items() if each.makes_integers)
         raise ValueError(
@@ -95,7 +108,8 @@ def quantize_aware(
     flat = _with_record(_with_separate_activations(fuse(model)), scheme)
     scheme.check_overrides(layer.name for layer in flat.layers)
     plan = Plan(flat, scheme)
-    ranges = calibrate(flat, plan, calibration_data, batch_size) if scheme.needs_ranges else {}
+    batches = functools.partial(image_batches, calibration_data, flat.input_shape[1:], batch_size, model)
+    limits = calibrate(flat, plan, batches, ranges) if scheme.needs_ranges else {}
 
     def make(layer):
         bits = plan.rows[layer.name].kernel_bits
@@ -108,8 +122,11 @@ def quantize_aware(
         return FakeQuant(**vars(plan.grids[name]), name=f"{name}.fake_quant")
 
     quantized = _on_grids(flat, plan, make, lambda name, tensors: [grid(name)(tensor) for tensor in tensors])
-    for name, limits in ranges.items():
-        grid(name).range = limits
+    for name, ends in limits.items():
+        grid(name).range = ends
+    if limits and bias_correction:
+        images, _ = next(iter(batches()))
+        correct_biases(quantized, images)
     return quantized
 
 
@@ -123,28 +140,56 @@ def scheme_of(quantized: keras.Model) -> Scheme:
     return next(layer.scheme for layer in quantized.layers if isinstance(layer, QuantizationScheme))
 
 
-def calibrate(flat: keras.Model, plan: Plan, data, batch_size: int = 16) -> dict[str, tuple[float, float]]:
-    """Return the smallest and the largest value on every grid that has no fixed limits, by the grid's name."""
-    ends = {}
+def calibrate(
+    flat: keras.Model, plan: Plan, batches: Callable[[], Iterable], method: Method
+) -> dict[str, tuple[float, float]]:
+    """Return the range of every grid that has no fixed limits, by the grid's name.
+
+    Args:
+        flat: The model that the plan is for.
+        plan: Its plan.
+        batches: Returns an iterable over (images, labels or None).
+        method: How a range follows from the values on its grid.
+    """
+    found = {}
 
     def observe(name, tensors):
         if plan.grids[name].limits is None:
-            ends[name] = [
-                functools.reduce(join, [of(tensor) for tensor in tensors])
-                for of, join in ((ops.min, ops.minimum), (ops.max, ops.maximum))
-            ]
+            found[name] = tensors
         return tensors
 
     observed = _on_grids(flat, plan, lambda layer: type(layer).from_config(layer.get_config()), observe)
-    observer = keras.Model(observed.inputs, ends)
-    ranges = dict.fromkeys(ends, (0.0, 0.0))
+    observer = keras.Model(observed.inputs, list(found.values()))
+
+    def values(batch):
+        return [
+            tf.concat([tf.reshape(tensor, (-1,)) for tensor in tensors], 0)
+            for tensors in observer(batch, training=False)
+        ]
+
+    @functools.partial(tf.function, reduce_retracing=True)
+    def ends_of(batch):
+        return [(tf.reduce_min(each), tf.reduce_max(each)) for each in values(batch)]
+
+    @functools.partial(tf.function, reduce_retracing=True)
+    def counts_of(batch, ends):
+        return [tf.histogram_fixed_width(each, ends[i], BINS, tf.int64) for i, each in enumerate(values(batch))]
+
+    ends = np.zeros((len(found), 2), np.float32)
+    counts = np.zeros((len(found), BINS), np.int64)
     with native_logs(), no_retracing_warnings():
-        observe_batch = tf.function(lambda batch: observer(batch, training=False), reduce_retracing=True)
-        for batch, _ in image_batches(data, flat.input_shape[1:], batch_size):
-            for name, (low, high) in observe_batch(batch).items():
-                ranges[name] = min(ranges[name][0], float(low)), max(ranges[name][1], float(high))
-    # A tensor that is always zero needs a grid too.
-    return {name: limits if any(limits) else (-1.0, 1.0) for name, limits in ranges.items()}
+        for batch, _ in batches():
+            low, high = np.array(ends_of(batch), np.float32).T
+            ends = np.stack([np.minimum(ends[:, 0], low), np.maximum(ends[:, 1], high)], -1)
+        # A tensor that is always zero needs a grid too.
+        ends[~ends.any(-1)] = (-1.0, 1.0)
+        if method != "min_max":
+            for batch, _ in batches():
+                counts += np.array(counts_of(batch, ends))
+    return {
+        name: choose_range(method, plan.grids[name], (float(low), float(high)), count)
+        for name, (low, high), count in zip(found, ends, counts, strict=True)
+    }
 
 
 def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
@@ -152,7 +197,7 @@ def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
 
     Args:
         quantized: A model returned by `quantize_aware`. It is not changed.
-        kernels_on_grid: Whether to round the kernels.
+        kernels_on_grid: Whether to round the kernels and to correct the biases.
     """
 
     def make(layer):
@@ -168,7 +213,10 @@ def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
     if kernels_on_grid:
         for layer in quantized.layers:
             if isinstance(layer, (QuantizedDense, QuantizedConv2D, QuantizedDepthwiseConv2D)):
-                floats.get_layer(layer.name).kernel.assign(layer.rounded_kernel())
+                plain = floats.get_layer(layer.name)
+                plain.kernel.assign(layer.rounded_kernel())
+                if layer.use_bias:
+                    plain.bias.assign(layer.bias + layer.correction)
     return floats
 
 

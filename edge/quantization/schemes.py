@@ -23,6 +23,8 @@ class Scheme:
         activations: Type of what products of matrices take and give. "int8" has ranges that are fixed when the model
             is quantized, and covers the operations between products too; "dynamic_int8" has ranges that the runtime
             finds for each image; with "float32", integer kernels are only stored as integers.
+        symmetric: Whether fixed ranges are symmetric, as TensorRT demands. Otherwise, ranges fit the values more
+            closely where LiteRT allows it.
         overrides: From patterns of layer names to the name of the scheme for these layers, such as
             `{"head": "float32", "block_*.mlp": "int8_weights"}`. A pattern matches a layer, or all layers of a
             composite or model by its name; `*` stands for any characters. The last pattern that matches counts.
@@ -34,6 +36,7 @@ class Scheme:
     name: str
     weights: Weights = "float32"
     activations: Activations = "float32"
+    symmetric: bool = False
     overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -119,6 +122,7 @@ for _scheme in (
     Scheme("int4_weights", weights="int4", activations="dynamic_int8"),
     Scheme("dynamic_int8", weights="int8", activations="dynamic_int8"),
     Scheme("hybrid_int8", weights="int8", activations="int8"),
+    Scheme("symmetric_int8", weights="int8", activations="int8", symmetric=True),
 ):
     SCHEMES[_scheme.name] = _scheme
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -13,7 +14,6 @@ from keras import ops
 
 from keras_vit.edge.devices.verify import Comparison
 from keras_vit.edge.images import image_batches
-from keras_vit.edge.quantization.fake_quant import FakeQuant, WithRoundedKernel
 from keras_vit.edge.quantization.plan import Plan
 from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, scheme_of
 from keras_vit.edge.quantization.schemes import Scheme
@@ -31,7 +31,7 @@ class LayerCost:
     Attributes:
         layer: Name of the layer in the fused model, `keras_vit.fuse(model)`.
         snr_db: Signal-to-noise ratio in dB at the model's outputs if only this layer is quantized: its kernel, what it
-            takes and what it gives. Infinite if the outputs stay equal.
+            takes and what it gives, without bias correction. Infinite if the outputs stay equal.
         top1: Fraction of images that the model then assigns to their label; None without labels.
     """
 
@@ -121,8 +121,7 @@ def sensitivity(
 
     Args:
         model: A float model, or a model returned by `quantize_aware`, which has a scheme and ranges of its own.
-        data: Images to measure on, preprocessed as in training: a NumPy array (n, height, width, channels), or a
-            tf.data dataset of image batches or (image, label) batches.
+        data: Images to measure on, as `quantize_aware` takes them, or a tf.data dataset of (image, label) batches.
         scheme: The scheme of a float model, as `quantize_aware` takes it.
         calibration_data: Images that set the ranges of a float model. The default is `data`.
         overrides: As `quantize_aware` takes them.
@@ -147,7 +146,7 @@ def sensitivity(
         for name, row in Plan(flat, used).rows.items()
         if row.activations == "int8" or row.kernel_bits is not None
     }
-    batches = list(image_batches(data, flat.input_shape[1:], batch_size))
+    batches = list(image_batches(data, flat.input_shape[1:], batch_size, model))
     with native_logs():
         reference = [_outputs(flat(pixels, training=False)) for pixels, _ in batches]
 
@@ -162,8 +161,8 @@ def sensitivity(
 
         costs = []
         for name, row in rows.items():
-            alone = _quantized_alone(flat, model, name, row)
-            result = compare(name, alone)
+            with _quantized_alone(flat, model, name, row) as alone:
+                result = compare(name, alone)
             costs.append(LayerCost(name, result.snr_db, result.top1))
         whole = compare("all", lambda pixels: model(pixels, training=False))
     return Sensitivity(
@@ -180,27 +179,30 @@ def _outputs(outputs) -> list[np.ndarray]:
     return [ops.convert_to_numpy(ops.cast(output, "float32")) for output in keras.tree.flatten(outputs)]
 
 
-def _quantized_alone(flat, quantized, name, row) -> Callable:
-    """Return a float model as a function that computes with one of its layers quantized."""
+@contextlib.contextmanager
+def _quantized_alone(flat, quantized, name, row) -> Iterator[Callable]:
+    """Give a float model as a function that computes with one of its layers quantized."""
+    layer = flat.get_layer(name)
 
     def on(grid, tensor):
-        layer = quantized.get_layer(f"{grid}.fake_quant")
-        assert isinstance(layer, FakeQuant)
-        return layer(tensor)
-
-    layer = quantized.get_layer(name)
+        return quantized.get_layer(f"{grid}.fake_quant")(tensor)
 
     def call(*args, **kwargs):
+        grids = iter(row.inputs)
         if row.inputs:
-            grids = iter(row.inputs)
             args = keras.tree.map_structure(lambda tensor: on(next(grids), tensor), args)
-        # This layer of the quantized model rounds its kernel.
-        output = (
-            layer(*args, **kwargs) if isinstance(layer, WithRoundedKernel) else flat.get_layer(name)(*args, **kwargs)
-        )
+        output = layer(*args, **kwargs)
         return on(row.output, output) if row.output else output
 
-    def operation(each):
-        return call if each.name == name else each
+    def run(pixels):
+        return flat._run_through_graph(ops.convert_to_tensor(pixels), lambda each: call if each.name == name else each)
 
-    return lambda pixels: flat._run_through_graph(ops.convert_to_tensor(pixels), operation)
+    if row.kernel_bits is None:
+        yield run
+        return
+    kernel = ops.convert_to_numpy(layer.kernel)
+    layer.kernel.assign(quantized.get_layer(name).rounded_kernel())
+    try:
+        yield run
+    finally:
+        layer.kernel.assign(kernel)

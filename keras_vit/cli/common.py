@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+IMAGES_HELP = (
+    "a folder of pictures, of which up to 256 are used, or a picture, prepared as the model takes them; or a .npy file "
+    "with images of shape (images, height, width, channels) that are already prepared"
+)
+_MOST_PICTURES = 256
 MODEL_HELP = "a .keras file, or a name that `keras-vit list` prints (built with random weights)"
 
 
@@ -50,6 +56,32 @@ def load_array(path: str) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path!r} is an archive of several arrays; pass a .npy file with a single array.")
     return array
+
+
+def load_images(path: str, model: keras.Model) -> np.ndarray:
+    """Return images for a model: the array of a .npy file, or pictures prepared as the model takes them.
+
+    Args:
+        path: A .npy file, a picture, or a folder. If a folder has more than 256 pictures, 256 of them are used, evenly
+            spread over the sorted paths.
+        model: The model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the folder has no pictures, or a file is damaged.
+    """
+    if path.endswith(".npy"):
+        return load_array(path)
+    import numpy as np
+
+    from keras_vit.models.preprocessing import preprocess_input
+    from keras_vit.utils.pictures import pictures_in
+
+    pictures = pictures_in(path) if os.path.isdir(path) else [path]
+    if not pictures:
+        raise ValueError(f"There are no pictures in {path!r}.")
+    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), _MOST_PICTURES)).astype(int)
+    return preprocess_input([pictures[index] for index in chosen], model)
 
 
 def load_model(name_or_path: str) -> keras.Model:

@@ -30,14 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="digits, a folder with one folder per class, FILE.csv, tfds:NAME or tfrecords:FOLDER",
     )
     parser.add_argument(
-        "--split", choices=("test", "validation"), help="default: the test images if there are any, else validation"
+        "--split",
+        choices=("test", "validation", "train", "all"),
+        help="which images to measure (default: the test images if the source has any, else its validation images, "
+        "else all; of the folder that the model was trained on, those that it was not trained on)",
     )
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="resize the model to this image size")
     parser.add_argument("--batch-size", type=int, default=64, metavar="IMAGES", help="images at once (default: 64)")
     parser.add_argument(
         "--statistics",
         choices=_STATISTICS,
-        help="how to normalize the images (default: as in run.json beside the model, or as saved in the model)",
+        help="how to normalize images for a model that does not say so itself (default: as in run.json beside it)",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", help="also write evaluation.json, per_class.csv and confusion.png to this folder"
@@ -50,25 +53,37 @@ def run(given: argparse.Namespace) -> None:
     if not given.model.endswith(".keras"):
         raise ValueError(f"Pass a trained model as a .keras file; received {given.model!r}.")
     from keras_vit import training
+    from keras_vit.models.classes import class_names
+    from keras_vit.training.data.notes import note
 
     model = _resize(load_model(given.model), given)
     size, _, channels = model.input_shape[1:]
-    # The digits are images in [0, 1] for every model.
-    pipeline = {} if given.data == "digits" else {"channels": channels, **_preprocessing(given, model)}
-    data = training.open_data(given.data, image_size=size, batch_size=given.batch_size, augmentation=None, **pipeline)
-    split = given.split or ("test" if data.test is not None else "validation")
-    images = data.test if split == "test" else data.validation
-    if images is None:
-        raise ValueError(f"{given.data!r} has no test images. Pass --split validation to use the validation images.")
+    pipeline = _preprocessing(given, model)
+    run = _description_of_the_run(given.model)
+    names = class_names(model) or run.get("class_names")
+    if names is None:
+        note(f"{given.model} has no class names; its scores are taken to be in the order of the classes of the data.")
+    data = training.evaluation_data(
+        given.data,
+        split=given.split,
+        class_names=names,
+        trained_on=run.get("settings", {}).get("data"),
+        image_size=size,
+        batch_size=given.batch_size,
+        channels=channels,
+        augmentation=None,
+        **pipeline,
+    )
     with status(f"Evaluating {given.model}", show=not given.json):
-        result = training.evaluate(model, images, data.class_names)
+        result = training.evaluate(model, data, model_class_names=names)
     if given.output is not None:
         result.save(given.output)
     if given.json:
-        print_json({"model": given.model, "data": given.data, "split": split, **result.to_dict()})
+        print_json({"model": given.model, "data": given.data, "split": data.split, **result.to_dict()})
         return
     normalized = f", normalized by {statistics}" if (statistics := pipeline.get("statistics")) else ""
-    print(f"{given.model} on the {split} images of {given.data}, {size} x {size}{normalized}\n\n{result}")
+    chosen = "all" if data.split == "all" else f"the {data.split}"
+    print(f"{given.model} on {chosen} images of {given.data}, {size} x {size}{normalized}\n\n{result}")
     if given.output is not None:
         print(f"\n{given.output}: evaluation.json, per_class.csv, confusion.png")
 
@@ -90,54 +105,52 @@ def _resize(model: keras.Model, given: argparse.Namespace) -> keras.Model:
 
 
 def _preprocessing(given: argparse.Namespace, model: keras.Model) -> dict:
-    """Return how to crop and normalize images for the model, as arguments of `training.Pipeline`."""
+    """Return how the run or the model normalizes images, as arguments of `training.Pipeline`."""
     from keras_vit.models import image_facts
-    from keras_vit.models.preprocessing import normalizes_images
+    from keras_vit.models.model_images import model_statistics
 
-    found = _of_the_run(given.model) or _of_the_model(model)
-    if normalizes_images(model):
-        return {**found, "statistics": None}
+    stated = _of_the_run(given.model)
     if given.statistics is not None:
-        statistics = None if given.statistics == "none" else getattr(image_facts, given.statistics.upper())
-        return {**found, "statistics": statistics}
-    if not found:
-        raise ValueError(
-            f"It is not known how images for {given.model} are normalized: there is no run.json beside the file, and "
-            f"no builder of keras_vit made {model.name!r}. Pass --statistics {', '.join(_STATISTICS[:-1])} or none."
-        )
-    return found
+        stated["statistics"] = None if given.statistics == "none" else getattr(image_facts, given.statistics.upper())
+    if "statistics" not in stated and given.data != "digits":
+        try:
+            stated["statistics"] = model_statistics(model)
+        except ValueError as error:
+            raise ValueError(
+                f"It is not known how images for {given.model} are normalized: there is no run.json beside the file, "
+                f"and no builder of keras_vit made {model.name!r}. Pass --statistics {', '.join(_STATISTICS[:-1])} or "
+                "none."
+            ) from error
+    return stated
 
 
-def _of_the_run(model_path: str) -> dict:
-    """Return the preprocessing that run.json beside the model describes, or an empty dictionary."""
-    from keras_vit.models.image_facts import Statistics
-    from keras_vit.training.augment import CenterCrop
-
+def _description_of_the_run(model_path: str) -> dict:
+    """Return the content of run.json beside the model, or an empty dictionary if there is none."""
     path = Path(model_path).with_name("run.json")
     if not path.is_file():
         return {}
     try:
-        pipeline = json.loads(path.read_text())["settings"]["data"].get("pipeline")
-    except (json.JSONDecodeError, KeyError, AttributeError) as error:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        description["settings"]["data"].get("pipeline")
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is not what training.fit writes: {type(error).__name__} {error}.") from error
-    if not pipeline:  # The run was trained on arrays.
-        return {}
-    statistics = pipeline["statistics"] and Statistics(
-        *(tuple(value) if isinstance(value, list) else value for value in _fields(pipeline["statistics"]))
-    )
-    return {"evaluation": CenterCrop(*_fields(pipeline["evaluation"])), "statistics": statistics}
+    return description
 
 
-def _of_the_model(model: keras.Model) -> dict:
-    """Return the preprocessing that the model itself describes, or an empty dictionary."""
-    from keras_vit.models.preprocessing import image_facts
+def _of_the_run(model_path: str) -> dict:
+    """Return the crop and the statistics that run.json beside the model describes, or an empty dictionary."""
+    from keras_vit.models.image_facts import Statistics
     from keras_vit.training.augment import CenterCrop
 
-    try:
-        facts = image_facts(model)
-    except ValueError:  # No builder of keras_vit made the model.
+    pipeline = _description_of_the_run(model_path).get("settings", {}).get("data", {}).get("pipeline")
+    if not pipeline:  # The run was trained on the digits, or on data of the user's own.
         return {}
-    return {"evaluation": CenterCrop(facts.crop_fraction, facts.interpolation), "statistics": facts.statistics}
+    found = {}
+    if pipeline["evaluation"] is not None:
+        found["evaluation"] = CenterCrop(*_fields(pipeline["evaluation"]))
+    if pipeline["statistics"] != "model":
+        found["statistics"] = pipeline["statistics"] and Statistics(*_fields(pipeline["statistics"]))
+    return found
 
 
 def _fields(settings: dict) -> list:

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from keras_vit.cli.common import MODEL_HELP, load_array, load_model, status
+from keras_vit.cli.common import IMAGES_HELP, MODEL_HELP, load_images, load_model, status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--calibration",
-        metavar="NPY",
-        help="images for the ranges of activations, to export a float model as hybrid_int8",
+        metavar="IMAGES",
+        help=f"images for the ranges of activations, to export a float model as hybrid_int8: {IMAGES_HELP}",
     )
     parser.add_argument("--opset", type=int, help="version of the operators of an .onnx file, 17 to 20 (default: 20)")
     parser.add_argument(
@@ -30,10 +30,11 @@ def run(given: argparse.Namespace) -> None:
     """Write the file and print its size."""
     from keras_vit import edge
 
-    images = None if given.calibration is None else load_array(given.calibration)
     with status(f"Exporting {given.model}"):
+        model = load_model(given.model)
+        images = None if given.calibration is None else load_images(given.calibration, model)
         path = edge.export(
-            load_model(given.model),
+            model,
             given.output,
             given.precision,
             calibration_data=images,

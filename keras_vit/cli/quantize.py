@@ -2,7 +2,7 @@
 
 import argparse
 
-from keras_vit.cli.common import MODEL_HELP, load_array, load_model, status
+from keras_vit.cli.common import IMAGES_HELP, MODEL_HELP, load_images, load_model, status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,7 +10,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("output", metavar="OUTPUT", help="the .keras file to write")
     parser.add_argument(
-        "--calibration", required=True, metavar="NPY", help="images from which the ranges of activations are estimated"
+        "--calibration",
+        required=True,
+        metavar="IMAGES",
+        help=f"images from which the ranges of activations are estimated: {IMAGES_HELP}",
     )
 
 
@@ -21,9 +24,9 @@ def run(given: argparse.Namespace) -> None:
 
     if not given.output.endswith(".keras"):
         raise ValueError(f"The name of the quantized model must end in .keras; received {given.output!r}.")
-    images = load_array(given.calibration)
     with status(f"Quantizing {given.model}"):
-        quantized = edge.quantize_aware(load_model(given.model), calibration_data=images)
+        model = load_model(given.model)
+        quantized = edge.quantize_aware(model, calibration_data=load_images(given.calibration, model))
         with replacing(given.output) as partial:
             quantized.save(partial)
     print(f"{given.output}: train it, or export it with `keras-vit export`")

@@ -139,7 +139,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
         )
     changes = {}
     if given.model not in (None, chosen.model):
-        # Another model has its own image size, statistics and evaluation crop, and cannot use the recipe's weights.
+        # Another model has its own image size and images, and cannot use the recipe's weights.
         own = images(given.model, given.weights)
         changes = {"model": given.model, "weights": None}
         changes |= {f"pipeline.{name}": getattr(own, name) for name in ("image_size", "statistics", "evaluation")}

@@ -2,7 +2,15 @@
 
 import argparse
 
-from keras_vit.cli.common import add_json_argument, load_array, load_model, print_result, status
+from keras_vit.cli.common import (
+    IMAGES_HELP,
+    add_json_argument,
+    load_array,
+    load_images,
+    load_model,
+    print_result,
+    status,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="the reference, a .keras, .tflite or .onnx file")
     parser.add_argument("file", metavar="FILE", help="the .tflite or .onnx file to verify")
     parser.add_argument(
-        "--images", required=True, metavar="NPY", help="input images, of shape (images, height, width, channels)"
+        "--images",
+        required=True,
+        metavar="IMAGES",
+        help=f"{IMAGES_HELP} (the only kind if the reference is a .tflite or .onnx file)",
     )
     parser.add_argument("--labels", metavar="NPY", help="class indices of the images, to compute the accuracy")
     add_json_argument(parser)
@@ -20,9 +31,17 @@ def run(given: argparse.Namespace) -> None:
     """Print how far the outputs of the file are from those of the model."""
     from keras_vit import edge
 
-    images = load_array(given.images)
     labels = None if given.labels is None else load_array(given.labels)
-    reference = given.model if given.model.endswith((".tflite", ".onnx")) else load_model(given.model)
+    if given.model.endswith((".tflite", ".onnx")):
+        if not given.images.endswith(".npy"):
+            raise ValueError(
+                "A .tflite or .onnx file does not say how it takes images: pass a .npy file of prepared images, or a .keras "
+                f"file as the reference; received {given.images!r}."
+            )
+        reference, images = given.model, load_array(given.images)
+    else:
+        reference = load_model(given.model)
+        images = load_images(given.images, reference)
     with status(f"Comparing {given.file} with {given.model}", show=not given.json):
         result = edge.verify(reference, given.file, images, labels=labels)
     print_result(result, given.json)

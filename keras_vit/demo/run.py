@@ -19,6 +19,8 @@ from keras_vit.demo.report import ExampleImage, FileResult, results_table, write
 from keras_vit.inspection.attention_maps import patch_attention
 from keras_vit.inspection.features import patch_grid
 from keras_vit.inspection.figures import new_figure
+from keras_vit.models.builder import set_image_facts
+from keras_vit.models.image_facts import UNIT, ImageFacts
 
 PRECISIONS = ("float32", "dynamic_int8", "hybrid_int8")
 # Chosen on the validation images.
@@ -68,9 +70,10 @@ def _run(folder, seed):
     def print_step(text):
         print(f"[{time.perf_counter() - started:4.0f} s] {text}", flush=True)
 
-    data = training.digits(image_size=IMAGE_SIZE, seed=seed)
+    data = training.digits(image_size=IMAGE_SIZE, seed=seed, statistics=UNIT)
     keras.utils.set_random_seed(seed)
     model = keras_vit.ViT(classes=data.classes, input_shape=data.input_shape, name="digits", **MODEL)
+    set_image_facts(model, ImageFacts(UNIT))
     print_step(f"Training a ViT with {model.count_params():,} parameters on handwritten digits")
     float_run = training.fit(model, data, run_dir=folder / "float", seed=seed, **FLOAT_TRAINING)
     model = keras.models.load_model(float_run.best_model)

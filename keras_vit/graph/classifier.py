@@ -1,10 +1,13 @@
 """The classifier at the end of a model, and its replacement."""
 
+import numbers
+
 import keras
 
 from keras_vit.graph.flattening import weighted_leaves
 from keras_vit.graph.reading import node_of, producer
 from keras_vit.graph.rebuilding import as_functional, clone, copy, copy_layer_weights
+from keras_vit.models.classes import set_class_names
 
 _UNCHANGED = "unchanged"
 
@@ -26,7 +29,7 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
     Raises:
         ValueError: The model does not end in a classifier.
     """
-    if not isinstance(classes, int) or classes < 1:
+    if not isinstance(classes, numbers.Integral) or isinstance(classes, bool) or classes < 1:
         raise ValueError(f"classes must be a positive integer; received classes={classes!r}.")
     model = as_functional(model)
     heads, activations = _ending(model)
@@ -36,7 +39,7 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
     def make(operation):
         if operation.name not in heads:
             return copy(operation)
-        changes = {"units": classes} | ({"activation": "linear"} if new_activation else {})
+        changes = {"units": int(classes)} | ({"activation": "linear"} if new_activation else {})
         return type(operation).from_config({**operation.get_config(), **changes})
 
     def call(operation, *args, **kwargs):
@@ -53,6 +56,7 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
     for (name, before), (_, after) in zip(weighted_leaves(model), weighted_leaves(changed), strict=True):
         if name not in heads:
             copy_layer_weights(name, before, after)
+    set_class_names(changed, None)
     return changed
 
 

@@ -51,6 +51,10 @@ class Call:
         for tensor in inputs:
             tensor.users.append(self)
 
+    def use_plain_arguments(self) -> None:
+        """Pass the inputs as positional arguments and nothing else, such as a mask."""
+        self._fill = None
+
     def arguments(self, values: list) -> tuple[tuple, dict]:
         """Return the positional and named arguments of the call, with `values` in place of the inputs."""
         return self._fill(values) if self._fill else (tuple(values), {})
@@ -110,6 +114,13 @@ class Node:
         """The nodes that take what it gives; None stands for an output of the model."""
         return [user.node for call in self.calls for tensor in call.outputs for user in tensor.users]
 
+    def become(self, kind: type[keras.layers.Layer], weights: dict[str, np.ndarray]) -> None:
+        """Turn a layer into one of another class without settings, which takes the same inputs as arguments."""
+        self.config = {name: self.config[name] for name in ("dtype", "trainable")}
+        self.kind, self.weights = kind, weights
+        for call in self.calls:
+            call.use_plain_arguments()
+
     def make(self) -> keras.Operation:
         """Return the layer or operation that this describes, not built."""
         return self.kind.from_config({**self.config, "name": self.name})
@@ -167,6 +178,29 @@ class Graph:
         node.calls = [call]
         self._calls.insert(self._calls.index(tensor.node.calls[-1]) + 1, call)
         _replace(tensor, call.outputs[0], moved)
+
+    def split(self, node: Node, parts: list[Node]) -> None:
+        """Replace a node that is called once by the sum of several nodes, which take its input.
+
+        Args:
+            node: The node, which becomes the sum and keeps its name.
+            parts: Nodes that have no call yet and give the shape that the node gives.
+        """
+        (call,), tensor = node.calls, node.inputs[0]
+        place = self._calls.index(call)
+        tensor.users.remove(call)
+        for part in parts:
+            each = Call(part, [tensor])
+            each.outputs = [Tensor(part, call.outputs[0])]
+            part.calls = [each]
+            self._calls.insert(place, each)
+            place += 1
+        node.become(keras.layers.Add, {})
+        self._calls.remove(call)
+        whole = Call(node, [part.output for part in parts], lambda values: ((values,), {}))
+        whole.outputs = call.outputs
+        node.calls = [whole]
+        self._calls.insert(place, whole)
 
     def build(self, make: Callable | None = None, call: Callable | None = None) -> keras.Model:
         """Return a new functional model of this graph.

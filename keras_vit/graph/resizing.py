@@ -15,6 +15,7 @@ import keras
 
 from keras_vit.graph.flattening import weighted_leaves
 from keras_vit.graph.rebuilding import as_functional, clone, copy, copy_layer_weights
+from keras_vit.utils.plain import plain
 
 
 def resize_model(model: keras.Model, input_shape: tuple[int, int, int]) -> keras.Model:
@@ -32,7 +33,7 @@ def resize_model(model: keras.Model, input_shape: tuple[int, int, int]) -> keras
         ValueError: The model cannot take this size, or a layer whose weights depend on it has no `weights_from`.
     """
     model = as_functional(model)
-    shape = tuple(input_shape)
+    shape = plain(tuple(input_shape)) if isinstance(input_shape, (tuple, list)) else (input_shape,)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         taken = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)
         raise ValueError(f"resize_model takes a model of an image; {model.name!r} takes {taken}.")

@@ -9,6 +9,7 @@ import keras
 from keras_vit.graph.reading import node_of
 from keras_vit.graph.rebuilding import as_functional
 from keras_vit.layers import Composite, PatchEmbedding
+from keras_vit.utils.plain import plain
 
 
 class NoSuchPart(ValueError):
@@ -62,11 +63,12 @@ def blocks_of(model: keras.Model) -> list[keras.layers.Layer]:
     """Return the blocks of a model in order.
 
     A block is a composite layer that contains composite layers and whose output is a map or the tokens of all patches.
+    The patch embedding is no block, even if it has several convolutions.
     """
     return [
         layer
         for layer, _ in _spatial_layers(as_functional(model))
-        if any(isinstance(part, Composite) for part in layer.parts().values())
+        if any(isinstance(part, Composite) for part in layer.parts().values()) and not isinstance(layer, PatchEmbedding)
     ]
 
 
@@ -104,7 +106,7 @@ def feature_extractor(
 
 
 def _choose_layers(model, blocks):
-    known = blocks_of(model)
+    known, blocks = blocks_of(model), plain(blocks)
     if not known and (blocks is None or isinstance(blocks, int)):
         raise NoSuchPart(
             f"The model {model.name!r} has no composite blocks, because it was flattened or fused or is of another "

@@ -13,10 +13,10 @@ from keras_vit.inspection import figures
 from keras_vit.inspection.attention_maps import attention_maps, mean_distances, position_similarity, rollout
 from keras_vit.inspection.features import NoSuchPart, PatchGrid, blocks_of, feature_extractor, patch_grid
 from keras_vit.models.info import count_macs
-from keras_vit.models.preprocessing import image_facts, normalizes_images
-from keras_vit.models.registry import find_weights, variant
-from keras_vit.utils.missing import needs
+from keras_vit.models.model_images import image_facts, normalizes_images, published_facts
+from keras_vit.models.preprocessing import normalize, resize_and_crop
 from keras_vit.utils.page import add, add_facts, add_figure, add_section, new_page, write_page
+from keras_vit.utils.pictures import open_picture
 
 _MAX_BLOCKS = 12  # In a figure. Of more blocks, this many are shown.
 
@@ -33,11 +33,11 @@ def inspect_image(
 
     Args:
         model: A functional or sequential model with one input, built from the layers of keras_vit.
-        image: An image file of a format that pillow reads.
+        image: An image file of a format that Pillow reads. Like `keras_vit.preprocess_input`, the page uses its center.
         output: The HTML file to write.
         like: Name of a published model, optionally with a dot and the tag of its weights, that normalizes images in the
             same way. By default the model describes its normalization itself; see
-            `keras_vit.models.preprocessing.image_facts`.
+            `keras_vit.models.model_images.image_facts`.
         note: A sentence for the top of the page, such as the origin of the weights.
 
     Returns:
@@ -45,15 +45,15 @@ def inspect_image(
 
     Raises:
         FileNotFoundError: If there is no such image.
-        ImportError: If matplotlib or pillow is not installed.
-        ValueError: If the image cannot be read, or if it is not known how to normalize it.
+        ImportError: If matplotlib or Pillow is not installed.
+        ValueError: If the image cannot be decoded, or if it is not known how to normalize it.
     """
     output = Path(output)
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"The name of the page must end in .html; received {str(output)!r}.")
     model = as_functional(model)
-    picture = _read_image(image, model.inputs[0].shape)
-    view = _View(model, picture, _normalize(model, picture, like))
+    picture, images = _read_image(image, model, like)
+    view = _View(model, picture, images)
 
     page, main = new_page(
         f"Inside {model.name}",
@@ -180,36 +180,16 @@ def _spread(items: Mapping) -> dict:
     return dict(list(items.items())[index] for index in chosen)
 
 
-def _read_image(path, shape):
-    """Read the center of an image at the size of the model, as `(height, width, channels)` in [0, 1]."""
-    height, width, channels = shape[1:]
-    if channels not in (1, 3):
-        raise ValueError(f"Image files have 1 or 3 channels, but the model takes images with {channels}.")
-    with needs("pillow", "reading an image", "inspect"):
-        from PIL import Image, ImageOps
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no image {os.fspath(path)!r}.")
-    try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file).convert("RGB" if channels == 3 else "L")
-    except Exception as error:  # The exception depends on the format and on where the file is damaged.
-        raise ValueError(f"{os.fspath(path)!r} is damaged or not an image that pillow reads: {error}") from error
-    fitted = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
-    return np.asarray(fitted, "float32").reshape(height, width, channels) / 255
-
-
-def _normalize(model, picture, like):
-    """Return a picture in [0, 1] as a batch of one, normalized as for the training of the model."""
-    images = 255 * picture[np.newaxis]
-    if normalizes_images(model):
-        return images
-    if like is None:
-        facts = image_facts(model)
-    else:
-        name, _, tag = like.partition(".")
-        facts = (find_weights(name, tag) if tag else variant(name)).image_facts
-    scale, offset = (np.asarray(value, "float32") for value in facts.statistics.scale_and_offset(picture.shape[-1]))
-    return images * scale + offset
+def _read_image(path, model, like):
+    """Read the center of an image as `(height, width, channels)` in [0, 1], and as a batch of one for the model."""
+    height, width, channels = model.inputs[0].shape[1:]
+    facts = image_facts(model) if like is None else published_facts(like)[1]
+    opened = open_picture(path, channels)
+    pixels = np.asarray(opened).reshape(1, opened.height, opened.width, channels)
+    pixels = resize_and_crop(pixels, (height, width), facts.crop_fraction, facts.interpolation)
+    images = normalize(pixels, None if normalizes_images(model) else facts.statistics)
+    picture, images = map(keras.ops.convert_to_numpy, (pixels[0] / 255, images))
+    return picture, images
 
 
 def _predictions(model, images, count=5):

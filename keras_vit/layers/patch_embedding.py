@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_vit.layers.composite import Composite
+from keras_vit.utils.plain import plain
 
 
 def pair(value: int | tuple[int, int], what: str) -> tuple[int, int]:
@@ -12,6 +13,7 @@ def pair(value: int | tuple[int, int], what: str) -> tuple[int, int]:
     Raises:
         ValueError: It is neither.
     """
+    value = plain(value)
     sizes = (value, value) if isinstance(value, int) else tuple(value)
     if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ValueError(f"{what} must be a positive integer or a pair (height, width) of them; received {value!r}.")

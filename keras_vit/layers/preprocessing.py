@@ -1,5 +1,7 @@
 """How a model takes its images, as a layer: it is saved with the model and survives cloning, flattening and fusing."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -10,7 +12,7 @@ from keras_vit.utils.normalization import scale_and_offset
 class Preprocessing(keras.layers.Layer):
     """Normalize images, or only record how they must be normalized.
 
-    `keras_vit.models.preprocessing.image_facts` reads these facts from a model.
+    `keras_vit.models.model_images.image_facts` reads these facts from a model.
 
     Args:
         mean: Mean of images in [0, 1]: one number, or one for each channel.
@@ -20,6 +22,7 @@ class Preprocessing(keras.layers.Layer):
         source: Where the model's weights come from, or None.
         normalize: Whether the layer takes images in [0, 255] and normalizes them in float32. If False, it takes
             normalized images and returns them as they are.
+        class_names: Names of the model's classes, see `keras_vit.class_names`, or None.
 
     Input and output: (batch, height, width, channels).
     """
@@ -32,6 +35,7 @@ class Preprocessing(keras.layers.Layer):
         interpolation: str = "bicubic",
         source: str | None = None,
         normalize: bool = False,
+        class_names: Sequence[str] | None = None,
         **kwargs,
     ):
         kwargs.setdefault("dtype", "float32")
@@ -42,6 +46,7 @@ class Preprocessing(keras.layers.Layer):
         self.interpolation = interpolation
         self.source = source
         self.normalize = normalize
+        self.class_names = class_names and tuple(class_names)
 
     def call(self, images):
         if not self.normalize:
@@ -64,4 +69,5 @@ class Preprocessing(keras.layers.Layer):
             "interpolation": self.interpolation,
             "source": self.source,
             "normalize": self.normalize,
+            "class_names": self.class_names,
         }

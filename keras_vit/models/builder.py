@@ -69,6 +69,8 @@ def preprocess(images, include_preprocessing: bool | Statistics, statistics: Sta
     normalize = bool(include_preprocessing)
     if normalize:
         statistics.scale_and_offset(images.shape[-1])  # Raises an error if the number of channels differs.
+    else:
+        statistics = statistics.for_channels(images.shape[-1])
     return Preprocessing(statistics.mean, statistics.std, normalize=normalize, name=_PREPROCESSING)(images)
 
 
@@ -79,7 +81,8 @@ def set_image_facts(model: keras.Model, facts: ImageFacts) -> keras.Model:
     """
     layer = model.get_layer(_PREPROCESSING)
     if not layer.normalize:
-        layer.mean, layer.std = facts.statistics.mean, facts.statistics.std
+        statistics = facts.statistics.for_channels(layer.output.shape[-1])
+        layer.mean, layer.std = statistics.mean, statistics.std
     layer.crop_fraction, layer.interpolation, layer.source = facts.crop_fraction, facts.interpolation, facts.source
     return model
 

@@ -9,13 +9,32 @@ from keras_vit.utils.normalization import scale_and_offset
 class Statistics:
     """Mean and standard deviation of images in [0, 1], as one number for all channels or one for each channel.
 
+    `(image / 255 - mean) / std` normalizes an image in [0, 255].
+
     Attributes:
         mean: Mean, subtracted from an image.
         std: Standard deviation, by which the difference is divided.
+
+    Raises:
+        ValueError: A standard deviation is 0.
     """
 
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
+
+    def __post_init__(self):
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)):
+                object.__setattr__(self, name, tuple(float(number) for number in value))
+        if 0 in _numbers(self.std):
+            raise ValueError(f"std must not be 0; received {self.std}.")
+
+    def for_channels(self, channels: int) -> "Statistics":
+        """Return the statistics for images with another number of channels: the means over the channels of these."""
+        if all(len(_numbers(value)) in (1, channels) for value in (self.mean, self.std)):
+            return self
+        return Statistics(*(sum(numbers) / len(numbers) for numbers in map(_numbers, (self.mean, self.std))))
 
     def scale_and_offset(self, channels: int) -> tuple[list[float], list[float]]:
         """Return the factors and terms that normalize an image in [0, 255] as `scale * image + offset`.
@@ -30,6 +49,10 @@ class Statistics:
             ValueError: The statistics are for a different number of channels.
         """
         return scale_and_offset(self.mean, self.std, channels)
+
+
+def _numbers(value):
+    return value if isinstance(value, tuple) else (value,)
 
 
 HALF = Statistics(0.5, 0.5)  # Scales to [-1, 1], as ViT's authors do.
@@ -60,8 +83,4 @@ class ImageFacts:
     @classmethod
     def from_dict(cls, facts: dict) -> "ImageFacts":
         """Return the facts from a dictionary that `to_dict` returned."""
-        mean, std = (
-            tuple(value) if isinstance(value, (list, tuple)) else value
-            for value in (facts["statistics"]["mean"], facts["statistics"]["std"])
-        )
-        return cls(**{**facts, "statistics": Statistics(mean, std)})
+        return cls(**{**facts, "statistics": Statistics(**facts["statistics"])})

@@ -1,15 +1,16 @@
 """Prepare images for a model: resize, crop and normalize them as in its evaluation."""
 
 import math
+import os
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_vit.layers import Preprocessing
-from keras_vit.models.image_facts import ImageFacts, Statistics
-from keras_vit.models.registry import find_weights, variant
+from keras_vit.models.image_facts import Statistics
+from keras_vit.models.model_images import image_facts, normalizes_images, published_facts
+from keras_vit.utils.pictures import open_picture
 
 
 def preprocess_input(
@@ -19,8 +20,9 @@ def preprocess_input(
 
     Args:
         images: Images (batch, height, width, channels), or one image (height, width, channels), of any size, with
-            values in [0, 255]. Either a NumPy array, a tensor of known shape, or an object that NumPy converts to an
-            array, such as a Pillow image.
+            values in [0, 255], as a NumPy array or a tensor of known shape. Or a picture: the path of an image file, or
+            a Pillow image of any mode, see `keras_vit.utils.pictures.open_picture`. Or a list of these, whose sizes may
+            differ.
         model: A model or a registry name. The images are resized to the input size of the model, or to the published
             size for a name. A model of keras_vit carries the facts about its images (see `image_facts`), even inside
             another model or under another name. If it was built with `include_preprocessing`, the images stay in
@@ -33,78 +35,61 @@ def preprocess_input(
         and as a NumPy array otherwise.
 
     Raises:
-        ValueError: The images have an unsuitable shape, type or range, or it is not known how the model takes images.
+        FileNotFoundError: There is no such picture.
+        ValueError: The images have an unsuitable shape, type or range, a picture can't be decoded, or it is not known
+            how the model takes images.
     """
     if isinstance(model, str):
-        size, facts = _published(name or model, weights)
+        size, facts = published_facts(name or model, weights)
         channels, normalizes = 3, False
     else:
-        size, channels = model.input_shape[1:3], model.input_shape[3]
+        size, channels = tuple(model.input_shape[1:3]), model.input_shape[3]
+        facts = published_facts(name or model.name, weights)[1] if name or weights else image_facts(model)
         normalizes = normalizes_images(model)
-        facts = _published(name or model.name, weights)[1] if name or weights else image_facts(model)
 
+    def prepare(x):
+        cropped = resize_and_crop(x, size, facts.crop_fraction, facts.interpolation)
+        return normalize(cropped, None if normalizes else facts.statistics)
+
+    if _is_list_of_images(images):
+        prepared = [preprocess_input(image, model, weights, name=name) for image in images]
+        if any(map(ops.is_tensor, prepared)):
+            return ops.stack(prepared)
+        return np.stack(prepared) if prepared else np.zeros((0, *size, channels), "float32")
     is_tensor = ops.is_tensor(images)
     if not is_tensor:
-        images = _array(images)
+        images = _array(images, channels)
     _check(images, channels)
-    is_single = len(images.shape) == 3
-    x = resize_and_crop(images[None] if is_single else images, size, facts.crop_fraction, facts.interpolation)
-    if not normalizes:
-        scale, offset = facts.statistics.scale_and_offset(channels)
-        x = x * ops.convert_to_tensor(scale, "float32") + ops.convert_to_tensor(offset, "float32")
-    x = x[0] if is_single else x
-    return x if is_tensor else ops.convert_to_numpy(x)
+    if len(images.shape) == 3:
+        x = prepare(images[None])[0]
+    elif images.shape[0] == 0:
+        x = np.zeros((0, *size, channels), "float32")
+    else:
+        x = prepare(images)
+    return ops.convert_to_tensor(x) if is_tensor else ops.convert_to_numpy(x)
 
 
-def image_facts(model: keras.Model) -> ImageFacts:
-    """Return how a model takes its images.
-
-    A model of keras_vit carries these facts, whatever its name, and they are saved with it. For other models, they are
-    those of the published model of the same name.
-
-    Args:
-        model: A model of keras_vit, or a model that contains one. It may be flattened, fused, resized or quantized.
-
-    Raises:
-        ValueError: No builder of keras_vit made the model, and its name is not in the registry.
-    """
-    layer = _facts_layer(model)
-    if layer is None:
-        return _published(model.name, None)[1]
-    return ImageFacts(Statistics(layer.mean, layer.std), layer.crop_fraction, layer.interpolation, layer.source)
+def normalize(images, statistics: Statistics | None):
+    """Normalize images (..., channels) in [0, 255] by statistics; None returns them as they are."""
+    if statistics is None:
+        return images
+    scale, offset = statistics.scale_and_offset(images.shape[-1])
+    return images * ops.convert_to_tensor(scale, "float32") + ops.convert_to_tensor(offset, "float32")
 
 
-def normalizes_images(model: keras.Model) -> bool:
-    """Return whether a model takes images in [0, 255] and normalizes them itself (`include_preprocessing`)."""
-    layer = _facts_layer(model)
-    return layer is not None and layer.normalize
+def _is_list_of_images(images):
+    """Return whether images are given one by one, rather than as one array or as nested lists of numbers."""
+    return isinstance(images, (list, tuple)) and all(
+        _is_picture(image) or len(getattr(image, "shape", ())) == 3 for image in images
+    )
 
 
-def _facts_layer(model) -> Preprocessing | None:
-    for layer in model.layers:
-        if isinstance(layer, Preprocessing):
-            return layer
-        if isinstance(layer, keras.Model) and (inner := _facts_layer(layer)) is not None:
-            return inner
-    return None
+def _is_picture(image):
+    """Return whether an object is a path or a Pillow image, which have no `shape`. Pillow need not be installed."""
+    return isinstance(image, (str, os.PathLike)) or hasattr(image, "getbands")
 
 
-def _published(name: str, weights: str | None) -> tuple[tuple[int, int], ImageFacts]:
-    """Return the image size and the image facts of a registry name, or of its weights with a tag."""
-    name, _, tag = name.partition(".")
-    try:
-        entry = variant(name)
-    except ValueError as error:
-        raise ValueError(
-            f"It is not known how the model {name!r} takes images: keras_vit did not build it, and its name is not in "
-            "the registry. Pass the name of a published model that takes images in the same way, such as "
-            f"name='vit_b16', or name='vit_b16.augreg_in21k' for published weights. ({error})"
-        ) from error
-    record = find_weights(name, weights or tag) if weights or tag else entry
-    return record.image_size, record.image_facts
-
-
-def resize_and_crop(images, size: tuple[int, int], crop_fraction: float, interpolation: str):
+def resize_and_crop(images, size: tuple[int, ...], crop_fraction: float, interpolation: str):
     """Resize images with anti-aliasing and crop their center, as evaluation does.
 
     The aspect ratio is kept: an image is resized so that it just covers `size / crop_fraction`. For a square size, the
@@ -133,15 +118,22 @@ def resize_and_crop(images, size: tuple[int, int], crop_fraction: float, interpo
     return ops.clip(images, 0.0, 255.0)  # Bicubic interpolation overshoots at edges.
 
 
-def _array(images) -> np.ndarray:
+def _array(images, channels: int) -> np.ndarray:
+    if _is_picture(images):
+        image = np.asarray(open_picture(images, channels))
+        return image[..., None] if image.ndim == 2 else image
     try:
         array = np.asarray(images)
     except ValueError as error:
         raise ValueError(
-            f"Images of different sizes do not fit in one array; pass them one at a time. ({error})"
+            "Nested lists of numbers must have the same length; pass images of different sizes as a list of arrays. "
+            f"({error})"
         ) from error
     if array.dtype.kind not in "uif":
-        raise ValueError(f"Images must be arrays of uint8, or of floats in [0, 255]; received {array.dtype}.")
+        raise ValueError(
+            "Images must be paths, Pillow images, or arrays of uint8 or of floats in [0, 255]; received "
+            f"{array.dtype if array.ndim else type(images).__name__}."
+        )
     return array
 
 
@@ -159,9 +151,9 @@ def _check(images, channels: int) -> None:
             (4, 3): " Leave out the alpha channel: images[..., :3].",
         }.get((shape[-1], channels), "")
         raise ValueError(f"The model takes images with {channels} channels; received {shape}.{hint}")
-    if min(shape) < 1:
-        raise ValueError(f"Images must not be empty; received the shape {shape}.")
-    if not isinstance(images, np.ndarray):
+    if min(shape[-3:]) < 1:
+        raise ValueError(f"Images must have at least one pixel; received the shape {shape}.")
+    if not isinstance(images, np.ndarray) or not images.size:
         return
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 255):

@@ -147,9 +147,10 @@ def _variant_function(folder, name) -> Callable[..., keras.Model]:
 
     @functools.wraps(builder)
     def build(*args, **kwargs):
+        from keras_vit.models.arguments import bind
         from keras_vit.models.builder import set_image_facts
 
-        given = signature.bind_partial(*args, **kwargs).arguments
+        given = bind(known.function_name, signature, args, kwargs)
         weights = given.get("weights")
         if weights is None or not isinstance(weights, str) or _is_path(name, weights):
             model = builder(**{**defaults, **given})
@@ -185,7 +186,8 @@ def _build_published(builder, known: Variant, record: PublishedWeights, given: d
     """Build a model and load a checkpoint. A failed download raises an error before the model is built."""
     from keras_vit.weights.load import load_weights
 
-    arguments = {"name": f"{record.model}.{record.tag}", **known.settings, **given, "weights": None}
+    arguments = {"name": f"{record.model}.{record.tag}", **known.settings, **record.settings}
+    arguments |= {**given, "weights": None}
     if given.get("input_shape") is None:
         arguments["input_shape"] = (*record.image_size, 3)
     if arguments.get("include_preprocessing") is True:

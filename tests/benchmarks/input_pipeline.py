@@ -40,6 +40,7 @@ def _ours(folder: str):
         folder,
         image_size=SIZE,
         batch_size=BATCH,
+        statistics=training.Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         validation_fraction=0.01,
         augmentation=training.Augmentation(policy=training.RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0),
     )

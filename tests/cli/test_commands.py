@@ -63,6 +63,28 @@ def test_from_a_model_to_a_measured_file(folder, capsys):
     assert [len(row["samples_ms"]) for row in json.loads(out)["benchmarks"]] == [3, 3]
 
 
+def test_pictures_are_prepared_as_the_model_takes_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    model = keras_vit.DeiT(input_shape=(16, 16, 3), patch_size=4, width=24, depth=1, num_heads=3, classes=5)
+    model.save("model.keras")
+    paths = write_folder(Path("pictures"), classes=2)
+    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
+    np.save("prepared.npy", keras_vit.preprocess_input(sorted(map(str, paths)), model))
+    results = []
+    for images in ("pictures", "prepared.npy"):
+        assert run(capsys, "quantize", "model.keras", "int8.keras", "--calibration", images)[0] == 0
+        assert run(
+            capsys, "export", "model.keras", "int8.tflite", "--precision", "hybrid_int8", "--calibration", images
+        )
+        code, out, err = run(capsys, "verify", "int8.keras", "int8.tflite", "--images", images, "--json")
+        assert code == 0, err
+        results.append((json.loads(out), Path("int8.tflite").read_bytes()))
+    assert results[0] == results[1] and results[0][0]["images"] == 12 and results[0][0]["snr_db"] > 25
+    one = json.loads(run(capsys, "verify", "int8.keras", "int8.tflite", "--images", paths[0], "--json")[1])
+    assert one["images"] == 1
+
+
 def test_training_and_resuming(folder, capsys):
     command = ["train", "--model", "vit_xs16", "--set", "model_settings={'depth': 1}", "--image-size", 16]
     command += ["--epochs", 1, "--batch-size", 600, "--run-dir", "run"]
@@ -99,8 +121,14 @@ def test_training_on_records_of_a_folder(folder, capsys):
         (["export", "broken.keras", "out.tflite"], "damaged or not a Keras model"),
         (["export", "model.keras", "out.bin"], "ends in .tflite; received 'out.bin'"),
         (["export", "model.keras", "out.tflite", "--precision", "int4"], "received 'int4'"),
-        (["quantize", "model.keras", "out.keras", "--calibration", "model.keras"], "is an archive of several arrays"),
-        (["quantize", "model.keras", "out.keras", "--calibration", "broken.tflite"], "is not a .npy file"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "archive.npy"], "is an archive of several arrays"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "broken.npy"], "is not a .npy file"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "broken.tflite"], "is empty or not a picture"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "none.jpg"], "no picture 'none.jpg'"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "."], "no pictures in '.'"),
+        (["quantize", "model.keras", "out.keras", "--calibration", "pixels.npy"], "from 0 to 255, but the model 'vit'"),
+        (["verify", "model.keras", "x.tflite", "--images", "none.jpg"], "no picture 'none.jpg'"),
+        (["verify", "x.tflite", "x.tflite", "--images", "photo.jpg"], "does not say how it takes images"),
         (["audit", "broken.tflite"], "broken.tflite"),
         (["benchmark", "none.tflite"], "none.tflite"),
         (["benchmark", "broken.tflite", "--device", "phone"], "received 'phone'"),
@@ -110,6 +138,10 @@ def test_training_on_records_of_a_folder(folder, capsys):
 def test_one_line_for_what_goes_wrong(arguments, sentence, folder, capsys):
     (folder / "broken.keras").write_bytes(b"PK no")
     (folder / "broken.tflite").write_bytes(b"\x1c\x00\x00\x00TFL3 no")
+    (folder / "broken.npy").write_bytes(b"no array")
+    with open(folder / "archive.npy", "wb") as file:
+        np.savez(file, IMAGES, IMAGES)
+    np.save("pixels.npy", np.arange(256, dtype="uint8").reshape(1, 16, 16, 1))
     before = {path.name for path in folder.iterdir()}
     code, _, err = run(capsys, *arguments)
     assert code == 1

@@ -214,13 +214,14 @@ def test_unsuitable_images_are_refused():
         (np.zeros((20, 20, 1), np.uint8), r"images with 3 channels; received \(20, 20, 1\)\. Repeat the gray channel"),
         (np.zeros((20, 20, 4), np.uint8), r"received \(20, 20, 4\)\. Leave out the alpha channel"),
         (np.zeros((3, 20, 20), np.uint8), r"images with 3 channels; received \(3, 20, 20\)\."),
-        (np.zeros((0, 20, 20, 3), np.uint8), "must not be empty"),
+        (np.zeros((1, 0, 20, 3), np.uint8), "must have at least one pixel"),
         (np.zeros((20, 20, 3), bool), "received bool"),
         (np.full((20, 20, 3), 0.5), r"seem to be in \[0, 1\]: multiply them by 255"),
         (np.full((20, 20, 3), -0.5), r"received values from -0\.5 to -0\.5"),
         (np.full((20, 20, 3), 256), "received values from 256 to 256"),
         (np.full((20, 20, 3), np.nan), "received values from nan to nan"),
-        ([np.zeros((20, 20, 3)), np.zeros((20, 30, 3))], "pass them one at a time"),
+        ([[1, 2], [3]], "pass images of different sizes as a list of arrays"),
+        (object(), "must be paths, Pillow images, or arrays.*received object"),
     ):
         with pytest.raises(ValueError, match=sentence):
             keras_vit.preprocess_input(images, "vit_b16")

@@ -1,6 +1,8 @@
 """Load image data for training from folders, CSV files, TFRecord files, NumPy arrays and TensorFlow Datasets."""
 
+from keras_vit.models.image_facts import Statistics
 from keras_vit.training.data.folder import image_folder
+from keras_vit.training.data.for_evaluation import EvaluationData, evaluation_data
 from keras_vit.training.data.handwritten_digits import digits
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.manifest import csv_images
@@ -11,12 +13,15 @@ from keras_vit.training.data.tfds import tfds_images
 from keras_vit.training.data.tfrecord import tfrecords, write_tfrecords
 
 __all__ = [
+    "EvaluationData",
     "ImageData",
     "MultiScale",
     "Pipeline",
+    "Statistics",
     "arrays",
     "csv_images",
     "digits",
+    "evaluation_data",
     "image_folder",
     "open_data",
     "tfds_images",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -10,10 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from keras_vit.training.lazy_modules import tf
-from keras_vit.utils.missing import needs
+from keras_vit.utils.pictures import open_picture
 
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-_MODES = {1: "L", 3: "RGB"}
 _log = logging.getLogger("keras_vit.training")
 
 # An image before decoding: the path of a file, its content, or a uint8 array of shape (height, width, channels).
@@ -34,9 +31,9 @@ def read_file(path: str) -> bytes:
 
 
 def open_image(content: Content, channels: int):
-    """Decode an image completely and return it as a Pillow image.
+    """Decode an image completely and return it as a Pillow image, upright and in 8 bits.
 
-    The supported formats are JPEG, PNG, BMP, GIF (first frame only) and WebP.
+    `keras_vit.utils.pictures.open_picture` describes what is done with each kind of picture.
 
     Args:
         content: Path or content of a file, or an array.
@@ -46,21 +43,17 @@ def open_image(content: Content, channels: int):
         A Pillow image.
 
     Raises:
-        OSError: If the image can't be read or decoded.
+        OSError: If the file can't be read.
+        ValueError: If the image can't be decoded.
         ImportError: If Pillow is missing.
     """
-    with needs("Pillow", "decoding images", "train"):
-        from PIL import Image, UnidentifiedImageError
-    if isinstance(content, np.ndarray):
-        image = Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content)
-        return image.convert(_MODES[channels])
-    try:
-        file = io.BytesIO(read_file(content) if isinstance(content, str) else content)
-        return Image.open(file, formats=_FORMATS).convert(_MODES[channels])
-    except UnidentifiedImageError as error:
-        raise OSError(f"not an image in one of the formats {', '.join(_FORMATS)}") from error
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # A damaged PNG raises SyntaxError.
-        raise OSError(str(error)) from error
+    if isinstance(content, str):
+        content = read_file(content)
+    elif isinstance(content, np.ndarray):
+        from PIL import Image
+
+        return open_picture(Image.fromarray(content[..., 0] if content.shape[-1] == 1 else content), channels)
+    return open_picture(content, channels)
 
 
 class CorruptImages:
@@ -83,7 +76,7 @@ class CorruptImages:
         self.found: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def add(self, name: str, error: OSError) -> None:
+    def add(self, name: str, error: Exception) -> None:
         """Record an image; an image that is recorded again is neither logged nor counted again.
 
         Args:
@@ -125,7 +118,7 @@ def crops_of(read: Callable, crops: Sequence[Callable], corrupt: CorruptImages, 
         content, label, name = read(*reference)
         try:
             image = open_image(content, channels)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             corrupt.add(name, error)
             return *(np.zeros((size, size, channels), np.uint8) for size in sizes), np.int64(label), False
         rng = np.random.default_rng(seed)

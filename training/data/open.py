@@ -10,6 +10,7 @@ from keras_vit.training.data.pipeline import Pipeline
 from keras_vit.training.data.tfds import tfds_images
 from keras_vit.training.data.tfrecord import tfrecords
 
+LISTS = (".csv", ".tsv", ".txt")  # Endings of the files that `csv_images` opens.
 SOURCES = "digits, FOLDER (of class folders), FILE.csv, tfds:NAME or tfrecords:FOLDER"
 
 
@@ -17,11 +18,11 @@ def open_data(source: str, **pipeline) -> ImageData:
     """Load images from a source given as a string.
 
     Args:
-        source: "digits"; a folder of class folders, see `image_folder`; a file name that ends in ".csv", see
-            `csv_images`; "tfds:NAME", see `tfds_images`; or "tfrecords:FOLDER", a local folder or one on Google Cloud
-            Storage, with files named train-* and validation-* as written by `write_tfrecords`.
-        pipeline: Arguments of `Pipeline`. For "digits", only `image_size`, `batch_size`, `seed` and whether
-            `augmentation` is None have an effect.
+        source: "digits"; a folder of class folders, see `image_folder`; a file name that ends in ".csv", ".tsv" or
+            ".txt", see `csv_images`; "tfds:NAME", see `tfds_images`; or "tfrecords:FOLDER", a local folder or one on
+            Google Cloud Storage, with files named train-* and validation-* as written by `write_tfrecords`.
+        pipeline: Arguments of `Pipeline`. For "digits", only `image_size`, `batch_size`, `seed`, `statistics` and
+            whether `augmentation` is None have an effect.
 
     Returns:
         Image data to train on.
@@ -32,13 +33,13 @@ def open_data(source: str, **pipeline) -> ImageData:
     """
     kind, colon, name = source.partition(":")
     if source == "digits":
-        asked = Pipeline(**{"image_size": 32, "statistics": None, **pipeline})
-        return digits(asked.image_size, asked.batch_size, asked.seed, augment=asked.augmentation is not None)
+        asked = Pipeline(**{"image_size": 32, **pipeline})
+        return digits(asked.image_size, asked.batch_size, asked.seed, asked.augmentation is not None, asked.statistics)
     if colon and kind == "tfds":
         return tfds_images(name, **pipeline)
     if colon and kind == "tfrecords":
         return tfrecords(f"{name.rstrip('/')}/train-*", f"{name.rstrip('/')}/validation-*", **pipeline)
-    if source.endswith(".csv"):
+    if source.lower().endswith(LISTS):
         return csv_images(source, **pipeline)
     if os.path.isdir(source):
         return image_folder(source, **pipeline)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_vit.models.image_facts import IMAGENET, Statistics
+from keras_vit.models.image_facts import Statistics
 from keras_vit.training.augment.augmentation import Augmentation
 from keras_vit.training.augment.crops import CenterCrop
 from keras_vit.training.augment.draws import numbers_of
@@ -16,6 +17,10 @@ from keras_vit.training.data.decode import CorruptImages, crops_of
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.source import Source, in_memory
 from keras_vit.training.lazy_modules import tf
+from keras_vit.utils.plain import plain
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,11 @@ class Pipeline:
         seed: Seed of the order and the augmentation of the training images.
         augmentation: Augmentation of the training images. A sequence creates one view of each image per entry, and the
             images of a batch are then a tuple. None prepares training images as for evaluation.
-        evaluation: Crop of the validation and test images.
+        evaluation: Crop of the validation and test images. None uses the crop and interpolation of the model.
         multi_scale: Image sizes to train on, if there are several.
-        statistics: Mean and standard deviation that images are normalized by, as the model expects. None leaves values
-            in [0, 255], for a model that includes its own preprocessing.
+        statistics: Mean and standard deviation that images are normalized by. "model" asks the model that the data is
+            used with, see `ImageData.for_model`; this is only necessary to change for a model that keras_vit did not
+            build. None leaves values in [0, 255].
         channels: Number of channels: 3 for RGB images or 1 for grayscale images.
         max_corrupt: Largest number of undecodable images to skip; each is logged. In a training batch, such an image is
             replaced by the next image that can be decoded.
@@ -76,14 +82,24 @@ class Pipeline:
     batch_size: int = 64
     seed: int = 0
     augmentation: Augmentation | Sequence[Augmentation] | None = field(default_factory=Augmentation)
-    evaluation: CenterCrop = field(default_factory=CenterCrop)
+    evaluation: CenterCrop | None = None
     multi_scale: MultiScale | None = None
-    statistics: Statistics | None = IMAGENET
+    statistics: Statistics | str | None = "model"
     channels: int = 3
     max_corrupt: int = 10
     cache: bool = False
 
     def __post_init__(self):
+        for name in ("image_size", "batch_size", "seed", "channels", "max_corrupt"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        if isinstance(self.image_size, tuple | list) and len(set(self.image_size)) == 1:
+            object.__setattr__(self, "image_size", self.image_size[0])
+        if not isinstance(self.image_size, int) or isinstance(self.image_size, bool):
+            raise ValueError(
+                "image_size must be one number of pixels, because the images of a batch are square, such as "
+                f"image_size=224; received {self.image_size!r}. For a model of {self.image_size!r} pixels, crop the "
+                "images yourself, and pass batches of them (a tf.data.Dataset) to fit and evaluate."
+            )
         if self.channels not in (1, 3):
             raise ValueError(f"Images must have 1 or 3 channels; received channels={self.channels}.")
         if self.image_size < 1 or self.batch_size < 1:
@@ -91,11 +107,17 @@ class Pipeline:
                 "Images and batches must have a size of at least 1; "
                 f"received image_size={self.image_size}, batch_size={self.batch_size}."
             )
-        mean = self.statistics.mean if self.statistics is not None else 0.0
-        if isinstance(mean, tuple) and len(mean) != self.channels:
+        if isinstance(self.statistics, Statistics):
+            counts = {len(value) for value in (self.statistics.mean, self.statistics.std) if isinstance(value, tuple)}
+            if counts - {self.channels}:
+                raise ValueError(
+                    f"The statistics are for {max(counts)} channels, but the images have {self.channels}; "
+                    "pass one number for all channels, such as statistics=training.Statistics(0.5, 0.5)."
+                )
+        elif self.statistics not in ("model", None):
             raise ValueError(
-                f"The statistics are for {len(mean)} channels, but the images have {self.channels}; "
-                "pass statistics=Statistics(0.5, 0.5)."
+                "statistics must be training.Statistics(mean, std), None for pixels in [0, 255], or 'model'; received "
+                f"{self.statistics!r}."
             )
         if self.channels == 1 and any(view.needs_colors for view in self.views):
             raise ValueError(
@@ -108,12 +130,52 @@ class Pipeline:
     def views(self) -> tuple[Augmentation, ...]:
         """Augmentation of each view."""
         if self.augmentation is None:
-            return (Augmentation(self.evaluation, flip=0.0),)
+            return (Augmentation(self.evaluation_crop, flip=0.0),)
         return (self.augmentation,) if isinstance(self.augmentation, Augmentation) else tuple(self.augmentation)
 
+    @property
+    def evaluation_crop(self) -> CenterCrop:
+        """Crop of the validation and test images."""
+        return self.evaluation or CenterCrop()
+
+    def for_model(self, model: keras.Model) -> Pipeline:
+        """Return the pipeline with the model's statistics and crop where it states none itself.
+
+        Raises:
+            ValueError: If it states other statistics than those of the model, or if it states none and it is not known
+                how the model takes images.
+        """
+        from keras_vit.models.model_images import agreed_statistics, image_facts, model_statistics
+
+        taken = model.inputs[0].shape[-1]
+        if taken in (1, 3) and taken != self.channels:
+            raise ValueError(
+                f"{model.name} takes images with {taken} channels, but those of the data have {self.channels}; create "
+                f"the data with channels={taken}."
+            )
+        if isinstance(self.statistics, str):
+            try:
+                statistics = model_statistics(model)
+            except ValueError as error:
+                raise ValueError(
+                    f"It is not known how {model.name} takes images: keras_vit did not build it. State it when you "
+                    "create the data: statistics=None for a model that takes pixels in [0, 255], or "
+                    "statistics=training.Statistics(mean, std)."
+                ) from error
+        else:
+            statistics = agreed_statistics(self.statistics, model, self.channels)
+        evaluation = self.evaluation
+        if evaluation is None:
+            try:
+                facts = image_facts(model)
+                evaluation = CenterCrop(facts.crop_fraction, facts.interpolation)
+            except ValueError:  # The model knows nothing about its images.
+                evaluation = CenterCrop()
+        return dataclasses.replace(self, statistics=statistics, evaluation=evaluation)
+
     def normalized(self, images: tf.Tensor) -> tf.Tensor:
-        """Normalize images with values in [0, 255] as the model expects."""
-        if self.statistics is None:
+        """Normalize images with values in [0, 255] by the statistics, if there are any yet."""
+        if not isinstance(self.statistics, Statistics):
             return images
         scale, offset = self.statistics.scale_and_offset(self.channels)
         return images * np.array(scale, "float32") + np.array(offset, "float32")
@@ -140,18 +202,47 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
         train, validation = in_memory(train), in_memory(validation)
         test = None if test is None else in_memory(test)
     corrupt = CorruptImages(preparation.max_corrupt)
-    batches = _TrainingBatches(train, preparation, corrupt)
-    return ImageData(
-        class_names=train.class_names,
-        input_shape=(preparation.image_size, preparation.image_size, preparation.channels),
-        batch_size=preparation.batch_size,
-        steps_per_epoch=batches.steps,
-        train=batches,
-        validation=_once(validation, preparation, corrupt),
-        settings={"train": train.settings, "validation": validation.settings, "pipeline": as_json(preparation)},
-        test=_once(test, preparation, corrupt) if test is not None else None,
-        corrupt=corrupt.found,
-    )
+
+    def prepared(pipeline):
+        batches = _TrainingBatches(train, pipeline, corrupt)
+        return ImageData(
+            class_names=train.class_names,
+            input_shape=(pipeline.image_size, pipeline.image_size, pipeline.channels),
+            batch_size=pipeline.batch_size,
+            steps_per_epoch=batches.steps,
+            train=batches,
+            validation=_evaluated(validation, pipeline, preparation, corrupt),
+            settings={"train": train.settings, "validation": validation.settings, "pipeline": as_json(pipeline)},
+            test=None if test is None else _evaluated(test, pipeline, preparation, corrupt),
+            corrupt=corrupt.found,
+            prepare=lambda model: prepared(preparation.for_model(model)),
+            depends_on_model=pipeline.statistics == "model",
+        )
+
+    return prepared(preparation)
+
+
+def evaluation_batches(source: Source, **pipeline) -> tf.data.Dataset:
+    """Return batches that contain each image of a source once, prepared for evaluation.
+
+    Args:
+        source: Source of the images.
+        pipeline: Arguments of `Pipeline`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    preparation = Pipeline(**pipeline)
+    return _evaluated(source, preparation, preparation, CorruptImages(preparation.max_corrupt))
+
+
+def _evaluated(source, pipeline, stated, corrupt):
+    """Return the batches for evaluation of a pipeline, which a model that they are used with prepares as was stated."""
+    from keras_vit.models.model_images import set_preparation
+
+    dataset = _once(source, pipeline, corrupt)
+    set_preparation(dataset, lambda model: _once(source, stated.for_model(model), corrupt))
+    return dataset
 
 
 def as_json(value):
@@ -285,7 +376,7 @@ def _with_sound_images(views, labels, sound):
 
 def _once(source: Source, pipeline: Pipeline, corrupt: CorruptImages) -> tf.data.Dataset:
     """Return batches that contain each decodable image once, always in the same order."""
-    crops = crops_of(source.read, [pipeline.evaluation], corrupt, pipeline.channels)
+    crops = crops_of(source.read, [pipeline.evaluation_crop], corrupt, pipeline.channels)
     shape = (pipeline.image_size, pipeline.image_size, pipeline.channels)
 
     @tf.autograph.experimental.do_not_convert

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_vit.training.data.decode import Content, CorruptImages, open_image
-from keras_vit.training.data.folder import folder_source
+from keras_vit.training.data.folder import existing_folder, find_splits, folder_source
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.pipeline import image_data
 from keras_vit.training.data.source import drawn_from_a_stream
@@ -202,12 +202,17 @@ def write_tfrecords(
         Paths of the files.
 
     Raises:
-        ValueError: If the folder is not as `image_folder` requires, `shards` is out of range, or too many images are
-            corrupt.
+        NotADirectoryError: If there is no such folder.
+        ValueError: If the folder does not have one subfolder per class, `shards` is out of range, or too many images
+            are corrupt.
         FileExistsError: If `output` has files with the same name from other images or other settings.
     """
 
-    source = folder_source(Path(folder))
+    folder = existing_folder(folder)
+    if splits := find_splits(folder):
+        names = [path.name for path in splits.values()]
+        raise ValueError(f"{str(folder)!r} has the folders {', '.join(names)}; write the records of one at a time.")
+    source = folder_source(folder)
     if not 1 <= shards <= source.size:
         raise ValueError(f"shards must be between 1 and {source.size}, the number of images; received {shards}.")
     output = Path(output)
@@ -249,7 +254,7 @@ def _write_shard(source, chosen, file, corrupt) -> int:
             content = Path(path).read_bytes()
             try:
                 open_image(content, channels=3)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 corrupt.add(name, error)
                 continue
             feature = {

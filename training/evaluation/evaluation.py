@@ -12,10 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vit.inspection import figures
+from keras_vit.models.classes import class_names as class_names_of
+from keras_vit.models.model_images import check_range, prepared_for
+from keras_vit.training.data.for_evaluation import EvaluationData
+from keras_vit.training.data.image_data import ImageData, places_of
 from keras_vit.utils.files import replacing
 from keras_vit.utils.tables import table
 
 _SHOWN = 10  # The number of classes to print.
+_BATCH_SIZE = 64  # Of arrays.
 
 
 class ClassAccuracy(NamedTuple):
@@ -122,54 +127,94 @@ class Evaluation:
         return table(("", "images", "top-1", "top-5"), rows) + note
 
 
-def evaluate(model: keras.Model, dataset: tf.data.Dataset, class_names: Sequence[str]) -> Evaluation:
+def evaluate(
+    model: keras.Model,
+    data: tf.data.Dataset | ImageData | EvaluationData | tuple[np.ndarray, np.ndarray],
+    class_names: Sequence[str] | None = None,
+    *,
+    model_class_names: Sequence[str] | None = None,
+) -> Evaluation:
     """Evaluate a classifier on labeled images, on one device.
+
+    The classes of the data are matched with those of the model by name, in whatever order they are.
 
     Args:
         model: A model that returns class scores, logits or probabilities, of shape (batch, classes). It need not be
             compiled. If it has several outputs, such as a DeiT for distillation, their mean is the prediction.
-        dataset: Batches (images, labels) that contain each image once. Further elements, such as sample weights, are
-            ignored. The labels are class numbers of shape (batch,) or (batch, 1), or have shape (batch, classes). In
-            the latter case they are one-hot or mixed, and the largest element is the true class.
-        class_names: The names of the classes, in the order of the scores.
+        data: What `training.evaluation_data` returns. Or image data, whose test images are used, or the validation
+            images if it has none. Or a dataset of batches (images, labels) that contain each image once, whose further
+            elements, such as sample weights, are ignored. Or arrays (images, labels). Images of a dataset of your own
+            or of arrays are used as they are; others are normalized as the model takes them. The labels are class
+            numbers of shape (batch,) or (batch, 1), or have shape (batch, classes). In the latter case they are one-hot
+            or mixed, and the largest element is the true class.
+        class_names: The names of the classes of the labels. By default, those of the data, or of the model.
+        model_class_names: The names of the classes in the order of the scores. By default, those of the model (see
+            `keras_vit.class_names`), or those of the data.
 
     Returns:
-        The accuracies and the confusion matrix.
+        The accuracies and the confusion matrix, for the classes of the model.
 
     Raises:
-        TypeError: If `dataset` is not a dataset, or its elements are not pairs.
+        TypeError: If the data is none of these, or its elements are not pairs.
         ValueError: If there are no images, the dataset is infinite, the shapes of images, labels, scores and names
-            don't match, a label is not a class, or a score is NaN or infinite.
+            don't match, the model lacks a class of the data or takes images in another range, a label is not a class,
+            or a score is NaN or infinite.
     """
-    class_names = tuple(map(str, class_names))
-    classes = len(class_names)
-    _check(model, dataset, classes)
+    dataset, own_names = _opened(data, model)
+    scored = class_names_of(model) if model_class_names is None else tuple(map(str, model_class_names))
+    names = tuple(map(str, class_names or own_names or scored or _numbered(model)))
+    places = list(range(len(names))) if scored is None else places_of(names, scored, "the data")
+    scored = names if scored is None else scored
+    _check(model, dataset, len(scored))
 
     @tf.function(reduce_retracing=True)
     def scores_of(images):
         outputs = keras.tree.flatten(model(images, training=False))
         return sum(keras.ops.cast(output, "float32") for output in outputs) / len(outputs)
 
-    confusion = np.zeros((classes, classes), "int64")
+    confusion = np.zeros((len(scored), len(scored)), "int64")
     top5_images = 0
-    for images, labels, *_ in dataset:
+    for step, (images, labels, *_) in enumerate(dataset):
+        if step == 0:
+            check_range(images.numpy(), model)
         scores = scores_of(images).numpy()
         if not np.isfinite(scores).all():
             raise ValueError(f"{model.name} returns scores that are NaN or infinite.")
-        true = _true_classes(labels.numpy(), len(scores), classes)
+        true = np.array(places)[_true_classes(labels.numpy(), len(scores), len(names))]
         # Of equal scores, the first one counts as the highest, as in argmax.
         ranking = np.argsort(-scores, axis=1, kind="stable")
         np.add.at(confusion, (true, ranking[:, 0]), 1)
         top5_images += int((ranking[:, :5] == true[:, None]).sum())
     if not confusion.any():
         raise ValueError("The dataset has no images.")
-    return Evaluation(class_names, confusion, top5_images)
+    return Evaluation(scored, confusion, top5_images)
+
+
+def _opened(data, model) -> tuple[tf.data.Dataset, Sequence[str] | None]:
+    """Return the batches of the data, and the names of its classes if it has any."""
+    if isinstance(data, EvaluationData):
+        return prepared_for(data.batches, model), data.class_names
+    if isinstance(data, ImageData):
+        data = data.for_model(model)
+        return data.validation if data.test is None else data.test, data.class_names
+    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
+        images, labels = data
+        if len(images) != len(labels):
+            raise ValueError(f"There must be one label for each image; received {len(images)} and {len(labels)}.")
+        return tf.data.Dataset.from_tensor_slices((images, labels)).batch(_BATCH_SIZE), None
+    # `keras.utils.image_dataset_from_directory` adds the names to its dataset.
+    return prepared_for(data, model), getattr(data, "class_names", None)
+
+
+def _numbered(model):
+    return [str(number) for number in range(model.outputs[0].shape[-1])]
 
 
 def _check(model, dataset, classes):
     if not isinstance(dataset, tf.data.Dataset):
         raise TypeError(
-            f"dataset must be a tf.data.Dataset of batches (images, labels); received {type(dataset).__name__}."
+            "data must be training.evaluation_data(...), image data, a tf.data.Dataset of batches (images, labels) or "
+            f"arrays (images, labels); received {type(dataset).__name__}."
         )
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("The dataset is infinite; limit it with .take(batches).")

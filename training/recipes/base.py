@@ -22,6 +22,7 @@ from keras_vit.training.augment import (
 )
 from keras_vit.training.data import MultiScale, Pipeline
 from keras_vit.training.running.hyperparameters import Hyperparameters
+from keras_vit.utils.plain import plain
 
 # The classes that can be used in a value given as text.
 _KINDS = {
@@ -82,22 +83,18 @@ class Recipe:
 
 
 def images(model: str, weights: str | None = None, **changes) -> Pipeline:
-    """Return a pipeline with a model's image size, normalization statistics and evaluation crop.
+    """Return a pipeline with a model's image size.
+
+    It does not state how images are normalized and cropped for evaluation, so that it asks the model.
 
     Args:
         model: A name from `keras_vit.list_models`.
-        weights: A tag of the model's weights, which may need different settings from the model's defaults.
-        changes: Further fields of `Pipeline`. They take precedence over the model's settings.
+        weights: A tag of the model's weights, which may have another image size than the model's default.
+        changes: Further fields of `Pipeline`. They take precedence over the model's image size.
     """
-    known = variant(model)
-    size, statistics = known.image_size, known.statistics
-    crop, interpolation = known.crop_fraction, known.interpolation
-    if weights is not None and not weights.endswith((".safetensors", ".npz", ".h5", ".keras")):
-        record = find_weights(model, weights)
-        size, statistics = record.image_size, record.statistics
-        crop, interpolation = record.crop_fraction, record.interpolation
-    settings = {"image_size": size[0], "statistics": statistics, "evaluation": CenterCrop(crop, interpolation)}
-    return Pipeline(**{**settings, **changes})
+    is_tag = weights is not None and not weights.endswith((".safetensors", ".npz", ".h5", ".keras"))
+    known = find_weights(model, weights) if is_tag else variant(model)
+    return Pipeline(**{"image_size": known.image_size[0], **changes})
 
 
 def fields_of(recipe: Recipe) -> dict:
@@ -131,7 +128,7 @@ def changed(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
         branch = tree
         for part in path:
             branch = branch.setdefault(part, {})
-        branch[last] = value
+        branch[last] = plain(value)
     length = tree.get("hyperparameters", {})
     # A length in epochs replaces one in steps, and vice versa.
     for given, other in (("epochs", "steps"), ("steps", "epochs")):

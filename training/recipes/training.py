@@ -7,6 +7,9 @@ import keras
 import tensorflow as tf
 
 import keras_vit
+from keras_vit.models.builder import set_image_facts
+from keras_vit.models.image_facts import Statistics
+from keras_vit.models.model_images import image_facts, own_facts
 from keras_vit.models.registry import builders
 from keras_vit.training.data import ImageData, open_data
 from keras_vit.training.distribution.strategy import precision as precision_of
@@ -93,7 +96,21 @@ def build_model(recipe: Recipe, data: ImageData, dtype: str) -> keras.Model:
     if recipe.head_bias is not None and recipe.weights is None:
         bias = model.get_layer("head").bias
         bias.assign(keras.ops.full(bias.shape, recipe.head_bias))
-    return model
+    return _with_image_facts_of(recipe, model)
+
+
+def _with_image_facts_of(recipe, model):
+    """Record in a model how it takes images, where the recipe states it, so that the model says the same as the data.
+
+    Published weights decide the statistics: `fit` refuses data that states others.
+    """
+    facts, pipeline = image_facts(model), recipe.pipeline
+    if isinstance(pipeline.statistics, Statistics) and facts.source is None:
+        facts = dataclasses.replace(facts, statistics=pipeline.statistics)
+    if pipeline.evaluation is not None:
+        crop = pipeline.evaluation
+        facts = dataclasses.replace(facts, crop_fraction=crop.fraction, interpolation=crop.interpolation)
+    return set_image_facts(model, facts)
 
 
 def _take_weights(model, trained, classes):
@@ -105,3 +122,5 @@ def _take_weights(model, trained, classes):
     if shapes[0] != shapes[1]:
         raise ValueError(f"The weights of {trained.name} and {model.name} don't have the same shapes.")
     model.set_weights(trained.get_weights())
+    if own_facts(trained) is not None:
+        set_image_facts(model, image_facts(trained))

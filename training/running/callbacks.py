@@ -7,6 +7,7 @@ saves these states. With several workers, only the chief writes files, and all w
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -69,24 +70,27 @@ class BestModel(keras.callbacks.Callback):
 
     Args:
         path: The path of the file, ending in ".keras". The optimizer is saved with the model.
+        by: The names of the logs to compare, the most important first. A higher accuracy is better, and a lower value
+            of any other log.
 
     Raises:
-        ValueError: At the end of an epoch, if the logs have no "val_accuracy" or no "val_loss".
+        ValueError: At the end of an epoch, if the logs lack one of these.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, by: Sequence[str] = ("val_accuracy", "val_loss")):
         super().__init__()
         self.path = Path(path)
+        self.by = tuple(by)
         self.best = None
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
-        if not {"val_accuracy", "val_loss"} <= logs.keys():
+        if not set(self.by) <= logs.keys():
             raise ValueError(
-                "BestModel needs val_accuracy and val_loss: compile with metrics=['accuracy'] and pass "
+                f"BestModel needs {' and '.join(self.by)}: compile with metrics=['accuracy'] and pass "
                 f"validation_data to fit; received {sorted(logs)}."
             )
-        score = {"val_accuracy": float(logs["val_accuracy"]), "val_loss": float(logs["val_loss"])}
+        score = {name: float(logs[name]) for name in self.by}
         better = self.best is None or self._rank(score) > self._rank(self.best)
         if better and first_not_finite(self.model.weights) is None:
             with averaged_weights(self.model):
@@ -95,9 +99,8 @@ class BestModel(keras.callbacks.Callback):
                         self.model.save(partial)
             self.best = score
 
-    @staticmethod
-    def _rank(score):
-        return score["val_accuracy"], -score["val_loss"]
+    def _rank(self, score):
+        return tuple(score[name] if name.endswith("accuracy") else -score[name] for name in self.by)
 
     def get_state(self) -> dict:
         return {"best": self.best}

@@ -11,6 +11,7 @@ import safetensors.numpy
 from keras_vit.training.distribution.strategy import is_chief
 from keras_vit.training.running.callbacks import first_not_finite, learning_rate_of
 from keras_vit.utils.files import replacing
+from keras_vit.utils.plain import plain
 
 _HEADER = "keras_vit.training"
 
@@ -161,7 +162,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
 
 def _as_json(settings):
-    return json.loads(json.dumps(settings))
+    return json.loads(json.dumps(settings, default=plain))
 
 
 def _variables(model):

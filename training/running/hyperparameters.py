@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keras_vit.training.lazy_modules import keras
+from keras_vit.utils.plain import plain
 
 if TYPE_CHECKING:
     from keras_vit.training.optimizers.base import Optimizer
     from keras_vit.training.optimizers.schedules import Schedule
 
 _SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
-_LOSSES = ("softmax", "sigmoid")
+LOSSES = ("softmax", "sigmoid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,8 @@ class Hyperparameters:
     distillation_temperature: float = 1.0
 
     def __post_init__(self):
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, plain(value))
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"Pass either epochs or steps; received epochs={self.epochs}, steps={self.steps}.")
         if (self.epochs if self.steps is None else self.steps) < 1:
@@ -98,7 +101,7 @@ class Hyperparameters:
             )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1; received {self.label_smoothing}.")
-        for name, known in (("schedule", _SCHEDULES), ("loss", _LOSSES)):
+        for name, known in (("schedule", _SCHEDULES), ("loss", LOSSES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; received {getattr(self, name)!r}.")
 
@@ -129,6 +132,17 @@ class Hyperparameters:
         updates = math.ceil(self.scheduled_steps(steps_per_epoch) / self.accumulation_steps)
         warmup = self.warmup_epochs * steps_per_epoch if self.warmup_steps is None else self.warmup_steps
         warmup = round(warmup / self.accumulation_steps)
+        if warmup >= updates:
+            fields = [f"warmup_epochs={self.warmup_epochs}", f"epochs={self.epochs}"]
+            if self.warmup_steps is not None:
+                fields[0] = f"warmup_steps={self.warmup_steps}"
+            if self.steps is not None:
+                fields[1] = f"steps={self.steps}"
+            raise ValueError(
+                f"The warm-up takes {warmup} of {updates} updates of the weights, and must be shorter than the "
+                f"training; received {' and '.join(fields)}, with {steps_per_epoch} steps per epoch. Lower "
+                f"{fields[0].partition('=')[0]} or raise {fields[1].partition('=')[0]}."
+            )
         settings = {"warmup_learning_rate": self.warmup_learning_rate, **self.schedule_settings}
         if self.schedule == "inverse_square_root":
             return InverseSquareRoot(rate, updates, warmup, **settings)
@@ -141,10 +155,12 @@ class Hyperparameters:
         """Return the optimizer for a model and a batch size."""
         from keras_vit.training.optimizers.factory import optimizer
 
+        rate = self.make_schedule(batch_size, steps_per_epoch)
         return optimizer(
             self.optimizer,
             model,
-            self.make_schedule(batch_size, steps_per_epoch),
+            # Callbacks such as ReduceLROnPlateau can change a number, but not a schedule.
+            rate.learning_rate if self.schedule == "constant" and not rate.warmup_steps else rate,
             weight_decay=self.weight_decay,
             layer_decay=self.layer_decay,
             clip_norm=self.clip_norm,

@@ -126,7 +126,7 @@ def find_learning_rate(
         raise ValueError(f"{model.name} is not compiled; compile it as you would for training.")
     if not isinstance(data, tf.data.Dataset | ImageData):
         raise TypeError(f"data must be a tf.data.Dataset of batches or ImageData; received {type(data).__name__}.")
-    batches = data.epochs() if isinstance(data, ImageData) else data.repeat()
+    batches = data.for_model(model).epochs() if isinstance(data, ImageData) else data.repeat()
     if batches.cardinality() == 0:
         raise ValueError("The data has no batches.")
     per_update = _batches_per_update(model.optimizer)

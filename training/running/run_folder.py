@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_vit.utils.files import replacing
 from keras_vit.utils.missing import needs
+from keras_vit.utils.plain import plain
 
 _LOCK = "run.lock"
 
@@ -59,7 +60,7 @@ def write_description(path: Path, settings: dict, notes: dict) -> None:
     """Write run.json: the settings of the run, the versions of the software, the git commit, and further notes."""
     content = {"settings": settings, "versions": _versions(), "git_commit": _git_commit(), **notes}
     with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.write_text(json.dumps(content, indent=2, default=plain) + "\n")
 
 
 def _versions():

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_vit.models.model_images import image_conversion
 from keras_vit.training.objectives.losses import DistillationLoss
 from keras_vit.training.objectives.scores import gives_logits
 from keras_vit.training.steps.step import Override, StepOptions, change_step
@@ -37,8 +39,8 @@ def distill(
     Args:
         model: The student, a built model.
         teacher: A built Keras model with scores for the same classes. Images are resized to its input size (bilinear).
-            It gets the same pixel values as the student, so put a rescaling layer in front of a teacher that expects
-            another range.
+            If the student and the teacher are models of keras_vit that take images normalized in different ways, the
+            teacher gets them in its own way. A teacher that keras_vit did not build gets the images of the student.
         kind: "hard" or "soft", see `DistillationLoss`.
         weight: The weight of the distillation loss, in [0, 1]. DeiT uses 0.5 for hard and 0.1 for soft distillation.
         temperature: The temperature of soft distillation. DeiT uses 3.
@@ -63,7 +65,14 @@ def distill(
         from_logits = len(heads) == 2 or gives_logits(model)
     if teacher_from_logits is None:
         teacher_from_logits = gives_logits(teacher)
-    distillation = Distillation(teacher, DistillationLoss(kind, temperature), weight, from_logits, teacher_from_logits)
+    distillation = Distillation(
+        teacher,
+        DistillationLoss(kind, temperature),
+        weight,
+        from_logits,
+        teacher_from_logits,
+        image_conversion(model, teacher),
+    )
     change_step(model, distillation=distillation)
 
 
@@ -77,6 +86,7 @@ class Distillation:
         weight: The weight of the distillation loss.
         from_logits: Whether the student's scores are logits.
         teacher_from_logits: Whether the teacher's scores are logits.
+        conversion: The factors and terms that turn the student's images into the teacher's; None if they are the same.
     """
 
     teacher: keras.Model
@@ -84,6 +94,7 @@ class Distillation:
     weight: float
     from_logits: bool
     teacher_from_logits: bool
+    conversion: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self):
         if not 0 <= self.weight <= 1:
@@ -109,6 +120,9 @@ class Distillation:
 
     def _of_teacher(self, images, scores, sample_weight):
         """Return the distillation loss for the student's scores."""
+        if self.conversion is not None:
+            factor, term = (ops.convert_to_tensor(values, images.dtype) for values in self.conversion)
+            images = images * factor + term
         teacher_scores = self.teacher(_resized(images, self.teacher.input_shape), training=False)
         targets = _as_logits(ops.stop_gradient(teacher_scores), self.teacher_from_logits)
         return self.loss(targets, _as_logits(scores, self.from_logits), sample_weight)

@@ -65,7 +65,7 @@ def test_the_whole_network_is_int8_and_gives_the_outputs_of_the_model(middle, tm
     result = edge.verify(quantized, file, IMAGES)
     assert result.snr_db > 30
     # The float model differs more: the file reproduces the rounding, not only the function.
-    assert edge.verify(model, file, IMAGES).snr_db < result.snr_db - 3
+    assert edge.verify(model, file, IMAGES).snr_db < result.snr_db - 1.5
 
 
 def test_a_sigmoid_has_the_grid_of_the_runtime():

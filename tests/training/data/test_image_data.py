@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keras_vit import training
+from keras_vit.models.image_facts import UNIT
 
 
 def together(dataset):
@@ -18,7 +19,7 @@ def rows(images):
 
 @pytest.fixture(scope="module")
 def plain():
-    return training.digits(augment=False, batch_size=1)
+    return training.digits(augment=False, batch_size=1, statistics=UNIT)
 
 
 def test_digits_contain_each_scikit_learn_image_once(plain):
@@ -69,7 +70,7 @@ def test_training_can_start_in_the_middle_of_an_epoch():
 
 
 def test_augmentation_changes_the_images_but_not_the_order():
-    augmented, plain = training.digits(seed=3), training.digits(seed=3, augment=False)
+    augmented, plain = (training.digits(seed=3, augment=augment, statistics=UNIT) for augment in (True, False))
     images, labels = together(augmented.train(0, 0))
     plain_images, plain_labels = together(plain.train(0, 0))
     np.testing.assert_array_equal(labels, plain_labels)
@@ -83,7 +84,7 @@ def test_images_are_enlarged_by_bilinear_interpolation():
     at = (np.arange(24) + 0.5) / 3 - 0.5
     wide = np.apply_along_axis(lambda row: np.interp(at, np.arange(8), row), 2, small)
     expected = np.apply_along_axis(lambda column: np.interp(at, np.arange(8), column), 1, wide)
-    np.testing.assert_allclose(large, expected, atol=1e-6)
+    np.testing.assert_allclose(large, expected, atol=1e-4)
 
 
 def test_missing_scikit_learn_raises_with_install_instructions(monkeypatch):

@@ -162,7 +162,7 @@ def test_grayscale_images(root):
     with pytest.raises(ValueError, match="needs colors"):
         from_folder(root, **{**settings, "augmentation": DEIT})
     with pytest.raises(ValueError, match="statistics are for 3 channels"):
-        from_folder(root, channels=1)
+        from_folder(root, **{**settings, "statistics": IMAGENET})
 
 
 def spoil(path, kind):
@@ -280,23 +280,24 @@ def test_a_run_on_files_resumes_in_mid_epoch(root, tmp_path):
                 raise KeyboardInterrupt
 
     settings = {**SETTINGS, "epochs": 2, "checkpoint_steps": 3}
+    light = {"augmentation": LIGHT, "statistics": IMAGENET}
     whole = small_model()
-    training.fit(whole, from_folder(root, augmentation=LIGHT), run_dir=tmp_path / "whole", **settings)
+    training.fit(whole, from_folder(root, **light), run_dir=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
-        run = from_folder(root, augmentation=LIGHT)
+        run = from_folder(root, **light)
         training.fit(small_model(), run, run_dir=tmp_path / "run", callbacks=[Stop()], **settings)
     resumed = small_model()
-    data = from_folder(root, augmentation=LIGHT)
+    data = from_folder(root, **light)
     training.fit(resumed, data, run_dir=tmp_path / "run", resume=True, **settings)
     for ours, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(ValueError, match="data was"):
-        other = from_folder(root, augmentation=training.Augmentation())
+        other = from_folder(root, augmentation=training.Augmentation(), statistics=IMAGENET)
         training.fit(small_model(), other, run_dir=tmp_path / "run", resume=True, **settings)
 
 
 def test_keras_fit_trains_on_consecutive_epochs(root):
-    data = from_folder(root, augmentation=LIGHT)
+    data = from_folder(root, augmentation=LIGHT, statistics=IMAGENET)
     endless = batches(data.epochs(first=1).take(2 * data.steps_per_epoch))
     assert_same(endless, batches(data.train(1, 0)) + batches(data.train(2, 0)))
     model = small_model()

@@ -16,6 +16,7 @@ import tensorflow as tf
 import keras_vit
 from keras_vit import training
 from keras_vit.layers import ConvNorm
+from keras_vit.models.image_facts import IMAGENET
 from keras_vit.training.distribution.strategy import shareable
 
 BATCH = 12  # Divisible by 2 and by 3 replicas.
@@ -85,7 +86,9 @@ def unseeded_batches():
 def own_batches(strategy):
     """Return batches of which each worker augments its own part."""
     augmentation = training.Augmentation(policy=training.RandAugment(), erase=0.25, mixup=0.8, cutmix=1.0)
-    data = training.arrays(*pictures(), validation=pictures(), batch_size=BATCH, augmentation=augmentation)
+    data = training.arrays(
+        *pictures(), validation=pictures(), batch_size=BATCH, augmentation=augmentation, statistics=IMAGENET
+    )
     return strategy.distribute_datasets_from_function(lambda context: data.train(0, 0, context))
 
 

@@ -89,7 +89,41 @@ PUBLISHED = {
     "efficientvit_l3": (1.2e-3, 0.1, 0.1, 0.6, 0.6, 1024, 320),
     "vit_small_data_64": (1e-3, 0.05, 0.1, 1.0, 1.0, 128, 100),
     "vit_small_data_32": (1e-3, 0.05, 0.1, 1.0, 1.0, 128, 100),
+    "mixer_b16_imagenet": (1e-3, 0.1, 0.1, 0.5, 0, 4096, 300),
+    "mixer_l16_imagenet": (1e-3, 0.1, 0.1, 0.5, 0, 4096, 300),
+    "mixer_b16_imagenet21k": (1e-3, 0.1, 0.1, 0.2, 0, 4096, 300),
+    "mixer_l16_imagenet21k": (1e-3, 0.1, 0.1, 0.5, 0, 4096, 300),
+    "convmixer_1536_20": (0.01, 2e-5, 0, 0.5, 0.5, 640, 150),
+    "convmixer_768_32": (0.01, 2e-5, 0, 0.5, 0.5, 640, 300),
+    "cait_xxs24": (1e-3, 0.05, 0.05, 0.8, 1.0, 1024, 400),
+    "cait_xxs36": (1e-3, 0.05, 0.1, 0.8, 1.0, 1024, 400),
+    "cait_xs24": (1e-3, 0.05, 0.05, 0.8, 1.0, 1024, 400),
+    "cait_s24": (1e-3, 0.05, 0.1, 0.8, 1.0, 1024, 400),
+    "cait_s36": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 400),
+    "cait_m36": (1e-3, 0.05, 0.3, 0.8, 1.0, 1024, 400),
+    "xcit_small12_p16": (1e-3, 0.05, 0.05, 0.8, 1.0, 1024, 400),
+    "coatnet_0": (1e-3, 0.05, 0.2, 0.8, 0, 4096, 300),
+    "coatnet_1": (1e-3, 0.05, 0.3, 0.8, 0, 4096, 300),
+    "coatnet_2": (1e-3, 0.05, 0.5, 0.8, 0, 4096, 300),
+    "coatnet_3": (1e-3, 0.05, 0.7, 0.8, 0, 4096, 300),
     **{f"efficientvit_m{size}": (4e-3, 0.025, 0, 0.8, 1.0, 2048, 300) for size in range(6)},
+    "swin_t": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
+    "swin_s": (1e-3, 0.05, 0.3, 0.8, 1.0, 1024, 300),
+    "swin_b": (1e-3, 0.05, 0.5, 0.8, 1.0, 1024, 300),
+    "swin_b_finetune_384": (4e-5, 1e-8, 0.5, 0.8, 1.0, 1024, 30),
+    "swin_b_in22k_finetune": (4e-5, 1e-8, 0.2, 0.8, 1.0, 1024, 30),
+    "swinv2_t": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
+    "swinv2_t_window16": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
+    "swinv2_b": (1e-3, 0.05, 0.5, 0.8, 1.0, 1024, 300),
+    "swinv2_b_in22k_finetune": (4e-5, 1e-8, 0.2, 0.8, 1.0, 1024, 30),
+    "convnext_t": (4e-3, 0.05, 0.1, 0.8, 1.0, 4096, 300),
+    "convnext_s": (4e-3, 0.05, 0.4, 0.8, 1.0, 4096, 300),
+    "convnext_b": (4e-3, 0.05, 0.5, 0.8, 1.0, 4096, 300),
+    "convnext_l": (4e-3, 0.05, 0.5, 0.8, 1.0, 4096, 300),
+    "convnext_xl_in22k": (4e-3, 0.05, 0.2, 0.8, 1.0, 4096, 90),
+    "convnext_b_finetune_384": (5e-5, 1e-8, 0.8, 0, 0, 512, 30),
+    "convnext_l_in22k_finetune": (5e-5, 1e-8, 0.3, 0, 0, 512, 30),
+    "convnext_xl_in22k_finetune_384": (5e-5, 1e-8, 0.4, 0, 0, 512, 30),
 }
 # By recipe: further settings that are characteristic of the paper.
 DETAILS = {
@@ -136,7 +170,25 @@ DETAILS = {
         "warmup_epochs": 10,
         "policy": training.AutoAugment(),
     },
+    "mixer_l16_imagenet21k": {"schedule": "linear", "warmup_steps": 10_000, "clip_norm": 1.0, "top1": 82.89},
+    "convmixer_768_32": {"optimizer_settings": {"epsilon": 1e-3}, "warmup_epochs": 120.0, "erase": 0.25, "repeats": 1},
+    "cait_xs24": {"pipeline.image_size": 224, "cooldown_epochs": 10, "repeats": 3, "ema_decay": 0.99996},
+    "xcit_small12_p16": {"warmup_epochs": 5, "final_learning_rate": 1e-5, "erase": 0.25, "clip_norm": None},
+    "coatnet_3": {"warmup_steps": 10_000, "final_learning_rate": 1e-5, "clip_norm": 1.0, "label_smoothing": 0.1},
     "efficientvit_m4": {"adaptive_clip": 0.02, "warmup_epochs": 5, "erase": 0.25, "repeats": 3},
+    "swin_t": {
+        "warmup_epochs": 20,
+        "warmup_learning_rate": 1e-6,
+        "final_learning_rate": 1e-5,
+        "clip_norm": 5.0,
+        "erase": 0.25,
+        "repeats": 1,
+        "label_smoothing": 0.1,
+    },
+    "swin_b_finetune_384": {"pipeline.image_size": 384, "weights": "ms_in1k", "final_learning_rate": 4e-7},
+    "convnext_t": {"warmup_epochs": 20, "clip_norm": None, "ema_decay": 0.9999, "erase": 0.25, "repeats": 1},
+    "convnext_b_finetune_384": {"layer_decay": 0.7, "pipeline.image_size": 384, "warmup_epochs": 0},
+    "convnext_xl_in22k_finetune": {"layer_decay": 0.8, "ema_decay": 0.9999, "weights": "fb_in22k"},
 }
 
 
@@ -280,9 +332,7 @@ def test_another_model_uses_its_own_image_settings(capsys):
     run("--recipe", "transfer", "--model", "mobilevit_s", "--dry-run")
     settings = dict(line.split(" = ", 1) for line in capsys.readouterr().out.splitlines() if " = " in line)
     assert settings["model"] == "'mobilevit_s'" and settings["weights"] == "None"
-    assert (
-        settings["pipeline.image_size"] == "256" and settings["pipeline.statistics"] == "Statistics(mean=0.0, std=1.0)"
-    )
+    assert settings["pipeline.image_size"] == "256" and settings["pipeline.statistics"] == "'model'"
 
 
 @pytest.mark.parametrize(

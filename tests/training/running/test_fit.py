@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 
 from keras_vit import training
+from keras_vit.models.image_facts import UNIT
 from tests.training.tiny import SETTINGS, build_model
 
 STEPS = 19
@@ -34,7 +35,7 @@ def differences(ours, theirs):
 
 @pytest.fixture(scope="module")
 def data():
-    return training.digits()
+    return training.digits(statistics=UNIT)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,9 @@ def test_a_run_is_not_resumed_with_other_settings(whole, data):
         with pytest.raises(ValueError, match=message):
             training.fit(build_model(), data, run_dir=run_dir, resume=True, **{**SETTINGS, **changed})
     with pytest.raises(ValueError, match=r"data was.*'batch_size': 64.*'batch_size': 32"):
-        training.fit(build_model(), training.digits(batch_size=32), run_dir=run_dir, resume=True, **SETTINGS)
+        training.fit(
+            build_model(), training.digits(batch_size=32, statistics=UNIT), run_dir=run_dir, resume=True, **SETTINGS
+        )
     assert (run_dir / "checkpoint.safetensors").read_bytes() == before
 
 

@@ -46,7 +46,7 @@ def state(model):
 
 @pytest.fixture(scope="module")
 def data():
-    return training.digits(batch_size=256)
+    return training.digits(batch_size=256, statistics=training.Statistics(0.0, 1.0))
 
 
 @pytest.mark.parametrize("scheduled", [True, False])

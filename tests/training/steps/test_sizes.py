@@ -173,7 +173,8 @@ def test_recomputation_gives_the_same_result_at_every_size():
 def test_a_run_trains_on_batches_of_several_sizes(tmp_path):
     write_folder(tmp_path / "pictures", images=12)
     scale = training.MultiScale((32, 48), multiple_of=1)
-    data = training.image_folder(tmp_path / "pictures", image_size=32, batch_size=6, multi_scale=scale)
+    settings = {"image_size": 32, "batch_size": 6, "multi_scale": scale, "statistics": training.Statistics(0.5, 0.5)}
+    data = training.image_folder(tmp_path / "pictures", **settings)
     assert tuple(data.train(0).element_spec[0].shape) == (None, None, None, 3)
     model = convnet((32, 32, 3), classes=3)
     training.train_at_sizes(model, scale.sizes)
