@@ -35,8 +35,8 @@ def run(given: argparse.Namespace) -> None:
     if given.model.endswith((".tflite", ".onnx")):
         if not given.images.endswith(".npy"):
             raise ValueError(
-                "A .tflite or .onnx file does not say how it takes images: pass a .npy file of prepared images, or a .keras "
-                f"file as the reference; received {given.images!r}."
+                "A .tflite or .onnx file does not say how it takes images: pass a .npy file of prepared images, or a "
+                f".keras file as the reference; received {given.images!r}."
             )
         reference, images = given.model, load_array(given.images)
     else:

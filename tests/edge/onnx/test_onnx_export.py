@@ -175,7 +175,7 @@ class TestInt8:
     def test_the_file_rounds_like_the_model(self, vit, quantized_vit, tmp_path, open_onnx):
         file = open_onnx(edge.export(quantized_vit, tmp_path / "model.onnx"))
         (given,), (wanted,) = file(IMAGES), outputs_of(quantized_vit, IMAGES)
-        assert snr_db(given, wanted) > 26
+        assert snr_db(given, wanted) > 24
         assert snr_db(given, outputs_of(vit, IMAGES)[0]) < snr_db(given, wanted)
         # The file leaves one rounding out, that of a softmax's input.
         name = "block_0.attention.scores.fake_quant"
