@@ -1,4 +1,4 @@
-"""Convert a Keras model to a TensorFlow Lite (LiteRT) file."""
+"""Convert a Keras model to a TensorFlow Lite (LiteRT) or ONNX file."""
 
 import gc
 import os
@@ -41,8 +41,10 @@ def export(
     calibration_data: Any = None,
     overrides: Mapping[str, str] | None = None,
     verify: Any = True,
+    opset: int | None = None,
+    batch_size: int = 1,
 ) -> str:
-    """Write a model to a .tflite file that takes one image at a time and has static shapes.
+    """Write a model to a .tflite or .onnx file with static shapes.
 
     The model is fused first (`keras_vit.fuse`). The file is written beside its target, its outputs are compared with
     those of the model, and then it is moved into place. So a failed export leaves a file that existed before as it was.
@@ -52,17 +54,18 @@ def export(
 
     Args:
         model: A functional or sequential float model, or a model returned by `quantize_aware`. It is not changed.
-        path: The file to write. Its name ends in ".tflite".
+        path: The file to write. Its name ends in ".tflite" or ".onnx", which chooses the format.
         precision: One of the following, or a `keras_vit.edge.Scheme`. The default is the scheme of a quantized model,
             and "float32" for a float model.
 
             - "float32": Weights and computation in float32.
-            - "float16": Weights stored in float16, computation in float32.
+            - "float16": Weights stored in float16, computation in float32. An .onnx file also computes in float16,
+              except for normalization, softmax and linear attention, and takes and gives float32.
             - "int8_weights": Kernels stored in int8, with one range per output channel; computation in float32.
             - "dynamic_int8": Weights of products stored in int8 where this makes them faster. The runtime quantizes the
-              inputs of these products for each image.
+              inputs of these products for each image. Not for .onnx files.
             - "int4_weights": As "dynamic_int8", with kernels of four bits. Without quantization-aware training, most
-              models lose much accuracy.
+              models lose much accuracy. Not for .onnx files.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
             - "symmetric_int8": As "hybrid_int8", with symmetric ranges.
@@ -76,23 +79,48 @@ def export(
         verify: What the file and the model are compared on: images as the model takes them, of which the first two are
             used; True for the first calibration images or, without any, for two smooth random images in the model's
             range; False to leave the comparison out.
+        opset: The version of an .onnx file's operators, 17 to 20. The default is 20.
+        batch_size: The number of images that the file takes at once. A .tflite file takes one.
 
     Returns:
         The path as a string.
 
     Raises:
         TypeError: The model is neither functional nor sequential.
-        ValueError: The precision is unknown or not that of a quantized model, the file's name does not end in
-            ".tflite", fixed ranges of a float model are asked for without calibration data, a layer cannot be copied,
-            such as a Lambda layer, or a layer has no integer operators, and the precision needs them.
-        ImportError: ai-edge-quantizer or ai-edge-litert is not installed and is needed. The message gives the pip
+        ValueError: The precision is unknown, not that of a quantized model or not for this format, the file's name ends
+            in something else, fixed ranges of a float model are asked for without calibration data, an argument does
+            not suit the format, a layer cannot be copied, such as a Lambda layer, or a layer has no integer operators,
+            and the precision needs them. For .onnx also: a layer has no writer (see `register_onnx_writer`), the model
+            takes images of any size, or its weights are too large for one file.
+        ImportError: A package that the format or the precision needs is not installed. The message gives the pip
             command.
         RuntimeError: The layers of the model cannot be found in the converted file, an int8 layer has another input
             there than in the model, or the file's outputs are not those of the model.
     """
     path = os.fspath(path)
+    if path.endswith(".onnx"):
+        from keras_vit.edge.onnx.conversion import export_onnx
+
+        return export_onnx(
+            model,
+            path,
+            precision,
+            calibration_data=calibration_data,
+            overrides=overrides,
+            opset=opset,
+            batch_size=batch_size,
+            verify=verify,
+        )
     if not path.endswith(".tflite"):
-        raise ValueError(f"The name of a TensorFlow Lite file ends in .tflite; received {path!r}.")
+        raise ValueError(
+            "The name of an ONNX file ends in .onnx, and that of a TensorFlow Lite file ends in .tflite; "
+            f"received {path!r}."
+        )
+    if opset is not None or batch_size != 1:
+        raise ValueError(
+            "A .tflite file has no opset and takes one image at a time; received "
+            f"opset={opset}, batch_size={batch_size}."
+        )
     scheme, reference, flat, plan, ranges = _planned(model, precision, overrides, calibration_data)
     with native_logs(), no_retracing_warnings():
         check = None
