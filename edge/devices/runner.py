@@ -9,7 +9,7 @@ input is a JSON object with a "command" and its arguments. Each line of standard
     {"command": "allocate"}                          -> allocate_ms, inputs, outputs
     {"command": "fill", "seed": 0}                   -> (sets random inputs)
     {"command": "invoke"}                            -> ms
-    {"command": "run", "images": NPY, "outputs": [NPY, ...]}
+    {"command": "run", "inputs": [NPY, ...], "outputs": [NPY, ...]}
     {"command": "operators"}                         -> operators
     {"command": "memory"}                            -> peak_memory_mb
 """
@@ -138,7 +138,7 @@ def check_file(path: str) -> None:
         raise ValueError(f"{path} is truncated or corrupt: it refers to data outside the file.") from None
 
 
-def _peak_memory() -> float | None:
+def peak_memory() -> float | None:
     """Return the peak resident memory of this process in bytes; None if the system does not report it."""
     try:
         # On Linux, getrusage would begin with the peak of the parent process.
@@ -154,7 +154,7 @@ def _peak_memory() -> float | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _milliseconds_since(start: int) -> float:
+def milliseconds_since(start: int) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
@@ -197,36 +197,34 @@ class Runner:
         """Load the file. Return the name and version of the runtime, and the time it took."""
         interpreter, runtime = find_interpreter()
         check_file(file)
-        self._memory_before = _peak_memory()
+        self._memory_before = peak_memory()
         start = time.perf_counter_ns()
         self._interpreter = interpreter(model_path=file, num_threads=threads)
-        return {"runtime": runtime, "load_ms": _milliseconds_since(start)}
+        return {"runtime": runtime, "load_ms": milliseconds_since(start)}
 
     def allocate(self) -> dict:
         """Plan memory and pack weights. Return the time it took, and the inputs and outputs."""
         start = time.perf_counter_ns()
         self._interpreter.allocate_tensors()
-        elapsed = _milliseconds_since(start)
-        self._inputs, self._outputs = self._interpreter.get_input_details(), self._output_details()
-        return {
-            "allocate_ms": elapsed,
-            "inputs": [self._described(detail) for detail in self._inputs],
-            "outputs": [self._described(detail) for detail in self._outputs],
-        }
-
-    def _output_details(self) -> list:
-        """Return the outputs in the order of the file's signature, or in the converter's order without a signature."""
-        details = self._interpreter.get_output_details()
-        signatures = self._interpreter.get_signature_list()
-        if len(signatures) != 1:
-            return details
-        named = self._interpreter.get_signature_runner().get_output_details()
-        return [named[name] for name in sorted(named, key=_natural)]
+        elapsed = milliseconds_since(start)
+        signed = len(self._interpreter.get_signature_list()) == 1
+        signature = self._interpreter.get_signature_runner() if signed else None
+        named = signature.get_input_details() if signature else {}
+        names = {detail["index"]: name for name, detail in named.items()}
+        self._inputs = self._interpreter.get_input_details()
+        inputs = [self._described(detail, names.get(detail["index"])) for detail in self._inputs]
+        # In the order of the signature, or in the converter's order without one.
+        named = signature.get_output_details() if signature else {}
+        ordered = sorted(named, key=_natural)
+        self._outputs = [named[name] for name in ordered] or self._interpreter.get_output_details()
+        outputs = [self._described(detail, ordered[i] if ordered else None) for i, detail in enumerate(self._outputs)]
+        return {"allocate_ms": elapsed, "inputs": inputs, "outputs": outputs}
 
     @staticmethod
-    def _described(detail: dict) -> dict:
+    def _described(detail: dict, signature: str | None) -> dict:
         return {
             "name": detail["name"],
+            "signature": signature,
             # -1 for a size that is chosen at run time; here it is 1.
             "shape": [int(size) for size in detail.get("shape_signature", detail["shape"])],
             "dtype": np.dtype(detail["dtype"]).name,
@@ -243,25 +241,25 @@ class Runner:
         """Run the file once. Return the time of the invocation alone."""
         start = time.perf_counter_ns()
         self._interpreter.invoke()
-        return {"ms": _milliseconds_since(start)}
+        return {"ms": milliseconds_since(start)}
 
-    def run(self, images: str, outputs: list) -> dict:
-        """Run the images of a .npy file in batches of the file's size, and write a .npy file for each output.
+    def run(self, inputs: list, outputs: list) -> dict:
+        """Run the samples of a .npy file for each input in batches of the file's size, and write one for each output.
 
-        Images and outputs are real numbers. A quantized tensor is converted with its own scale and zero point.
+        Inputs and outputs are real numbers. A quantized tensor is converted with its own scale and zero point.
         """
-        pixels = np.load(images, allow_pickle=False)
-        detail = self._inputs[0]
-        batch_size = int(detail["shape"][0])
+        arrays = [np.load(path, allow_pickle=False) for path in inputs]
+        batch_size = int(self._inputs[0]["shape"][0])
         results = [[] for _ in self._outputs]
-        for first in range(0, len(pixels), batch_size):
-            part = pixels[first : first + batch_size]
-            full = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), axis=0)])
-            self._interpreter.set_tensor(detail["index"], _quantized(full, detail))
+        for first in range(0, len(arrays[0]), batch_size):
+            for i, detail in enumerate(self._inputs):
+                part = arrays[i][first : first + batch_size]
+                full = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), axis=0)])
+                self._interpreter.set_tensor(detail["index"], _quantized(full, detail))
             self._interpreter.invoke()
             for i, output in enumerate(self._outputs):
                 values = self._interpreter.get_tensor(output["index"])
-                results[i].append(_dequantized(values, output)[: len(part)])
+                results[i].append(_dequantized(values, output)[: len(arrays[0]) - first])
         for i, path in enumerate(outputs):
             np.save(path, np.concatenate(results[i]), allow_pickle=False)
         return {}
@@ -282,15 +280,16 @@ class Runner:
 
     def memory(self) -> dict:
         """Return the growth of peak memory since before the file was loaded, in megabytes (10^6 bytes)."""
-        peak = _peak_memory()
+        peak = peak_memory()
         return {"peak_memory_mb": None if peak is None else (peak - (self._memory_before or 0.0)) / 1e6}
 
 
-def main() -> None:
+def main(runner_class: type = Runner) -> None:
+    """Answer the requests on standard input with a runner of a class."""
     # Output of libraries must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    runner = Runner()
+    runner = runner_class()
     for line in sys.stdin:
         arguments = json.loads(line)
         command = arguments.pop("command")
