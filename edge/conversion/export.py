@@ -52,7 +52,7 @@ def export(
               models lose much accuracy. Not for .onnx files.
             - "hybrid_int8": Products, and what lies between products, computed in int8 with fixed ranges. The rest is
               computed in float32.
-            - "symmetric_int8": As "hybrid_int8", with symmetric ranges.
+            - "symmetric_int8": As "hybrid_int8", with symmetric ranges. An .onnx file takes only this one of the two.
         calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes
             them. A quantized model has its own ranges.
         overrides: For a float model, from patterns of layer names to the scheme for these layers, as `quantize_aware`

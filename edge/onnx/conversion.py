@@ -23,7 +23,7 @@ from keras_vit.utils.files import replacing
 from keras_vit.utils.missing import needs
 
 # What ONNX files have of `keras_vit.edge.SCHEMES`.
-PRECISIONS = ("float32", "float16", "int8_weights", "hybrid_int8")
+PRECISIONS = ("float32", "float16", "int8_weights", "symmetric_int8")
 OPSETS = (17, 18, 19, 20)
 _PROTOBUF_LIMIT = 2**31
 
@@ -44,9 +44,10 @@ def export_onnx(
         model: A functional float model, or a model returned by `quantize_aware`. It is not changed.
         path: The file to write. Its name ends in ".onnx".
         precision: "float32"; "float16", with normalization, softmax and linear attention in float32; "int8_weights";
-            "hybrid_int8"; or a scheme of these. The default is the scheme of a quantized model, and "float32" for a
+            "symmetric_int8"; or a scheme of these. The default is the scheme of a quantized model, and "float32" for a
             float model.
-        calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes them.
+        calibration_data: Images that set the ranges of a float model for "symmetric_int8", as `quantize_aware` takes
+            them.
         overrides: For a float model, from patterns of layer names to the scheme for these layers.
         opset: The version of the operators, 17 to 20. The default is 20.
         batch_size: The number of images that the file takes at once.
@@ -84,7 +85,7 @@ def export_onnx(
     if size >= _PROTOBUF_LIMIT:
         raise ValueError(
             f"The weights of {model.name!r} take {size / 1e9:.1f} GB in {scheme.name}, more than the 2 GB that an ONNX "
-            "file can hold; export it in float16 or hybrid_int8."
+            "file can hold; export it in float16 or symmetric_int8."
         )
     proto = onnx_ir.to_proto(written)
     onnx.checker.check_model(proto, full_check=True)
@@ -120,6 +121,12 @@ def _checked(scheme: Scheme) -> Scheme:
     for each in (scheme, *(SCHEMES[name] for name in scheme.overrides.values())):
         if each.activations == "dynamic_int8" or each.weights == "int4":
             raise ValueError(f"The precision of an ONNX file must be one of {PRECISIONS}; received {each.name!r}.")
+        if each.activations == "int8" and not each.symmetric:
+            raise ValueError(
+                f"The ranges of {each.name!r} are not symmetric, which TensorRT refuses: export a float model with "
+                "precision='symmetric_int8' and calibration_data, or pass scheme='symmetric_int8' to "
+                "keras_vit.edge.quantize_aware."
+            )
     return scheme
 
 
