@@ -67,7 +67,8 @@ def __dir__() -> list[str]:
 
 def _register_layers() -> None:
     """Let Keras load quantized models: importing their layers registers them."""
-    importlib.import_module("keras_vit.edge.quantization.fake_quant")
+    for module in ("fake_quant", "integer_layers"):
+        importlib.import_module(f"keras_vit.edge.quantization.{module}")
 
 
 when_imported("keras", _register_layers)

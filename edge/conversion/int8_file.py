@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from keras_vit.edge.conversion.neighbors import Neighbors
 from keras_vit.edge.files.tflite_graph import Graph, Operator, Tensor, read_graph
 from keras_vit.edge.quantization.plan import PRODUCT, Row
 from keras_vit.utils.missing import needs
@@ -19,23 +20,33 @@ _SLICES = ("STRIDED_SLICE", "SLICE")
 _LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD", *_SLICES)
 
 
-def quantize_file(float_file: bytes, rows: dict[str, Row], ranges: dict[str, Range]) -> bytes:
+def quantize_file(
+    float_file: bytes,
+    rows: dict[str, Row],
+    ranges: dict[str, Range],
+    neighbors: dict[str, Neighbors],
+    outputs: dict[str, str],
+) -> bytes:
     """Return a float file with operations and kernels in integers, with one range per channel of each kernel.
 
     Args:
         float_file: The content of a converted file whose kernels are rounded to their grid already.
         rows: What each layer computes, by its name.
         ranges: The range of each grid that the rows name.
+        neighbors: What each layer takes its inputs from and gives its output to, by its name.
+        outputs: The layer that computes each output of the file, by the output's name in the signature.
 
     Returns:
         The content of the quantized file.
 
     Raises:
         ImportError: ai-edge-quantizer is not installed. The message gives the pip command.
-        RuntimeError: A layer cannot be found in the file, or a tensor would need two ranges.
+        RuntimeError: A layer cannot be found in the file, an operator for an int8 layer computes with other tensors
+            than the layer, or a tensor would need two ranges.
     """
     graph = read_graph(float_file)
-    found = list(_operators_by_layer(graph, rows))
+    found = list(_operators_by_layer(graph, rows, neighbors, outputs))
+    _check_tensors(graph, [(op, layer) for op, layer in found if rows[layer].activations == "int8"], neighbors)
     int8 = {op.outputs[0].name: op for op, layer in found if rows[layer].activations == "int8"}
     moving = _layout_between(graph.operators, int8)
     recipes = [(op, rows[layer].activations, rows[layer].kernel_bits or 8) for op, layer in found]
@@ -119,30 +130,73 @@ def _set_range(ranges, name, limits, layer):
         )
 
 
-def _operators_by_layer(graph: Graph, rows: dict[str, Row]) -> Iterator[tuple[Operator, str]]:
+def _operators_by_layer(
+    graph: Graph, rows: dict[str, Row], neighbors: dict[str, Neighbors], outputs: dict[str, str]
+) -> Iterator[tuple[Operator, str]]:
     """Yield each operator of the file that computes a layer with integers, with the name of the layer.
 
-    The name of an operator's output contains the name of the layer. Outputs of the graph have other names, so a product
-    that gives one belongs to the only layer that is left.
+    The name of an operator's output contains the name of the layer. Outputs of the graph have other names, and are
+    found by their name in the signature.
     """
-    outputs = {tensor.name for tensor in graph.outputs}
-    rest = {name for name, row in rows.items() if row.activations != "float32" or row.kernel_bits is not None}
-    last = []
+    output_layers = {tensor.name: outputs[name] for name, tensor in graph.signature.items() if name in outputs}
+    calls = {  # Those that are left to be found.
+        name: neighbors[name].calls
+        for name, row in rows.items()
+        if row.activations != "float32" or row.kernel_bits is not None
+    }
     for op in graph.operators:
         kind = PRODUCT if op.name in _PRODUCTS else op.name
-        named = {_layer_of(piece, rows) for piece in re.split(r"[;/]", op.outputs[0].name)}
-        matches = {layer for layer in rest & named if rows[layer].operator == kind}
+        name = op.outputs[0].name
+        named = _layers_in(name, rows) | ({output_layers[name]} if name in output_layers else set())
+        matches = [layer for layer in named if calls.get(layer) and rows[layer].operator == kind]
         if len(matches) == 1:
-            rest -= matches
-            yield op, matches.pop()
-        elif kind == PRODUCT and op.outputs[0].name in outputs:
-            last.append(op)
-    if len(last) == len(rest) == 1:
-        yield last[0], rest.pop()
-    elif rest:
+            calls[matches[0]] -= 1
+            yield op, matches[0]
+    # The converter computes equal calls of a layer once.
+    missing = sorted(layer for layer, left in calls.items() if left == neighbors[layer].calls)
+    if missing:
         raise RuntimeError(
-            f"{len(rest)} layers of the model, such as {sorted(rest)[:3]}, cannot be found by name in the file."
+            f"{len(missing)} layers of the model, such as {missing[:3]}, cannot be found by name in the file."
         )
+
+
+def _check_tensors(graph: Graph, int8: list[tuple[Operator, str]], neighbors: dict[str, Neighbors]) -> None:
+    """Check that each int8 operator takes and gives the tensors that its layer takes and gives.
+
+    The converter folds some arithmetic before and after a product into it. Then the ranges of the layer's tensors are
+    not those of the operator's.
+    """
+    made_by = {tensor.name: made for made in graph.operators for tensor in made.outputs}
+    inputs, outputs = ({tensor.name for tensor in tensors} for tensors in (graph.inputs, graph.outputs))
+    for op, layer in int8:
+        taken = zip(_activations(op), neighbors[layer].sources, strict=True) if op.name in _PRODUCTS else ()
+        for tensor, sources in taken:
+            path = [tensor.name]
+            while path[-1] in made_by and made_by[path[-1]].name in (*_LAYOUT, "CAST"):
+                path.append(made_by[path[-1]].inputs[0].name)
+            if path[-1] in inputs:
+                fits = None in sources
+            else:  # Neither an output of the file nor a plain operation has the name of a layer.
+                unnamed = path[-1] in outputs or not _layers_in(path[-1], neighbors)
+                fits = unnamed or any(_layers_in(name, neighbors) & sources for name in path)
+            if not fits:
+                wanted = " or ".join(sorted("the input" if name is None else repr(name) for name in sources))
+                raise RuntimeError(
+                    f"In the converted file, the int8 layer {layer!r} takes {path[-1]!r}, not the output of {wanted}: "
+                    "the converter has folded what lies between into the layer, and the layer's range does not fit. If "
+                    "it is a layer class of your own that passes its input on in inference, set its attribute "
+                    "`identity_in_inference = True`; otherwise put its arithmetic into layers of Keras or keras_vit."
+                )
+        if folded := _layers_in(op.outputs[0].name, neighbors) & neighbors[layer].followers:
+            raise RuntimeError(
+                f"In the converted file, the int8 layer {layer!r} gives the output of {min(folded)!r}: the converter "
+                "has folded that layer into it, and the range of its output does not fit."
+            )
+
+
+def _layers_in(name: str, layers: Collection[str]) -> set[str]:
+    """Return the layers that the name of a tensor mentions."""
+    return {_layer_of(piece, layers) for piece in re.split(r"[;/]", name)} & set(layers)
 
 
 def _layer_of(piece: str, layers: Collection[str]) -> str:

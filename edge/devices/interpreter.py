@@ -41,7 +41,8 @@ class Interpreter:
         file: The path as given.
         runtime: The name and version of the runtime, such as "ai-edge-litert 2.3.0".
         load_ms: The time that reading the file took, in milliseconds.
-        inputs, outputs: The name, shape (-1 for a free size), and dtype of each tensor, after `allocate`.
+        inputs, outputs: The name, shape (-1 for a free size), dtype, and signature of each tensor, after `allocate`.
+            The signature is its name in the file's only signature, or None.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: The file cannot be read.
@@ -59,8 +60,6 @@ class Interpreter:
             stderr=self._log,
             text=True,
         )
-        assert self._process.stdin is not None and self._process.stdout is not None  # They are pipes.
-        self._commands, self._answers = self._process.stdin, self._process.stdout
         assert self._process.stdin is not None and self._process.stdout is not None  # They are pipes.
         self._commands, self._answers = self._process.stdin, self._process.stdout
         try:
@@ -101,22 +100,24 @@ class Interpreter:
         last = f" Its last line of output: {lines[-1]}" if lines else ""
         return f"{self.file}: the process that runs the file {how} during {command!r}.{last}"
 
-    def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """Run any number of images, after `allocate`.
+    def run(self, values: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run any number of images or other samples, after `allocate`.
 
         Args:
-            images: Real numbers (N, H, W, C). Quantized inputs and outputs are converted with their own scale and zero
-                point.
+            values: Real numbers (N, ...) for each input of the file; the array alone if there is one. Quantized inputs
+                and outputs are converted with their own scale and zero point.
 
         Returns:
             A float32 array (N, ...) for each output of the file, in the order of its signature.
         """
         with tempfile.TemporaryDirectory() as folder:
-            paths = [os.path.join(folder, f"output_{i}.npy") for i in range(len(self.outputs))]
-            images_path = os.path.join(folder, "images.npy")
-            np.save(images_path, images, allow_pickle=False)
-            self.request("run", images=images_path, outputs=paths)
-            return [np.load(path, allow_pickle=False) for path in paths]
+            arrays = [values] if isinstance(values, np.ndarray) else values
+            inputs = [os.path.join(folder, f"input_{i}.npy") for i in range(len(self.inputs))]
+            outputs = [os.path.join(folder, f"output_{i}.npy") for i in range(len(self.outputs))]
+            for path, array in zip(inputs, arrays, strict=True):
+                np.save(path, array, allow_pickle=False)
+            self.request("run", inputs=inputs, outputs=outputs)
+            return [np.load(path, allow_pickle=False) for path in outputs]
 
     def allocate(self) -> float:
         """Prepare the file to run, set `inputs` and `outputs`, and return the time it took in milliseconds."""

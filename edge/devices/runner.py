@@ -9,7 +9,7 @@ input is a JSON object with a "command" and its arguments. Each line of standard
     {"command": "allocate"}                          -> allocate_ms, inputs, outputs
     {"command": "fill", "seed": 0}                   -> (sets random inputs)
     {"command": "invoke"}                            -> ms
-    {"command": "run", "images": NPY, "outputs": [NPY, ...]}
+    {"command": "run", "inputs": [NPY, ...], "outputs": [NPY, ...]}
     {"command": "operators"}                         -> operators
     {"command": "memory"}                            -> peak_memory_mb
 """
@@ -207,26 +207,24 @@ class Runner:
         start = time.perf_counter_ns()
         self._interpreter.allocate_tensors()
         elapsed = milliseconds_since(start)
-        self._inputs, self._outputs = self._interpreter.get_input_details(), self._output_details()
-        return {
-            "allocate_ms": elapsed,
-            "inputs": [self._described(detail) for detail in self._inputs],
-            "outputs": [self._described(detail) for detail in self._outputs],
-        }
-
-    def _output_details(self) -> list:
-        """Return the outputs in the order of the file's signature, or in the converter's order without a signature."""
-        details = self._interpreter.get_output_details()
-        signatures = self._interpreter.get_signature_list()
-        if len(signatures) != 1:
-            return details
-        named = self._interpreter.get_signature_runner().get_output_details()
-        return [named[name] for name in sorted(named, key=_natural)]
+        signed = len(self._interpreter.get_signature_list()) == 1
+        signature = self._interpreter.get_signature_runner() if signed else None
+        named = signature.get_input_details() if signature else {}
+        names = {detail["index"]: name for name, detail in named.items()}
+        self._inputs = self._interpreter.get_input_details()
+        inputs = [self._described(detail, names.get(detail["index"])) for detail in self._inputs]
+        # In the order of the signature, or in the converter's order without one.
+        named = signature.get_output_details() if signature else {}
+        ordered = sorted(named, key=_natural)
+        self._outputs = [named[name] for name in ordered] or self._interpreter.get_output_details()
+        outputs = [self._described(detail, ordered[i] if ordered else None) for i, detail in enumerate(self._outputs)]
+        return {"allocate_ms": elapsed, "inputs": inputs, "outputs": outputs}
 
     @staticmethod
-    def _described(detail: dict) -> dict:
+    def _described(detail: dict, signature: str | None) -> dict:
         return {
             "name": detail["name"],
+            "signature": signature,
             # -1 for a size that is chosen at run time; here it is 1.
             "shape": [int(size) for size in detail.get("shape_signature", detail["shape"])],
             "dtype": np.dtype(detail["dtype"]).name,
@@ -245,23 +243,23 @@ class Runner:
         self._interpreter.invoke()
         return {"ms": milliseconds_since(start)}
 
-    def run(self, images: str, outputs: list) -> dict:
-        """Run the images of a .npy file in batches of the file's size, and write a .npy file for each output.
+    def run(self, inputs: list, outputs: list) -> dict:
+        """Run the samples of a .npy file for each input in batches of the file's size, and write one for each output.
 
-        Images and outputs are real numbers. A quantized tensor is converted with its own scale and zero point.
+        Inputs and outputs are real numbers. A quantized tensor is converted with its own scale and zero point.
         """
-        pixels = np.load(images, allow_pickle=False)
-        detail = self._inputs[0]
-        batch_size = int(detail["shape"][0])
+        arrays = [np.load(path, allow_pickle=False) for path in inputs]
+        batch_size = int(self._inputs[0]["shape"][0])
         results = [[] for _ in self._outputs]
-        for first in range(0, len(pixels), batch_size):
-            part = pixels[first : first + batch_size]
-            full = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), axis=0)])
-            self._interpreter.set_tensor(detail["index"], _quantized(full, detail))
+        for first in range(0, len(arrays[0]), batch_size):
+            for i, detail in enumerate(self._inputs):
+                part = arrays[i][first : first + batch_size]
+                full = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), axis=0)])
+                self._interpreter.set_tensor(detail["index"], _quantized(full, detail))
             self._interpreter.invoke()
             for i, output in enumerate(self._outputs):
                 values = self._interpreter.get_tensor(output["index"])
-                results[i].append(_dequantized(values, output)[: len(part)])
+                results[i].append(_dequantized(values, output)[: len(arrays[0]) - first])
         for i, path in enumerate(outputs):
             np.save(path, np.concatenate(results[i]), allow_pickle=False)
         return {}

@@ -6,14 +6,13 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.computation import Computation, matching, of_file, of_model
 from keras_vit.edge.devices.opening import open_file
-from keras_vit.edge.images import image_batches
+from keras_vit.edge.inputs import input_batches
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.retracing import no_retracing_warnings
 from keras_vit.utils.tables import table
@@ -85,14 +84,18 @@ def verify(
 ) -> Verification:
     """Run images through a model and through a .tflite or .onnx file, and compare the outputs.
 
-    Outputs are compared in the order of the model's outputs, which is also the order of the file's signature. Inputs
-    and outputs of the file in int8 or uint8 are converted with their own scale and zero point.
+    Several inputs and the outputs of a model that returns a dictionary are paired by their names in the file's
+    signature; other outputs are compared in the order of the model's. Inputs and outputs of the file in int8 or uint8
+    are converted with their own scale and zero point.
 
     Args:
-        model: The reference: a Keras model, which is run in inference mode, or another file of either kind.
+        model: The reference: a functional or sequential Keras model, which is run in inference mode, or another file of
+            either kind.
         file: The .tflite or .onnx file.
         images: A NumPy array (N, H, W, C) of images as the model takes them, or a tf.data dataset of image batches or
-            (image, label) batches. Datasets of `keras_vit.training` are normalized for the model.
+            (image, label) batches. Datasets of `keras_vit.training` are normalized for the model. For a model of
+            several inputs, a dictionary with an array for each input by its name, a list of arrays in the order of the
+            inputs, or a dataset of batches of these.
         batch_size: Images of an array that the model is given at once. A file runs with the batch size that it was
             exported with.
         labels: Class indices (N,) or one-hot labels (N, classes). The default is the labels of the dataset, if it has
@@ -111,64 +114,36 @@ def verify(
     """
     with contextlib.ExitStack() as stack:
         candidate = _open(file, stack)
-        shape, keras_model = _image_shape(candidate), None
+        keras_model = None
         if isinstance(model, (str, os.PathLike)):
             reference = _open(model, stack)
-            expected = _image_shape(reference)
-            run: Callable[[np.ndarray], list[np.ndarray]] = reference.run
         else:
-            run, expected, keras_model = _inference(model), tuple(model.input_shape[1:]), model
+            reference, keras_model = of_model(model), model
             stack.enter_context(native_logs())
             stack.enter_context(no_retracing_warnings())
-        if not _same_shape(shape, expected):
-            raise ValueError(f"{candidate.file} takes images of shape {shape}; the model takes {expected}.")
-
-        comparison = Comparison(candidate.file)
-        for pixels, dataset_labels in image_batches(images, shape, batch_size, keras_model):
+        candidate = matching(candidate, reference)
+        comparison = Comparison(candidate.name)
+        for values, dataset_labels in input_batches(images, reference.inputs, batch_size, keras_model):
             first = comparison.images
-            given = dataset_labels if labels is None else labels[first : first + len(pixels)]
-            comparison.add(run(pixels), candidate.run(pixels), given)
+            given = dataset_labels if labels is None else labels[first : first + len(values[0])]
+            comparison.add(reference.run(values), candidate.run(values), given)
     if labels is not None and len(labels) != comparison.images:
         raise ValueError(f"There are {len(labels)} labels for {comparison.images} images.")
     return comparison.result()
 
 
-def _open(file: str | os.PathLike, stack: contextlib.ExitStack) -> Interpreter:
+def _open(file: str | os.PathLike, stack: contextlib.ExitStack) -> Computation:
     interpreter = stack.enter_context(open_file(file))
     interpreter.allocate()
-    return interpreter
-
-
-def _image_shape(interpreter: Interpreter) -> tuple[int | None, ...]:
-    """Return the shape (H, W, C) of the only input of a file, with None for a free size."""
-    shapes = [detail["shape"] for detail in interpreter.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ValueError(f"{interpreter.file} takes inputs of shape {shapes}; it must take one batch (N, H, W, C).")
-    return tuple(None if size == -1 else size for size in shapes[0][1:])
-
-
-def _same_shape(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
-    return len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b, strict=True))
-
-
-def _inference(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Return the model as a function from images to a list of float32 outputs."""
-    import keras
-
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"model must be a keras.Model or the path of a .tflite or .onnx file; received {type(model).__name__}."
-        )
-
-    def run(pixels: np.ndarray) -> list[np.ndarray]:
-        outputs = keras.tree.flatten(model(pixels, training=False))
-        return [keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")) for output in outputs]
-
-    return run
+    return of_file(interpreter)
 
 
 class Comparison:
-    """The comparison so far: sums over batches."""
+    """The comparison of a file with its model so far: sums over batches.
+
+    Args:
+        file: What messages call the file.
+    """
 
     def __init__(self, file: str):
         self.file = file
@@ -179,6 +154,7 @@ class Comparison:
         self.labeled = self.right = self.reference_right = 0
 
     def add(self, reference: list[np.ndarray], candidate: list[np.ndarray], labels: Any) -> None:
+        """Add a batch: the outputs of model and file in the same order, and the labels or None."""
         shapes, expected = [a.shape for a in candidate], [a.shape for a in reference]
         if shapes != expected:
             raise ValueError(f"{self.file} gives outputs of shape {shapes}; the model gives {expected}.")
@@ -208,6 +184,7 @@ class Comparison:
             self.reference_right += int((wanted == truth).sum())
 
     def result(self) -> Verification:
+        """Return the differences over all batches."""
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = self.max_error / self.max_output if self.max_error else self.max_error
             snr = 10 * np.log10(self.signal / self.noise) if self.noise else np.inf

@@ -73,6 +73,7 @@ class Graph:
         operators: The operators of the main graph, in order.
         nested: The operators of the graphs that control flow and composites refer to.
         inputs, outputs: The tensors of the main graph.
+        signature: The outputs of the first signature by their names there; empty if there is none.
         min_runtime: The oldest runtime for the file, as the converter noted it; "" if it did not.
     """
 
@@ -80,6 +81,7 @@ class Graph:
     nested: tuple[Operator, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    signature: dict[str, Tensor]
     min_runtime: str
 
 
@@ -131,11 +133,14 @@ def read_graph(content: bytes) -> Graph:
             inputs, outputs = (
                 tuple(tensors[i] for i in _indices(ends)) for ends in (subgraph.inputs, subgraph.outputs)
             )
+            ends = model.signatureDefs[0].outputs if model.signatureDefs else ()
+            signature = {_text(end.name): tensors[end.tensorIndex] for end in ends}
     return Graph(
         operators=tuple(graphs[0]),
         nested=tuple(operator for graph in graphs[1:] for operator in graph),
         inputs=inputs,
         outputs=outputs,
+        signature=signature,
         min_runtime=_min_runtime(model),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 
 import keras_vit
+from keras_vit.edge.conversion.self_check import SelfCheck
 from keras_vit.edge.onnx.builder import OnnxBuilder
 from keras_vit.edge.onnx.program import Program, Tensor, Value
 from keras_vit.edge.onnx.rounding import round_for_each_user, skip_rounding_before_softmax
@@ -23,7 +25,7 @@ from keras_vit.utils.files import replacing
 from keras_vit.utils.missing import needs
 
 # What ONNX files have of `keras_vit.edge.SCHEMES`.
-PRECISIONS = ("float32", "float16", "int8_weights", "symmetric_int8")
+PRECISIONS = ("float32", "float16", "int8_weights", "hybrid_int8", "symmetric_int8")
 OPSETS = (17, 18, 19, 20)
 _PROTOBUF_LIMIT = 2**31
 
@@ -37,6 +39,7 @@ def export_onnx(
     overrides: Mapping[str, str] | None = None,
     opset: int | None = None,
     batch_size: int = 1,
+    verify: Any = True,
 ) -> str:
     """Write a model to an .onnx file with static shapes.
 
@@ -44,13 +47,14 @@ def export_onnx(
         model: A functional float model, or a model returned by `quantize_aware`. It is not changed.
         path: The file to write. Its name ends in ".onnx".
         precision: "float32"; "float16", with normalization, softmax and linear attention in float32; "int8_weights";
-            "symmetric_int8"; or a scheme of these. The default is the scheme of a quantized model, and "float32" for a
-            float model.
-        calibration_data: Images that set the ranges of a float model for "symmetric_int8", as `quantize_aware` takes
-            them.
+            "hybrid_int8" or "symmetric_int8", which are the same for a float model: ranges are symmetric, as TensorRT
+            demands; or a scheme of these. The default is the scheme of a quantized model, and "float32" for a float
+            model.
+        calibration_data: Images that set the ranges of a float model for "hybrid_int8", as `quantize_aware` takes them.
         overrides: For a float model, from patterns of layer names to the scheme for these layers.
         opset: The version of the operators, 17 to 20. The default is 20.
         batch_size: The number of images that the file takes at once.
+        verify: What the file and the model are compared on, as `keras_vit.edge.export` takes it.
 
     Returns:
         The path as a string.
@@ -76,6 +80,10 @@ def export_onnx(
         from keras_vit.edge.onnx.emission import Emitter
     check_no_lambda(model)
     scheme, flat = _prepared(model, precision, overrides, calibration_data)
+    check = None
+    if verify is not False:
+        reference = flat if scheme.makes_integers else model
+        check = SelfCheck(reference, scheme, calibration_data if verify is True else verify)
     program = program_of(flat, model.output_names, opset, batch_size)
     written = Emitter(program, opset, half=scheme.weights == "float16").model()
     written.producer_name, written.producer_version = "keras_vit", keras_vit.__version__
@@ -85,20 +93,22 @@ def export_onnx(
     if size >= _PROTOBUF_LIMIT:
         raise ValueError(
             f"The weights of {model.name!r} take {size / 1e9:.1f} GB in {scheme.name}, more than the 2 GB that an ONNX "
-            "file can hold; export it in float16 or symmetric_int8."
+            "file can hold; export it in float16 or hybrid_int8."
         )
     proto = onnx_ir.to_proto(written)
     onnx.checker.check_model(proto, full_check=True)
     onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     with replacing(path) as partial:
         partial.write_bytes(proto.SerializeToString())
+        if check is not None:
+            check.check(partial)
     return path
 
 
 def _prepared(model, precision, overrides, calibration_data):
     """Return the scheme of a file, and the flat model to write: with roundings, if the scheme makes integers."""
     if not is_quantized(model):
-        scheme = _checked(find_scheme(precision or "float32", overrides))
+        scheme = dataclasses.replace(_checked(find_scheme(precision or "float32", overrides)), symmetric=True)
         if scheme.makes_integers:
             return scheme, quantize_aware(model, scheme=scheme, calibration_data=calibration_data)
         flat = fuse(model)
@@ -119,14 +129,8 @@ def _prepared(model, precision, overrides, calibration_data):
 def _checked(scheme: Scheme) -> Scheme:
     """Return a scheme, if ONNX files have it and all schemes of its overrides."""
     for each in (scheme, *(SCHEMES[name] for name in scheme.overrides.values())):
-        if each.activations == "dynamic_int8" or each.weights == "int4":
+        if each.activations == "dynamic_int8" or each.weights == "int4" or each.covers_all:
             raise ValueError(f"The precision of an ONNX file must be one of {PRECISIONS}; received {each.name!r}.")
-        if each.activations == "int8" and not each.symmetric:
-            raise ValueError(
-                f"The ranges of {each.name!r} are not symmetric, which TensorRT refuses: export a float model with "
-                "precision='symmetric_int8' and calibration_data, or pass scheme='symmetric_int8' to "
-                "keras_vit.edge.quantize_aware."
-            )
     return scheme
 
 

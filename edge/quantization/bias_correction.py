@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from keras_vit.graph.reading import calls_before
 from keras_vit.utils.native_logs import native_logs
 
 
-def correct_biases(quantized: keras.Model, images: Any) -> int:
+def correct_biases(quantized: keras.Model, images: Sequence[Any]) -> int:
     """Let each layer add the mean difference between what it gives in float and with rounding.
 
     This is the empirical bias correction of Nagel et al. (arXiv 1906.04721, section 4.2). Layers are corrected one
@@ -22,7 +23,7 @@ def correct_biases(quantized: keras.Model, images: Any) -> int:
 
     Args:
         quantized: A model that computes with rounded kernels and grids, which is changed.
-        images: A batch of images.
+        images: A batch of images, or of what else the model takes: an array for each input.
 
     Returns:
         Number of layers that were corrected.
@@ -30,7 +31,9 @@ def correct_biases(quantized: keras.Model, images: Any) -> int:
     calls = [call for call in calls_before(quantized.outputs) if not call.is_input]
     remaining = Counter(id(tensor) for call in calls for tensor in call.input_tensors)
     # By id of a tensor, its value in float and with rounding.
-    in_float = {id(tensor): ops.convert_to_tensor(images) for tensor in quantized.inputs}
+    in_float = {
+        id(tensor): ops.convert_to_tensor(values) for tensor, values in zip(quantized.inputs, images, strict=True)
+    }
     rounded = dict(in_float)
     corrected = 0
     with native_logs():

@@ -40,6 +40,8 @@ class QuantizationScheme(keras.layers.Layer):
     Input and output: any shape.
     """
 
+    is_of_a_quantized_model = True  # For `keras_vit.resize_model` and `keras_vit.new_head`, which take float models.
+
     def __init__(self, scheme: dict, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.scheme = Scheme.from_dict(scheme)

@@ -59,6 +59,14 @@ class Grid:
     symmetric: bool = True
     limits: tuple[float, float] | None = None
 
+    def step_and_zero(self, low: float, high: float) -> tuple[float, int]:
+        """Return the step of the grid for a range and the integer for 0, as TensorFlow's fake-quant operators do."""
+        if self.symmetric:
+            return max(-low, high) / (2 ** (self.bits - 1) - 1), 0
+        smallest, largest = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+        step = (high - low) / (largest - smallest)
+        return step, int(min(max(round(smallest - low / step), smallest), largest))
+
 
 # The grid that TensorFlow Lite demands for the output of a sigmoid: 256 values from 0 in steps of 1/256.
 SIGMOID_GRID = Grid(symmetric=False, limits=(0.0, 255 / 256))
@@ -73,8 +81,8 @@ class Row:
             computes in float under every scheme.
         activations: "int8" if it takes and gives int8 values, "dynamic_int8" if the runtime quantizes what it takes, or
             "float32".
-        kernel_bits: Bits of its kernel; None if it has none, or one of floats.
-        inputs: For "int8", the name of the grid of each input.
+        kernel_bits: Bits of its kernel or constant; None if it has none, or one of floats.
+        inputs: For "int8", the name of the grid of each input; "" for one that it takes as it is.
         output: For "int8", the name of the grid of the output; otherwise "".
     """
 
@@ -125,13 +133,17 @@ class Plan:
     A tensor is called by the name of the operation that gives it, and so is its grid.
 
     Args:
-        flat: A model returned by `keras_vit.flatten`. Each of its operations is called once and gives one tensor.
+        flat: A model returned by `keras_vit.flatten`. Each of its operations gives one tensor in each call. One that is
+            called several times has the same grids in all calls.
         scheme: How it is quantized.
 
     Attributes:
         rows: A `Row` for each operation, by its name. A product with an operand that is the same for every image
             computes in float: the file would store that operand as a constant, and the CPU delegate refuses that.
         grids: The `Grid` of each name that occurs in a row.
+
+    Raises:
+        ValueError: An operation that is called several times would need different grids.
     """
 
     def __init__(self, flat: keras.Model, scheme: Scheme):
@@ -157,6 +169,10 @@ class Plan:
             for name, operation in self._operations.items()
             if _keeps_values(operation) and all(map(self._ends_in_int8, self._uses[name]))
         }
+        self._shared: dict[str, str] = {}  # The grid of a tensor in float, if it is not its own.
+        for name in self._operations:
+            if self.takes_grid(name):
+                self._share_grids(name)
         self.rows = {name: self._row(name, chosen[name]) for name in self._operations}
         # The CPU delegate multiplies two activations only if the zero point of the right-hand one is 0.
         right = {row.inputs[1] for name, row in self.rows.items() if row.inputs and self._is_matmul(name)}
@@ -199,8 +215,32 @@ class Plan:
         return self.taken_on(before) if name in self._early else self.given_on(before)
 
     def taken_on(self, name: str) -> str:
-        """Return the grid on which int8 operations take the output of an operation: its own if it is in float."""
-        return self.given_on(name) or name
+        """Return the grid on which int8 operations take the output of an operation.
+
+        If the output is in float, it is its own, or that of another call of the operation that takes it.
+        """
+        grid = self.given_on(name) or name
+        while grid in self._shared:
+            grid = self._shared[grid]
+        return grid
+
+    def _share_grids(self, name):
+        """Let an operation take its input in all its calls on one grid."""
+        for tensors in zip(*(call.input_tensors for call in self._operations[name]._inbound_nodes), strict=True):
+            before = list(dict.fromkeys(producer(tensor).name for tensor in tensors))
+            if len(before) == 1:
+                continue
+            grids = [self.taken_on(each) for each in before]
+            for each, grid in zip(before[1:], grids[1:], strict=True):
+                if grid == each and self.given_on(each) is None:
+                    self._shared[each] = grids[0]
+                elif grid != grids[0]:
+                    raise ValueError(
+                        f"The layer {name!r} is called {len(tensors)} times, on tensors with different ranges: those "
+                        f"of {before[0]!r} and {each!r}. Call a layer of its own in each place, or keep it in float by "
+                        f"overrides={{{name!r}: 'float32'}}."
+                    )
+            type(self).given_on.cache_clear()  # Layout operations pass on what has changed.
 
     def _row(self, name, scheme):
         operation = self._operations[name]
@@ -216,7 +256,7 @@ class Plan:
             return Row(operator, "dynamic_int8", scheme.kernel_bits)
         else:  # The runtime would be slower, or cannot do it.
             return Row(operator, "float32", None if scheme.kernel_bits == 8 else 8)
-        before = [producer(tensor).name for tensor in inputs_of(operation)]
+        before = [producer(tensor).name for tensor in operation._inbound_nodes[0].input_tensors]
         inputs = [name] * len(before) if self.joins(name) else [self.taken_on(each) for each in before]
         return Row(operator, "int8", bits, tuple(inputs), name if self.joins(name) else self._output(name))
 
@@ -278,7 +318,7 @@ def _constant(flat):
 
 def _uses(layer) -> float:
     """Return the number of multiplications in a dense layer or convolution per value of its input."""
-    (given,) = inputs_of(layer)
+    given = inputs_of(layer)[0]
     # The kernel is applied at every position of the output.
     positions = math.prod(layer.output.shape[1:-1])
     return positions * math.prod(layer.kernel.shape) / math.prod(given.shape[1:])

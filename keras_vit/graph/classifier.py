@@ -5,7 +5,7 @@ import numbers
 import keras
 
 from keras_vit.graph.flattening import weighted_leaves
-from keras_vit.graph.reading import node_of, producer
+from keras_vit.graph.reading import check_is_float, node_of, producer
 from keras_vit.graph.rebuilding import as_functional, clone, copy, copy_layer_weights
 from keras_vit.models.classes import set_class_names
 
@@ -27,11 +27,13 @@ def new_head(model: keras.Model, classes: int, classifier_activation: str | None
         A functional model with weights of its own, not compiled. Only the classifier's weights differ.
 
     Raises:
-        ValueError: The model does not end in a classifier.
+        TypeError: The model is neither functional nor sequential.
+        ValueError: The model does not end in a classifier, is quantized, or has a layer that cannot be copied.
     """
     if not isinstance(classes, numbers.Integral) or isinstance(classes, bool) or classes < 1:
         raise ValueError(f"classes must be a positive integer; received classes={classes!r}.")
     model = as_functional(model)
+    check_is_float(model, "new_head")
     heads, activations = _ending(model)
     last = {producer(tensor).name for tensor in model.outputs}
     new_activation = classifier_activation != _UNCHANGED

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vit.graph.copying import copying
 from keras_vit.graph.initial_weights import InitialWeights, weights_by_name
 from keras_vit.graph.places import is_opened, operations_below, places
 from keras_vit.graph.reading import as_functional, calls_before
@@ -51,13 +52,13 @@ class Call:
         for tensor in inputs:
             tensor.users.append(self)
 
-    def use_plain_arguments(self) -> None:
-        """Pass the inputs as positional arguments and nothing else, such as a mask."""
-        self._fill = None
-
     def arguments(self, values: list) -> tuple[tuple, dict]:
         """Return the positional and named arguments of the call, with `values` in place of the inputs."""
         return self._fill(values) if self._fill else (tuple(values), {})
+
+    def forget_constants(self) -> None:
+        """Pass the inputs only, by position, and no other argument."""
+        self._fill = None
 
 
 class Node:
@@ -81,7 +82,8 @@ class Node:
 
     @functools.cached_property
     def config(self) -> dict:
-        config = self.source.get_config()
+        with copying(self.name, self.kind):
+            config = self.source.get_config()
         return {**config, "trainable": self._trainable} if "trainable" in config else config
 
     @functools.cached_property
@@ -114,16 +116,17 @@ class Node:
         """The nodes that take what it gives; None stands for an output of the model."""
         return [user.node for call in self.calls for tensor in call.outputs for user in tensor.users]
 
-    def become(self, kind: type[keras.layers.Layer], weights: dict[str, np.ndarray]) -> None:
-        """Turn a layer into one of another class without settings, which takes the same inputs as arguments."""
-        self.config = {name: self.config[name] for name in ("dtype", "trainable")}
-        self.kind, self.weights = kind, weights
-        for call in self.calls:
-            call.use_plain_arguments()
-
     def make(self) -> keras.Operation:
         """Return the layer or operation that this describes, not built."""
-        return self.kind.from_config({**self.config, "name": self.name})
+        config = {**self.config, "name": self.name}
+        with copying(self.name, self.kind):
+            return self.kind.from_config(config)
+
+    def become(self, kind: type[keras.layers.Layer], config: dict, weights: dict[str, np.ndarray]) -> None:
+        """Make this a layer of another class, which is called on the inputs alone."""
+        self.kind, self.config, self.weights = kind, config, weights
+        for call in self.calls:
+            call.forget_constants()
 
 
 class Graph:
@@ -143,9 +146,9 @@ class Graph:
         found = {id(layer): (name, trainable) for name, layer, trainable in places(model)}
         if any(is_opened(operation) or isinstance(operation, Composite) for operation in model.operations):
             with _recording_nothing(model):
-                inputs = keras.tree.map_structure(_input_like, model.input)
+                inputs = keras.tree.map_structure(input_like, model.input)
                 with opened():
-                    outputs = _call_leaves(model, inputs)
+                    outputs = call_leaves(model, inputs)
                 self._read(inputs, outputs, found)
         else:
             self._read(model.input, model.output, found)
@@ -153,6 +156,11 @@ class Graph:
     @property
     def nodes(self) -> list[Node]:
         return list(dict.fromkeys(call.node for call in self._calls if call.node is not None))
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What the model takes, in the order of its `inputs`."""
+        return keras.tree.flatten(self._inputs)
 
     def remove(self, node: Node) -> None:
         """Take a node out: those that used its output use its first input."""
@@ -195,7 +203,7 @@ class Graph:
             part.calls = [each]
             self._calls.insert(place, each)
             place += 1
-        node.become(keras.layers.Add, {})
+        node.become(keras.layers.Add, {name: node.config[name] for name in ("dtype", "trainable")}, {})
         self._calls.remove(call)
         whole = Call(node, [part.output for part in parts], lambda values: ((values,), {}))
         whole.outputs = call.outputs
@@ -211,7 +219,7 @@ class Graph:
             call: (layer, *args, **kwargs) -> output tensors, in place of calling the layer.
         """
         layers, initial = {}, {}
-        inputs = keras.tree.map_structure(_input_like, self._inputs)
+        inputs = keras.tree.map_structure(input_like, self._inputs)
         values = dict(zip(keras.tree.flatten(self._inputs), keras.tree.flatten(inputs), strict=True))
         for each in self._calls:
             node = each.node
@@ -256,7 +264,8 @@ class Graph:
         self._end = Call(None, *_taken_apart((outputs,), {}, tensors))
 
 
-def _input_like(tensor):
+def input_like(tensor: keras.KerasTensor | Tensor) -> keras.KerasTensor:
+    """Return a new input of the shape, dtype and name of a tensor."""
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
 
 
@@ -291,15 +300,18 @@ def _replace(old: Tensor, new: Tensor, users: list[Call]) -> None:
         new.users.append(user)
 
 
-def _call_leaves(model, inputs):
-    """Call the layers of a model once more, and those of the models inside it, and return its outputs."""
+def call_leaves(model: keras.Model, inputs):
+    """Call the layers of a model once more, and those of the models inside it, and return its outputs.
+
+    Composites are opened within `keras_vit.layers.composite.opened`.
+    """
     model = as_functional(model)
     values = dict(zip(map(id, model.inputs), keras.tree.flatten(inputs), strict=True))
     for call in calls_before(model.outputs):
         if not call.is_input:
             args, kwargs = call.arguments.fill_in(values)
             outputs = (
-                _call_leaves(call.operation, args[0]) if is_opened(call.operation) else call.operation(*args, **kwargs)
+                call_leaves(call.operation, args[0]) if is_opened(call.operation) else call.operation(*args, **kwargs)
             )
             values.update(zip(map(id, call.output_tensors), keras.tree.flatten(outputs), strict=True))
     return keras.tree.map_structure(lambda tensor: values[id(tensor)], model.output)

@@ -3,21 +3,19 @@
 import keras
 import numpy as np
 
+from keras_vit.graph.factors import scale_and_shift
 from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.reading import RESHAPES, TRANSPOSE
 from keras_vit.layers import (
     Affine,
     ClassToken,
     GroupNorm,
-    HeadScale,
     LayerNorm,
-    LayerScale,
     LearnedTokens,
     PositionEmbedding,
+    Preprocessing,
     RegisterTokens,
     Resize,
-    Scale,
-    Shift,
     Unfold,
 )
 
@@ -25,11 +23,14 @@ from keras_vit.layers import (
 def fuse(model: keras.Model) -> keras.Model:
     """Fuse a trained model for inference; its outputs stay equal up to rounding.
 
-    - Layers that do nothing in inference, such as dropout and stochastic depth, are removed. A layer class declares
-      that it is one of these by the attribute `identity_in_inference = True`.
+    - Layers that do nothing in inference, such as dropout, stochastic depth and Keras' augmentation, are removed. A
+      layer class declares that it is one of these by the attribute `identity_in_inference = True`.
     - A constant or learned factor after a dense layer or convolution (the attention's 1 / sqrt(d), LayerScale) goes
       into that layer's weights, and so do a constant that is added and a batch normalization. A batch normalization
       before linear layers goes into those, unless a convolution pads its input: the zeros are not normalized.
+    - A factor that is one number, such as `Rescaling(1 / 255)`, goes into the linear layers that take the product.
+      Numbers that are added before a linear layer stay, unless it takes vectors: without them, the layer's input would
+      be less suited for int8, as pixels from 0 to 255 use only half of a grid that is symmetric around zero.
     - The scale and shift of a LayerNorm or GroupNorm go into the linear layers that use its output. Other users get
       them from a layer of their own.
     - A LayerNorm subtracts the mean of its input. Where that input is a sum of linear layers' outputs, as between the
@@ -44,7 +45,7 @@ def fuse(model: keras.Model) -> keras.Model:
       returns the class, the configuration and the weights of the layer that takes its place.
     - A convolution over patches of few channels takes the columns of a patch as channels, which the CPU delegate
       computes faster.
-    - Mixed precision becomes that of the weights, float32.
+    - Everything computes in float32, also what was float16, bfloat16 or mixed precision.
 
     Norms are also folded through layers that only move pixels. A layer class declares that it is one of these by the
     attribute `moves_pixels = True`: each vector of channels in its output is a vector of its input, or several joined.
@@ -57,6 +58,7 @@ def fuse(model: keras.Model) -> keras.Model:
 
     Raises:
         TypeError: The model is neither functional nor sequential.
+        ValueError: A layer cannot be copied, such as a Lambda layer.
     """
     graph = Graph(model)
     for fold in _FOLDS:
@@ -67,31 +69,53 @@ def fuse(model: keras.Model) -> keras.Model:
 def _remove_identities(graph: Graph) -> None:
     """Remove each layer that passes its input on unchanged in inference."""
     for node in graph.nodes:
-        if node.is_a(keras.layers.Dropout, keras.layers.Identity) or getattr(node.kind, "identity_in_inference", False):
+        if _is_identity(node) and _keeps_dtype(node):
             graph.remove(node)
 
 
+def _keeps_dtype(node: Node) -> bool:
+    """Whether a node of one input gives the type that it takes, and not, say, floats for integers."""
+    return all(call.inputs[0].dtype == call.outputs[0].dtype for call in node.calls)
+
+
+def _is_identity(node: Node) -> bool:
+    if node.is_a(keras.layers.Activation):
+        return node.config.get("activation") == "linear"
+    return node.is_a(*IDENTITIES) or getattr(node.kind, "identity_in_inference", False)
+
+
 def _use_full_precision(graph: Graph) -> None:
-    """Let each layer compute in the precision of its weights."""
+    """Let each layer compute in the precision of its weights, or in float32 if that is less."""
     for node in graph.nodes:
         if isinstance(node.source, keras.layers.Layer):
-            node.config["dtype"] = node.source.variable_dtype
+            node.config["dtype"] = _at_least_float32(node.source.variable_dtype)
+        for call in node.calls:
+            for tensor in call.outputs:
+                tensor.dtype = _at_least_float32(tensor.dtype)
+
+
+def _at_least_float32(dtype: str) -> str:
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 def _fold_factors_back(graph: Graph) -> None:
     """Fold each factor, constant or batch normalization into the linear layer before it.
 
-    It must be the only user of that layer, and have one value for each channel or one for all. Exact, since
-    (x K + b) s + t = x (K s) + (b s + t).
+    It must be the only user of that layer, and have one value for each channel or one for all. Both may be shared, if
+    each call of the one takes a call of the other. Exact, since (x K + b) s + t = x (K s) + (b s + t).
+
+    A positive factor goes through a ReLU, since max(x, 0) s = max(x s, 0). The converter would do that too, and give an
+    int8 layer another output than its range is for.
     """
     for node in graph.nodes:
-        if not node.is_a(*_FACTORS) or not node.is_called_once or not _is_over_channels(node):
+        found = None if node.is_a(Preprocessing) else scale_and_shift(node)
+        if found is None:
             continue
-        linear = node.inputs[0].node
-        if not _is_linear(linear) or linear.users != [node]:
+        linear = _linear_before(node, bool(np.all(found[0] > 0) and not np.any(found[1])))
+        if linear is None:
             continue
         channels = node.inputs[0].shape[-1]
-        scale, shift = (np.broadcast_to(values, channels) for values in _scale_and_shift(node))
+        scale, shift = (np.broadcast_to(values, channels) for values in found)
         weights = linear.weights
         # A depthwise kernel has its output channels in two axes.
         per_output = np.reshape(scale, weights["kernel"].shape[-2:]) if _is_depthwise(linear) else scale
@@ -111,14 +135,15 @@ def _fold_norms_ahead(graph: Graph) -> None:
     """
     for node in graph.nodes:
         is_batch_norm = node.is_a(keras.layers.BatchNormalization)
-        if not node.is_called_once or not (is_batch_norm or node.is_a(LayerNorm, GroupNorm)):
+        if not is_batch_norm and not (node.is_a(LayerNorm, GroupNorm) and node.config["affine"]):
             continue
         linear, others = _linear_users(node)
-        foldable = _is_over_channels(node) and not others if is_batch_norm else node.config["affine"]
-        if not foldable or not linear:
+        found = scale_and_shift(node) if is_batch_norm else (node.weights["gamma"], node.weights.get("beta", 0))
+        if found is None or not linear or (others and (is_batch_norm or not node.is_called_once)):
             continue
+        channels = node.inputs[0].shape[-1]
         for user in linear:
-            _fold_into_inputs(user, *_scale_and_shift(node))
+            _fold_into_inputs(user, *(np.broadcast_to(values, channels) for values in found))
         if is_batch_norm:
             graph.remove(node)
             continue
@@ -138,21 +163,21 @@ def _linear_users(norm: Node) -> tuple[list[Node], list[Node | None]]:
     """
     linear: list[Node] = []
     others: list[Node | None] = []
-    for user in norm.users:
-        ends = _behind_moves(user, norm.output.shape[-1])
-        alike = [end for end in ends if end is not None and _sees_every_channel_alike(end)]
+    for user in dict.fromkeys(norm.users):
+        ends = _behind_moves(user, norm, norm.inputs[0].shape[-1])
+        alike = [end for end, before in ends if end is not None and _sees_every_channel_alike(end, before)]
         if ends and len(alike) == len(ends):
             linear += alike
         else:
             others.append(user)
-    return linear, others
+    return list(dict.fromkeys(linear)), others
 
 
-def _behind_moves(user: Node | None, channels: int) -> list[Node | None]:
-    """Return a user of a tensor; if it only moves pixels of this number of channels, return the users of its output."""
+def _behind_moves(user: Node | None, before: Node, channels: int) -> list[tuple[Node | None, Node]]:
+    """Return a user of a node, with that node; if it only moves pixels of these channels, the users of its output."""
     if user is None or not _moves_pixels(user) or not user.is_called_once or user.output.shape[-1] != channels:
-        return [user]
-    return [end for after in user.users for end in _behind_moves(after, channels)]
+        return [(user, before)]
+    return [end for after in dict.fromkeys(user.users) for end in _behind_moves(after, user, channels)]
 
 
 def _fold_into_inputs(linear: Node, scale: np.ndarray, shift: np.ndarray) -> None:
@@ -165,6 +190,32 @@ def _fold_into_inputs(linear: Node, scale: np.ndarray, shift: np.ndarray) -> Non
     axes = tuple(range(kernel.ndim - 1))
     _set_bias(linear, linear.weights.get("bias", 0) + (kernel * shifts).sum(axes))
     linear.weights["kernel"] = kernel * scales
+
+
+def _fold_numbers_ahead(graph: Graph) -> None:
+    """Fold each factor that is one number for all channels into the linear layers that take the product.
+
+    The grid of the factor's input in int8 is that of its output, times a constant. Exact, since (x s) K = x (s K), also
+    where a convolution pads, since zeros stay zeros. A number that is added goes into a dense layer of vectors, where
+    the converter would fold it in any case.
+    """
+    for node in reversed(graph.nodes):  # The last of several in a row is the first to go.
+        found = None if node.is_a(Preprocessing) else scale_and_shift(node)
+        if found is None or any(values.ndim for values in found) or not _keeps_dtype(node):
+            continue
+        users = set(node.users)
+        layers = [user for user in users if user and user.is_a(*_LINEAR) and _takes_only(user, node)]
+        if not layers or len(layers) < len(users):
+            continue
+        scale, shift = found
+        if shift and any(len(call.inputs[0].shape) != 2 for call in node.calls):
+            continue
+        for user in layers:
+            kernel = user.weights["kernel"]
+            if shift:
+                _set_bias(user, user.weights.get("bias", 0) + shift * kernel.sum(axis=0))
+            user.weights["kernel"] = kernel * scale
+        graph.remove(node)
 
 
 def _fold_means(graph: Graph) -> None:
@@ -359,19 +410,21 @@ def _merge_columns_of_patches(graph: Graph) -> None:
 def _affines_for_norms(graph: Graph) -> None:
     """Turn each batch normalization that is left into the scale and shift that it is in inference."""
     for node in graph.nodes:
-        if node.is_a(keras.layers.BatchNormalization) and _is_over_channels(node):
-            channels = node.inputs[0].shape[-1]
-            scale, shift = (np.broadcast_to(values, channels) for values in _scale_and_shift(node))
-            node.become(Affine, {"gamma": scale, "beta": shift})
+        found = scale_and_shift(node) if node.is_a(keras.layers.BatchNormalization) else None
+        if found is not None:
+            scale, shift = (np.broadcast_to(values, node.inputs[0].shape[-1]) for values in found)
+            kept = {name: node.config[name] for name in ("dtype", "trainable")}
+            node.become(Affine, kept, {"gamma": scale, "beta": shift})
 
 
 # In this order: what one fold leaves is what the next one finds.
 _FOLDS = (
-    _remove_identities,
     _use_full_precision,
+    _remove_identities,
     _take_inference_forms,
     _fold_factors_back,
     _fold_norms_ahead,
+    _fold_numbers_ahead,
     _fold_means,
     _project_learned_tokens,
     _fold_biases_into_tokens,
@@ -382,23 +435,49 @@ _FOLDS = (
 )
 
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-_FACTORS = (Scale, LayerScale, HeadScale, Shift, keras.layers.BatchNormalization)
+# Keras' layers that pass their input on unchanged in inference, those among them that this version of Keras has.
+IDENTITIES = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        "ActivityRegularization",
+        "AlphaDropout",
+        "AugMix",
+        "CutMix",
+        "Dropout",
+        "Equalization",
+        "GaussianDropout",
+        "GaussianNoise",
+        "Identity",
+        "MixUp",
+        "RandAugment",
+        "RandomBrightness",
+        "RandomColorDegeneration",
+        "RandomColorJitter",
+        "RandomContrast",
+        "RandomElasticTransform",
+        "RandomErasing",
+        "RandomFlip",
+        "RandomGaussianBlur",
+        "RandomGrayscale",
+        "RandomHue",
+        "RandomInvert",
+        "RandomPerspective",
+        "RandomPosterization",
+        "RandomRotation",
+        "RandomSaturation",
+        "RandomSharpness",
+        "RandomShear",
+        "RandomTranslation",
+        "RandomZoom",
+        "Solarization",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+    )
+    if hasattr(keras.layers, name)
+)
+
 _PASSING_MEANS = (keras.layers.Add, ClassToken, PositionEmbedding, RegisterTokens, Resize, Unfold)
-
-
-def _scale_and_shift(node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a factor or norm multiplies each channel by at its end, and what it then adds."""
-    config, weights = node.config, node.weights
-    if node.is_a(Scale):
-        return np.float32(config["factor"]), np.float32(0)
-    if node.is_a(HeadScale):
-        return np.repeat(weights["gamma"], node.inputs[0].shape[-1] // config["num_heads"]), np.float32(0)
-    if node.is_a(Shift):
-        return np.float32(1), np.float32(config["offset"])
-    if node.is_a(keras.layers.BatchNormalization):
-        scale = weights.get("gamma", 1) / np.sqrt(weights["moving_variance"] + config["epsilon"])
-        return scale, weights.get("beta", 0) - weights["moving_mean"] * scale
-    return weights["gamma"], weights.get("beta", np.float32(0))
 
 
 def _set_bias(linear: Node, bias: np.ndarray) -> None:
@@ -406,19 +485,25 @@ def _set_bias(linear: Node, bias: np.ndarray) -> None:
     linear.config["use_bias"] = True
 
 
-def _is_over_channels(node: Node) -> bool:
-    """Whether a factor or norm has one value for each channel, the last axis."""
-    return node.config.get("axis", -1) in (-1, len(node.inputs[0].shape) - 1)
+def _takes_only(user: Node, node: Node) -> bool:
+    """Whether all that a layer takes, in all its calls, is the output of one node."""
+    return all(tensor.node is node for tensor in user.inputs)
 
 
-def _sees_every_channel_alike(node: Node) -> bool:
-    """Whether a layer is linear with a kernel that a scale and a shift of its input's channels can go into.
+def _takes_all_of(user: Node, node: Node) -> bool:
+    """Whether a layer takes all that another node gives, and nothing else, and is its only user."""
+    return _takes_only(user, node) and set(node.users) == {user}
+
+
+def _sees_every_channel_alike(linear: Node, node: Node) -> bool:
+    """Whether a layer is linear with a kernel that a scale and a shift of the channels of its input can go into.
 
     A convolution that pads is not: its zeros come after the shift.
     """
-    if not node.is_a(keras.layers.Dense, keras.layers.Conv2D) or not node.is_called_once:
+    if not linear.is_a(keras.layers.Dense, keras.layers.Conv2D) or not _takes_only(linear, node):
         return False
-    return node.is_a(keras.layers.Dense) or node.config["padding"] == "valid" or set(node.config["kernel_size"]) == {1}
+    config = linear.config
+    return linear.is_a(keras.layers.Dense) or config["padding"] == "valid" or set(config["kernel_size"]) == {1}
 
 
 def _passes_means(node: Node) -> bool:
@@ -435,6 +520,24 @@ def _passes_means(node: Node) -> bool:
 
 def _moves_pixels(node: Node) -> bool:
     return getattr(node.kind, "moves_pixels", False)
+
+
+def _linear_before(node: Node, positive: bool) -> Node | None:
+    """Return the linear layer that a factor can go into; `positive` says whether it can go through a ReLU."""
+    before = node.inputs[0].node
+    if positive and _is_relu(before) and _takes_all_of(node, before):
+        node, before = before, before.inputs[0].node
+        positive = False
+    activations = ("linear", "relu") if positive else ("linear",)
+    fits = before.is_a(*_LINEAR) and before.config["activation"] in activations and _takes_all_of(node, before)
+    return before if fits else None
+
+
+def _is_relu(node: Node) -> bool:
+    config = node.config if node.is_a(keras.layers.Activation, keras.layers.ReLU) else {}
+    if node.is_a(keras.layers.ReLU):
+        return config["max_value"] is None and not config["negative_slope"] and not config["threshold"]
+    return config.get("activation") == "relu"
 
 
 def _is_linear(node: Node) -> bool:

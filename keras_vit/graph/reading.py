@@ -52,6 +52,20 @@ def as_functional(model: keras.Model) -> keras.Model:
     return model
 
 
+def check_is_float(model: keras.Model, function: str) -> None:
+    """Check that a model is not one of `keras_vit.edge.quantize_aware`.
+
+    Raises:
+        ValueError: The model is quantized. The message says what to do instead of calling the function of this name.
+    """
+    if any(getattr(layer, "is_of_a_quantized_model", False) for layer in model.layers):
+        raise ValueError(
+            f"{function} takes a float model, but {model.name!r} is quantized for the layers and tensors that it has "
+            f"now. Call {function} on the float model that it was made from, and then keras_vit.edge.quantize_aware on "
+            "the result."
+        )
+
+
 def not_compiled(model: keras.Model) -> keras.Model:
     """Return a view of a model that shares its layers and is not compiled.
 
@@ -107,11 +121,14 @@ def is_called_once(operation) -> bool:
 
 
 def consumers(flat: keras.Model) -> dict[str, list]:
-    """By name of each layer or operation of a flat model, those that use what it gives; None is the model's output."""
-    uses = {operation.name: [] for operation in flat.operations}
+    """Return the layers and operations that use what each layer or operation of a flat model gives, by its name.
+
+    Each of them is listed once. None stands for an output of the model.
+    """
+    uses = {operation.name: {} for operation in flat.operations}
     for operation in flat.operations:
         for tensor in inputs_of(operation):
-            uses[producer(tensor).name].append(operation)
+            uses[producer(tensor).name][operation] = None
     for tensor in flat.outputs:
-        uses[producer(tensor).name].append(None)
-    return uses
+        uses[producer(tensor).name][None] = None
+    return {name: list(users) for name, users in uses.items()}

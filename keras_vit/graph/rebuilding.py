@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import keras
 
+from keras_vit.graph.copying import copying
 from keras_vit.graph.flat_graph import Graph
 from keras_vit.graph.reading import as_functional, not_compiled
 
@@ -11,8 +12,13 @@ __all__ = ["as_functional", "clone", "copy", "copy_layer_weights", "rebuild"]
 
 
 def copy(operation: keras.Operation) -> keras.Operation:
-    """Return an unbuilt copy of a layer or operation, of the same name."""
-    return type(operation).from_config(operation.get_config())
+    """Return an unbuilt copy of a layer or operation, of the same name.
+
+    Raises:
+        ValueError: Its class cannot be made again from its configuration.
+    """
+    with copying(operation.name, type(operation)):
+        return type(operation).from_config(operation.get_config())
 
 
 def rebuild(

@@ -14,6 +14,7 @@ A layer whose configuration or weights depend on the image size has one or both 
 import keras
 
 from keras_vit.graph.flattening import weighted_leaves
+from keras_vit.graph.reading import check_is_float
 from keras_vit.graph.rebuilding import as_functional, clone, copy, copy_layer_weights
 from keras_vit.utils.plain import plain
 
@@ -30,9 +31,12 @@ def resize_model(model: keras.Model, input_shape: tuple[int, int, int]) -> keras
         authors do; all other weights are copied.
 
     Raises:
-        ValueError: The model cannot take this size, or a layer whose weights depend on it has no `weights_from`.
+        TypeError: The model is neither functional nor sequential.
+        ValueError: The model cannot take this size, is quantized, or has a layer that cannot be copied or whose weights
+            depend on the size without a `weights_from`.
     """
     model = as_functional(model)
+    check_is_float(model, "resize_model")
     shape = plain(tuple(input_shape)) if isinstance(input_shape, (tuple, list)) else (input_shape,)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         taken = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)

@@ -34,6 +34,11 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
         ValueError: If the model takes images of another shape.
     """
     flat = flatten(model)
+    if len(flat.inputs) != 1:
+        raise ValueError(
+            f"The model {model.name!r} takes {len(flat.inputs)} inputs; attention_maps takes a model of one image. "
+            "Pass the model inside it that computes the attention."
+        )
     expected = tuple(flat.inputs[0].shape[1:])
     if np.ndim(images) != 4 or tuple(np.shape(images)[1:]) != expected:
         raise ValueError(

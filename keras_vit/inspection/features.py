@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_vit.graph.inner_models import without_inner_models
 from keras_vit.graph.reading import node_of
-from keras_vit.graph.rebuilding import as_functional
 from keras_vit.layers import Composite, PatchEmbedding
 from keras_vit.utils.plain import plain
 
@@ -50,7 +50,7 @@ def patch_grid(model: keras.Model) -> PatchGrid:
     Raises:
         NoSuchPart: If the model has no `PatchEmbedding`.
     """
-    model = as_functional(model)
+    model = without_inner_models(model)
     for layer in model.layers:
         if isinstance(layer, PatchEmbedding):
             rows, columns = layer.grid(node_of(model, layer).input_tensors[0].shape)
@@ -67,7 +67,7 @@ def blocks_of(model: keras.Model) -> list[keras.layers.Layer]:
     """
     return [
         layer
-        for layer, _ in _spatial_layers(as_functional(model))
+        for layer, _ in _spatial_layers(without_inner_models(model))
         if any(isinstance(part, Composite) for part in layer.parts().values()) and not isinstance(layer, PatchEmbedding)
     ]
 
@@ -78,7 +78,8 @@ def feature_extractor(
     """Return a model that outputs the features of some blocks of another model.
 
     Args:
-        model: A functional or sequential model built from the layers of keras_vit.
+        model: A functional or sequential model of an image built from the layers of keras_vit, or one that contains
+            such a model.
         blocks: Which features to output. None for every block; an index of a block (negative indices count from the
             end) or the name of a layer; a list of these; or "pyramid" for the last map of every stride above 1, under
             the names "stride_2", "stride_4" and so on.
@@ -92,11 +93,13 @@ def feature_extractor(
     Raises:
         NoSuchPart: If the model has no blocks, or if a sequence of tokens has to become a map and the model has no
             `PatchEmbedding`.
-        ValueError: If there is no such block, or its output is neither a sequence nor a map.
+        TypeError: If the model is neither functional nor sequential.
+        ValueError: If there is no such block, its output is neither a sequence nor a map, or the block is called more
+            than once.
     """
     if layout not in _LAYOUTS:
         raise ValueError(f"layout must be one of {sorted(_LAYOUTS)}; received {layout!r}.")
-    model = as_functional(model)
+    model = without_inner_models(model)
     if blocks == "pyramid":
         tensors = _pyramid(model)
     else:

@@ -1,6 +1,6 @@
 """Layers of vision transformers that several families of models share."""
 
-from keras_vit.layers.activations import GELU, gelu_tanh
+from keras_vit.layers.activations import GELU, AttentionSoftmax, gelu_tanh
 from keras_vit.layers.attention import MultiHeadAttention, MultiHeadSelfAttention
 from keras_vit.layers.class_token import ClassToken
 from keras_vit.layers.composite import Composite
@@ -28,6 +28,7 @@ __all__ = [
     "GELU",
     "MLP",
     "Affine",
+    "AttentionSoftmax",
     "BasicConv",
     "ClassToken",
     "Composite",

@@ -1,6 +1,7 @@
 """Activations that Keras has no name for, and the exact GELU with a faster gradient."""
 
 import math
+import warnings
 
 import keras
 from keras import ops
@@ -42,6 +43,31 @@ class GELU(keras.layers.Activation):
 
     def call(self, inputs, training=False):
         return _gelu_with_gradient(inputs) if training else super().call(inputs)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["activation"]
+        return config
+
+
+@keras.saving.register_keras_serializable("keras_vit")
+class AttentionSoftmax(keras.layers.Activation):
+    """Compute the softmax over the last axis, as `keras.layers.Activation("softmax")`.
+
+    Attention to a single token, as in a map of one pixel, is 1. Keras would warn that this is probably a mistake.
+
+    Input and output: any shape.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__("softmax", **kwargs)
+
+    def call(self, inputs):
+        if inputs.shape[-1] != 1:
+            return super().call(inputs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are using a softmax over axis")
+            return super().call(inputs)
 
     def get_config(self):
         config = super().get_config()

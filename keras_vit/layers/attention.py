@@ -6,6 +6,7 @@ section 3.3.
 
 import keras
 
+from keras_vit.layers.activations import AttentionSoftmax
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.diagonal_mask import DiagonalMask
 from keras_vit.layers.heads import merge_heads, split_heads
@@ -72,7 +73,7 @@ class MultiHeadAttention(Composite):
         else:
             self.scale = Scale(factor, dtype=dtype, name="scale")
         self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
-        self.softmax = keras.layers.Activation("softmax", dtype=full_precision, name="softmax")
+        self.softmax = AttentionSoftmax(dtype=full_precision, name="softmax")
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
         self.context = MatMul(dtype=dtype, name="context")
         self.projection = keras.layers.Dense(width, dtype=dtype, name="projection")

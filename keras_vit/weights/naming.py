@@ -72,7 +72,7 @@ class Naming:
 
     project: str
     layout: Layout
-    leaves: dict[str, str | Part]
+    leaves: Mapping[str, str | Part]
     may_be_unused: tuple[str, ...] = ()
     unused_without_head: tuple[str, ...] = ()
     respell: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict

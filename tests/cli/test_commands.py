@@ -49,7 +49,7 @@ def test_a_terminal_shows_what_takes_long_until_it_is_done(capsys, monkeypatch):
 
 
 def test_from_a_model_to_a_measured_file(folder, capsys):
-    assert run(capsys, "export", "model.keras", "float32.tflite")[0] == 0
+    assert run(capsys, "export", "model.keras", "float32.tflite", "--verify", "images.npy")[0] == 0
     assert run(capsys, "quantize", "model.keras", "int8.keras", "--calibration", "images.npy")[0] == 0
     code, out, _ = run(capsys, "export", "int8.keras", "int8.tflite")  # Its precision is that of the model.
     assert code == 0 and out.startswith("int8.tflite: 0.")

@@ -431,3 +431,106 @@ def test_norms_fold_through_layers_that_only_move_pixels():
     assert keras_vit.fuse(seen).get_layer("norm").affine
     for given, expected in zip(keras_vit.fuse(seen)(x), seen(x), strict=True):
         assert relative_error(np.asarray(given), np.asarray(expected)) < 1e-5
+
+
+def of_an_image(compute):
+    image = keras.Input((6, 6, 3))
+    return random_weights(keras.Model(image, compute(image)))
+
+
+def conv(**settings):
+    return keras.layers.Conv2D(4, 3, **settings)
+
+
+@pytest.mark.parametrize(
+    ("compute", "left"),
+    [
+        (lambda x: conv(padding="same")(keras.layers.Rescaling(1 / 255)(x)), []),
+        (lambda x: conv(padding="same", activation="relu")(keras.layers.Rescaling(0.2)(3 * x)), []),
+        (lambda x: keras.layers.DepthwiseConv2D(3, padding="same")(keras_vit.layers.Scale(3.0)(x)), []),
+        (lambda x: keras.layers.Dense(4)(-x / 3), []),
+        (lambda x: [conv()(y) for y in [x * 2] * 2], []),
+        (lambda x: [conv()(y := x * 2), keras.layers.ReLU()(y)], ["Multiply", "ReLU"]),
+        # Sums stay, since an int8 grid suits values around zero better; so do products with a number a channel.
+        (lambda x: conv()(keras.layers.Rescaling(0.2, -1)(x)), ["Rescaling"]),
+        (lambda x: conv()((x - 3) / 2), ["Subtract"]),
+        (lambda x: keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x) * 2 - 1), ["GlobalAveragePooling2D"]),
+        (lambda x: conv()(keras.layers.Rescaling([1.0, 2.0, 3.0])(x)), ["Rescaling"]),
+        (lambda x: conv()(2 / (x + 9)), ["Add", "TrueDivide"]),
+        # What lies behind a layer goes into it, also with a number a channel.
+        (lambda x: keras.layers.Rescaling([1.0, 2.0, 3.0, 4.0], 2)(conv()(x)), []),
+        (lambda x: 2 - conv()(x) * np.float32([1, 2, 3, 4]), []),
+        (lambda x: keras.layers.Normalization(mean=[1.0, 2, 3, 4], variance=[1.0, 2, 3, 4])(conv()(x)), []),
+        (lambda x: keras.layers.Normalization(mean=2.0, variance=3.0, axis=None, invert=True)(conv()(x)), []),
+        (lambda x: keras.layers.Rescaling(2)(conv(activation="relu")(x)), []),
+        (lambda x: keras.layers.Rescaling(2)(keras.layers.ReLU()(conv()(x))), []),
+        (lambda x: keras.layers.Rescaling(-2)(conv(activation="relu")(x)), ["Rescaling"]),
+        (lambda x: keras.layers.Rescaling(2, 1)(conv(activation="relu")(x)), ["Rescaling"]),
+        (lambda x: keras.layers.Rescaling(2)(keras.layers.ReLU(6)(conv()(x))), ["ReLU", "Rescaling"]),
+        (lambda x: keras.layers.Normalization(1, mean=[1.0] * 4, variance=[2.0] * 4)(conv()(x)), ["Normalization"]),
+    ],
+)
+def test_numbers_that_are_multiplied_or_added(compute, left):
+    original = of_an_image(compute)
+    fused = keras_vit.fuse(original)
+    products = ("InputLayer", "Conv2D", "DepthwiseConv2D", "Dense")
+    kinds = [type(each).__name__ for each in fused.operations]
+    assert [kind for kind in kinds if kind not in products and (kind != "ReLU" or "ReLU" in left)] == left
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
+    for given, expected in zip(keras.tree.flatten(fused(x)), keras.tree.flatten(original(x)), strict=True):
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_shared_layer_takes_what_follows_it_everywhere(everywhere):
+    shared, norm = conv(padding="same", name="shared"), keras.layers.BatchNormalization()
+
+    def compute(x):
+        return [norm(shared(x)), norm(shared(x + 1)) if everywhere else shared(x + 1)]
+
+    original = of_an_image(compute)
+    norm.moving_variance.assign([0.5, 1, 2, 3])
+    fused = keras_vit.fuse(original)
+    assert any(isinstance(layer, keras_vit.layers.Affine) for layer in fused.layers) is not everywhere
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
+    for given, expected in zip(fused(x), original(x), strict=True):
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+AUGMENTATION = {
+    "AugMix": {}, "CutMix": {}, "Equalization": {}, "MixUp": {}, "RandAugment": {}, "RandomBrightness": {"factor": 0.2},
+    "RandomColorDegeneration": {"factor": 0.2}, "RandomColorJitter": {"brightness_factor": 0.2},
+    "RandomContrast": {"factor": 0.2}, "RandomElasticTransform": {}, "RandomErasing": {}, "RandomFlip": {},
+    "RandomGaussianBlur": {}, "RandomGrayscale": {}, "RandomHue": {"factor": 0.2}, "RandomInvert": {},
+    "RandomPerspective": {}, "RandomPosterization": {"factor": 4}, "RandomRotation": {"factor": 0.2},
+    "RandomSaturation": {"factor": 0.2}, "RandomSharpness": {"factor": 0.2}, "RandomShear": {"x_factor": 0.2},
+    "RandomTranslation": {"height_factor": 0.2, "width_factor": 0.2}, "RandomZoom": {"height_factor": 0.2},
+    "Solarization": {}, "GaussianNoise": {"stddev": 0.1}, "GaussianDropout": {"rate": 0.1},
+    "AlphaDropout": {"rate": 0.1}, "SpatialDropout2D": {"rate": 0.1}, "ActivityRegularization": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in AUGMENTATION if hasattr(keras.layers, name)])
+def test_augmentation_is_removed_where_it_does_nothing(name):
+    layer = getattr(keras.layers, name)(**AUGMENTATION[name])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 6, 6, 3)).astype("float32")
+    np.testing.assert_array_equal(layer(pixels, training=False), pixels)
+    image = keras.Input((6, 6, 3))
+    fused = keras_vit.fuse(keras.Model(image, keras.layers.ReLU()(layer(image))))
+    assert [type(layer) for layer in fused.layers] == [keras.layers.InputLayer, keras.layers.ReLU]
+
+
+def test_layers_that_crop_or_cast_in_inference_stay():
+    image = keras.Input((6, 6, 3), dtype="uint8")
+    model = keras.Model(image, keras.layers.RandomCrop(4, 4)(keras.layers.RandomFlip()(image)))
+    assert [type(layer) for layer in keras_vit.fuse(model).layers[1:]] == [
+        keras.layers.RandomFlip, keras.layers.RandomCrop
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16"])
+def test_half_precision_becomes_float32(dtype):
+    fused = keras_vit.fuse(model(dtype=dtype))
+    assert {layer.compute_dtype for layer in fused.layers} == {"float32"}
+    assert {variable.dtype for variable in fused.weights} == {"float32"}
+    assert fused.output.dtype == "float32"

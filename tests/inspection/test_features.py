@@ -129,3 +129,29 @@ def test_models_without_the_requested_part():
         patch_grid(convnet())
     with pytest.raises(NoSuchPart, match="no composite blocks"):
         keras_vit.feature_extractor(keras_vit.fuse(vit()))
+
+
+def test_a_model_inside_another_is_opened():
+    body = vit(include_top=False, pooling="token")
+    size = body.input_shape[1:]
+    model = keras.Sequential([keras.Input(size), keras.layers.Rescaling(2.0), body, keras.layers.Dense(3)])
+    expected = keras_vit.feature_extractor(body)(2 * IMAGES)
+    given = keras_vit.feature_extractor(model)(IMAGES)
+    assert list(given) == list(expected)
+    for name in expected:
+        np.testing.assert_allclose(given[name], expected[name], atol=1e-5)
+    assert patch_grid(model) == patch_grid(body)
+
+
+def test_several_models_inside_another_are_named():
+    image = keras.Input(vit().input_shape[1:])
+    model = keras.Model(image, keras.layers.Average()([vit(name="one")(image), vit(name="two")(image)]))
+    with pytest.raises(ValueError, match=r"more than one layer .*Pass one of these models.*get_layer\('one'\)"):
+        keras_vit.feature_extractor(model)
+
+
+def test_a_model_that_is_called_twice_is_named():
+    image, body = keras.Input(vit().input_shape[1:]), vit(include_top=False, pooling="token")
+    model = keras.Model(image, keras.layers.Add()([body(image), body(-image)]))
+    with pytest.raises(ValueError, match="is called 2 times"):
+        keras_vit.feature_extractor(model)

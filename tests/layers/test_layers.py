@@ -22,6 +22,7 @@ CASES = [
     (layers.MultiHeadSelfAttention, {"width": 12, "num_heads": 3, "qkv_bias": False}, TOKENS),
     (layers.MLP, {"width": 12, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
     (layers.GELU, {}, TOKENS),
+    (layers.AttentionSoftmax, {}, TOKENS),
     (layers.LayerScale, {"init": 0.5}, TOKENS),
     (layers.Scale, {"factor": 0.25}, TOKENS),
     (layers.Affine, {}, TOKENS),
@@ -337,3 +338,15 @@ def test_tokens_that_do_not_fall_into_groups():
 def test_patch_size_must_be_positive():
     with pytest.raises(ValueError, match="patch_size"):
         layers.PatchEmbedding(8, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_attention_to_a_single_token_is_no_cause_for_a_warning(dtype, recwarn):
+    tokens = keras.Input((1, 12))
+    model = keras.Model(tokens, layers.MultiHeadSelfAttention(12, 3, dtype=dtype)(tokens))
+    model(np.ones((2, 1, 12)))
+    keras.layers.Activation("softmax")(np.ones((2, 1)))
+    # Keras warns of a softmax over one number, but only of the user's own.
+    assert [str(warning.message).split(".")[0] for warning in recwarn] == [
+        "You are using a softmax over axis -1 of a tensor of shape (2, 1)"
+    ]

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_vit.layers.activations import AttentionSoftmax
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.matmul import MatMul
@@ -62,9 +63,7 @@ class CascadedHead(Composite):
         self.scale = Scale(key_dim**-0.5, dtype=dtype, name="scale")
         self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
         self.bias = AttentionBias(window, dtype=dtype, name="bias")
-        self.softmax = keras.layers.Activation(
-            "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
-        )
+        self.softmax = AttentionSoftmax(dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax")
         self.context = MatMul(dtype=dtype, name="context")
 
     def build(self, input_shape):

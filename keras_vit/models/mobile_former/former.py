@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_vit.layers.activations import GELU
+from keras_vit.layers.activations import GELU, AttentionSoftmax
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.drop_path import DropPath
 from keras_vit.layers.heads import merge_heads, split_heads
@@ -41,9 +41,7 @@ class Former(Composite):
         self.query = linear(width, dtype, "query")
         self.scale = Scale((width // num_heads) ** -0.5, dtype=dtype, name="scale")
         self.scores = FloatMatMul(transpose_b=True, dtype=dtype, name="scores")
-        self.softmax = keras.layers.Activation(
-            "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
-        )
+        self.softmax = AttentionSoftmax(dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax")
         self.context = FloatMatMul(dtype=dtype, name="context")
         self.projection = linear(width, dtype, "projection")
         self.drop_path = DropPath(drop_path_rate, dtype=dtype, name="drop_path")

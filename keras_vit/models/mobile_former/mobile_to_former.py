@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_vit.layers.activations import AttentionSoftmax
 from keras_vit.layers.composite import Composite
 from keras_vit.layers.drop_path import DropPath
 from keras_vit.layers.heads import merge_heads, split_heads
@@ -53,9 +54,7 @@ class MobileToFormer(Composite):
         self.query = linear(channels, dtype, "query")
         self.scale = Scale((channels // num_heads) ** -0.5, dtype=dtype, name="scale")
         self.scores = FloatMatMul(transpose_b=True, dtype=dtype, name="scores")
-        self.softmax = keras.layers.Activation(
-            "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
-        )
+        self.softmax = AttentionSoftmax(dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax")
         self.context = FloatMatMul(dtype=dtype, name="context")
         self.gate = linear(channels, dtype, "gate")
         self.gate_activation = HardSigmoid(2.0, dtype=dtype, name="gate_activation")

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_vit.layers.activations import AttentionSoftmax
 from keras_vit.layers.composite import Composite
 
 
@@ -63,9 +64,7 @@ class SeparableSelfAttention(Composite):
         self.query = keras.layers.Dense(1, dtype=dtype, name="query")
         self.key = keras.layers.Dense(width, dtype=dtype, name="key")
         self.value = keras.layers.Dense(width, activation="relu", dtype=dtype, name="value")
-        self.softmax = keras.layers.Activation(
-            "softmax", dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax"
-        )
+        self.softmax = AttentionSoftmax(dtype=keras.backend.result_type(self.variable_dtype, "float32"), name="softmax")
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
         self.context = WeightedSum(dtype=dtype, name="context")
         self.multiply = keras.layers.Multiply(dtype=dtype, name="multiply")

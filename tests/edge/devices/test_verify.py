@@ -117,7 +117,7 @@ def test_a_model_of_other_images_or_outputs_is_refused(model, many_outputs_model
         verify(larger, tflite_files["float32"], images)
     with pytest.raises(ValueError, match=r"many_outputs\.tflite gives outputs"):
         verify(model, tflite_files["many_outputs"], images)
-    with pytest.raises(ValueError, match=r"rank_5\.tflite takes inputs"):
+    with pytest.raises(ValueError, match=r"rank_5\.tflite takes images of shape \(8, 16\)"):
         verify(model, tflite_files["rank_5"], images)
     with pytest.raises(TypeError, match="must be a keras"):
         verify(None, tflite_files["float32"], images)
@@ -175,3 +175,56 @@ def test_images_come_in_batches_of_float32(images):
     assert [len(batch) for batch in batches] == [5, 5, 2]
     assert {batch.dtype for batch in batches} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(np.concatenate(batches), numbers)
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A model with named inputs and outputs, what it takes, and its file. All outputs differ."""
+    import keras
+
+    from keras_vit import edge
+
+    inputs = {"b": keras.Input((4,), name="b"), "a": keras.Input((4,), name="a")}
+    # In a file, y10 comes after y2; in the model, before it.
+    outputs = {"y10": inputs["b"] * 10, "y2": inputs["b"] * 2 + inputs["a"], "x": inputs["a"] * 3}
+    model = keras.Model(inputs, outputs)
+    values = {"a": np.ones((3, 4), "float32"), "b": np.full((3, 4), 2, "float32")}
+    file = edge.export(model, tmp_path_factory.mktemp("named") / "model.tflite", verify=False)
+    return model, values, file
+
+
+def test_inputs_and_outputs_are_paired_by_name(named):
+    model, values, file = named
+    assert verify(model, file, values).max_abs_error < 1e-6
+    assert verify(file, file, values).max_abs_error == 0
+
+
+def test_a_file_in_another_order_is_paired_by_name(named, tmp_path):
+    import tensorflow as tf
+
+    model, values, _ = named
+
+    def swapped(a, b):
+        return {"y2": b * 2 + a, "x": a * 3, "y10": b * 10}
+
+    specs = [tf.TensorSpec((1, 4), tf.float32, name=name) for name in ("a", "b")]
+    module = tf.Module()
+    module.serve = tf.function(swapped, input_signature=specs)
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.serve})
+    file = tmp_path / "swapped.tflite"
+    file.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert())
+    assert verify(model, file, values).max_abs_error < 1e-6
+
+
+def test_outputs_of_other_names_are_refused(named):
+    import keras
+
+    model, values, file = named
+    other = keras.Model(model.input, {"z": model.output["x"], "y2": model.output["y2"], "y10": model.output["y10"]})
+    with pytest.raises(ValueError, match=r"gives the outputs .*'x'.*; the model gives .*'z'"):
+        verify(other, file, values)
+
+
+def test_inputs_of_other_shapes_are_refused(named, model, images):
+    with pytest.raises(ValueError, match=r"model\.tflite takes the inputs .*; the model takes "):
+        verify(model, named[2], images)

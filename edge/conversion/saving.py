@@ -1,0 +1,124 @@
+"""Writing a flat model as a SavedModel in the form that TensorFlow Lite's converter turns into the best file."""
+
+import gc
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_vit.edge.inputs import model_inputs, packed
+from keras_vit.graph.factors import only_records_facts, scale_and_shift
+from keras_vit.graph.flat_graph import Graph, Node
+from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES
+
+_PRODUCTS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+# The converter folds numbers into a product through these too.
+_LAYOUT = (*RESHAPES, *PERMUTATIONS, *SLICES, keras.layers.ZeroPadding2D)
+
+
+def save(flat: keras.Model, folder: str, keep_inputs: bool = False) -> None:
+    """Write a SavedModel that takes one image, or one sample of each input.
+
+    Args:
+        flat: A model returned by `keras_vit.fuse`.
+        folder: The folder to write to.
+        keep_inputs: Whether every product keeps the input that its layer has. Otherwise the converter may fold what is
+            multiplied and added before it into its weights.
+    """
+    flat = _prepared(flat, keep_inputs)
+    gc.collect()  # Graphs contain reference cycles, and hold copies of weights.
+    archive = keras.export.ExportArchive()  # It lets the converter freeze variables; a function does not.
+    archive.track(flat)
+    is_single = len(flat.inputs) == 1
+    names = ["image"] if is_single else [name for name, _ in model_inputs(flat)]
+    serve = _function_of_one_input(flat) if is_single else _function_of_several_inputs(flat)
+    signature = [
+        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)
+        for name, tensor in zip(names, flat.inputs, strict=True)
+    ]
+    archive.add_endpoint("serve", serve, input_signature=signature)
+    archive.write_out(folder, verbose=False)
+
+
+def _function_of_one_input(flat) -> Callable:
+    def serve(image):
+        return flat(packed(flat, [image]), training=False)
+
+    return serve
+
+
+def _function_of_several_inputs(flat) -> Callable:
+    def serve(*values):
+        return flat(packed(flat, values), training=False)
+
+    return serve
+
+
+def _prepared(flat: keras.Model, keep_inputs: bool) -> keras.Model:
+    graph = Graph(flat)
+    for node in graph.nodes:
+        if node.kind is keras.layers.Conv2D and node.config["groups"] > 1:
+            node.kind = _GroupedConv2D
+        elif keep_inputs:
+            _repeat_number(node)
+    return graph.build()
+
+
+class _GroupedConv2D(keras.layers.Conv2D):
+    """A grouped convolution. Keras would compute it inside a compiled function, where the layer's name is lost."""
+
+    def convolution_op(self, inputs, kernel):
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+
+
+class _RepeatedNumber(keras.layers.Layer):
+    """Multiply by one number and add another, each written as several equal numbers.
+
+    The converter folds a single number into the product behind it, but not several.
+    """
+
+    def __init__(self, scale: float, shift: float, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.shift = shift
+
+    def call(self, inputs):
+        rank = len(inputs.shape)
+        # The converter folds a sum with a number for each channel into a dense layer too, so the last axis comes last.
+        axes = [*reversed(range(1, rank - 1)), rank - 1]
+        axis = next((axis for axis in axes if inputs.shape[axis] > 1), rank - 1)
+        shape = (inputs.shape[axis], *[1] * (rank - 1 - axis))
+        outputs = ops.cast(inputs, self.compute_dtype)
+        if self.scale != 1:
+            outputs = outputs * tf.constant(np.full(shape, self.scale, "float32"))
+        if self.shift != 0:
+            outputs = outputs + tf.constant(np.full(shape, self.shift, "float32"))
+        return outputs
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale, "shift": self.shift}
+
+
+def _repeat_number(node: Node) -> None:
+    """Repeat the numbers of a node that multiplies by one number or adds one, if the converter would fold them."""
+    found = scale_and_shift(node)
+    if found is not None and not any(values.ndim for values in found) and _reaches_a_product(node):
+        scale, shift = map(float, found)
+        node.become(_RepeatedNumber, {"scale": scale, "shift": shift, "dtype": "float32"}, {})
+
+
+def _reaches_a_product(node: Node) -> bool:
+    """Whether only layers that move numbers, or that multiply or add constants, lie between a node and a product."""
+
+    def passes(user: Node) -> bool:
+        return user.is_a(*_LAYOUT, _RepeatedNumber) or only_records_facts(user) or scale_and_shift(user) is not None
+
+    return any(
+        user is not None and (user.is_a(*_PRODUCTS) or (passes(user) and _reaches_a_product(user)))
+        for user in node.users
+    )
