@@ -19,10 +19,10 @@ def array(variable) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(variable), np.float32)
 
 
-def weights_of(layer, kernel=None, steps=None) -> Weights:
+def weights_of(layer, kernel=None) -> Weights:
     """Return the weights of a dense layer or convolution, with another kernel if one is given."""
     kernel = array(layer.kernel) if kernel is None else kernel
-    return Weights(kernel, array(layer.bias) if layer.use_bias else None, steps)
+    return Weights(kernel, array(layer.bias) if layer.use_bias else None)
 
 
 def depthwise_kernel(layer) -> np.ndarray:

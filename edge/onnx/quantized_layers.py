@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_vit.edge.onnx.keras_layers import activated, array, convolution, depthwise_kernel, weights_of
+from keras_vit.edge.onnx.keras_layers import activated, array, convolution, depthwise_kernel
+from keras_vit.edge.onnx.operations import Weights
 from keras_vit.edge.onnx.writers import register_onnx_writer
 from keras_vit.edge.quantization.fake_quant import (
     FakeQuant,
@@ -27,6 +28,11 @@ def _fake_quant(build, layer, x):
     low, high = layer.range
     if layer.symmetric:
         return build.quantize(x, high / 127)
+    if layer.limits is None:
+        raise ValueError(
+            f"The range of {layer.name!r}, {low:.3g} to {high:.3g}, is not symmetric, and TensorRT refuses that: quantize "
+            "the model with scheme='symmetric_int8' for an ONNX file."
+        )
     # TensorRT takes only zero points of 0. So the value of integer 0 is subtracted before and added again: 1/2 for a
     # sigmoid. Without rounding, or with the larger steps of a symmetric grid, SiLU would differ from the trained model.
     step = (high - low) / 255
@@ -35,11 +41,12 @@ def _fake_quant(build, layer, x):
 
 
 def _weights(layer, kernel):
-    """Return the weights of a layer, with the step of each output channel's grid as `on_grid` computes it."""
+    """Return the weights of a layer, with its bias corrected, and the steps of the grids as `on_grid` has them."""
     if layer.bits != 8:
         raise ValueError(f"The kernel of {layer.name!r} has {layer.bits} bits; ONNX files have kernels of int8.")
     limits = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
-    return weights_of(layer, kernel, np.maximum(limits, 1e-12) / np.float32(127))
+    bias = array(layer.bias) + array(layer.correction) if layer.use_bias else None
+    return Weights(kernel, bias, np.maximum(limits, 1e-12) / np.float32(127))
 
 
 @register_onnx_writer(QuantizedDense)

@@ -11,18 +11,25 @@ import pytest
 class File:
     """An ONNX file that is checked and loaded.
 
+    Args:
+        path: The file.
+        as_written: Whether onnxruntime computes each node as it stands, without int8 kernels of its own.
+
     Attributes:
         proto: Its content.
         count: The number of its nodes by operator.
         metadata: Its metadata.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, as_written=False):
         self.proto = onnx.load(path)
         onnx.checker.check_model(self.proto, full_check=True)
         self.count = Counter(node.op_type for node in self.proto.graph.node)
         self.metadata = {entry.key: entry.value for entry in self.proto.metadata_props}
-        self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        if as_written:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images):
         """Return the outputs for images, run in batches of the file's size."""
@@ -39,3 +46,12 @@ class File:
 @pytest.fixture
 def open_onnx():
     return File
+
+
+@pytest.fixture(scope="session")
+def symmetric_vit(vit):
+    """The small ViT, quantized as ONNX files demand. Tests that change it restore it."""
+    from keras_vit import edge
+    from tests.edge.models import IMAGES
+
+    return edge.quantize_aware(vit, scheme="symmetric_int8", calibration_data=IMAGES)
