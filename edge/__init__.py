@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.devices.audit import Audit, Finding, audit
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
     from keras_vit.edge.devices.verify import Verification, verify
+    from keras_vit.edge.onnx.builder import OnnxBuilder
+    from keras_vit.edge.onnx.writers import register_onnx_writer
     from keras_vit.edge.quantization.quantize import quantize_aware
     from keras_vit.edge.quantization.schemes import SCHEMES, Scheme
     from keras_vit.edge.quantization.sensitivity import LayerCost, Sensitivity, sensitivity
@@ -22,6 +24,8 @@ _MODULES = {
     "keras_vit.edge.devices.audit": ("Audit", "Finding", "audit"),
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
+    "keras_vit.edge.onnx.builder": ("OnnxBuilder",),
+    "keras_vit.edge.onnx.writers": ("register_onnx_writer",),
     "keras_vit.edge.quantization.quantize": ("quantize_aware",),
     "keras_vit.edge.quantization.schemes": ("SCHEMES", "Scheme"),
     "keras_vit.edge.quantization.sensitivity": ("LayerCost", "Sensitivity", "sensitivity"),
@@ -35,6 +39,7 @@ __all__ = [
     "Benchmarks",
     "Finding",
     "LayerCost",
+    "OnnxBuilder",
     "Scheme",
     "Sensitivity",
     "Verification",
@@ -42,6 +47,7 @@ __all__ = [
     "benchmark",
     "export",
     "quantize_aware",
+    "register_onnx_writer",
     "sensitivity",
     "verify",
 ]
@@ -61,7 +67,8 @@ def __dir__() -> list[str]:
 
 def _register_layers() -> None:
     """Let Keras load quantized models: importing their layers registers them."""
-    importlib.import_module("keras_vit.edge.quantization.fake_quant")
+    for module in ("fake_quant", "integer_layers"):
+        importlib.import_module(f"keras_vit.edge.quantization.{module}")
 
 
 when_imported("keras", _register_layers)

@@ -11,13 +11,18 @@ from keras_vit.inspection.attention_maps import attention_maps as attention_maps
 from keras_vit.inspection.attention_maps import attention_rollout as attention_rollout
 from keras_vit.inspection.attention_maps import position_similarity as position_similarity
 from keras_vit.inspection.features import feature_extractor as feature_extractor
+from keras_vit.models.cait.cait import CaiT as CaiT
 from keras_vit.models.classes import class_names as class_names
 from keras_vit.models.classes import set_class_names as set_class_names
+from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
+from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
+from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
 from keras_vit.models.image_facts import Statistics as Statistics
 from keras_vit.models.info import count_macs as count_macs
 from keras_vit.models.info import model_info as model_info
+from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
@@ -26,14 +31,42 @@ from keras_vit.models.registry import create_model as create_model
 from keras_vit.models.registry import download_weights as download_weights
 from keras_vit.models.registry import list_models as list_models
 from keras_vit.models.registry import list_weights as list_weights
+from keras_vit.models.swin.swin import Swin as Swin
+from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
 from keras_vit.models.vit.vit import ViT as ViT
+from keras_vit.models.xcit.xcit import XCiT as XCiT
 from keras_vit.weights.load import load_weights as load_weights
 
 __version__: str
 
+CaiT_M36 = CaiT
+CaiT_M48 = CaiT
+CaiT_S24 = CaiT
+CaiT_S36 = CaiT
+CaiT_XS24 = CaiT
+CaiT_XXS24 = CaiT
+CaiT_XXS36 = CaiT
+CoAtNet_0 = CoAtNet
+CoAtNet_1 = CoAtNet
+CoAtNet_2 = CoAtNet
+CoAtNet_3 = CoAtNet
+CoAtNet_4 = CoAtNet
+CoAtNet_5 = CoAtNet
+ConvMixer_1024_20 = ConvMixer
+ConvMixer_1536_20 = ConvMixer
+ConvMixer_768_32 = ConvMixer
+ConvNeXt_Atto = ConvNeXt
+ConvNeXt_B = ConvNeXt
+ConvNeXt_Femto = ConvNeXt
+ConvNeXt_L = ConvNeXt
+ConvNeXt_Nano = ConvNeXt
+ConvNeXt_Pico = ConvNeXt
+ConvNeXt_S = ConvNeXt
+ConvNeXt_T = ConvNeXt
+ConvNeXt_XL = ConvNeXt
 DeiT3_B16 = DeiT3
 DeiT3_H14 = DeiT3
 DeiT3_L16 = DeiT3
@@ -59,6 +92,12 @@ EfficientViT_M2 = EfficientViT_MSRA
 EfficientViT_M3 = EfficientViT_MSRA
 EfficientViT_M4 = EfficientViT_MSRA
 EfficientViT_M5 = EfficientViT_MSRA
+Mixer_B16 = MLPMixer
+Mixer_B32 = MLPMixer
+Mixer_L16 = MLPMixer
+Mixer_L32 = MLPMixer
+Mixer_S16 = MLPMixer
+Mixer_S32 = MLPMixer
 MobileFormer_151M = MobileFormer
 MobileFormer_214M = MobileFormer
 MobileFormer_26M = MobileFormer
@@ -76,6 +115,14 @@ MobileViTV2_200 = MobileViTV2
 MobileViT_S = MobileViT
 MobileViT_XS = MobileViT
 MobileViT_XXS = MobileViT
+SwinV2_B = SwinV2
+SwinV2_L = SwinV2
+SwinV2_S = SwinV2
+SwinV2_T = SwinV2
+Swin_B = Swin
+Swin_L = Swin
+Swin_S = Swin
+Swin_T = Swin
 ViT_B16 = ViT
 ViT_B28 = ViT
 ViT_B32 = ViT
@@ -90,3 +137,17 @@ ViT_Ti16 = ViT
 ViT_XS16 = ViT
 ViT_XS28 = ViT
 ViT_g14 = ViT
+XCiT_Large24_P16 = XCiT
+XCiT_Large24_P8 = XCiT
+XCiT_Medium24_P16 = XCiT
+XCiT_Medium24_P8 = XCiT
+XCiT_Nano12_P16 = XCiT
+XCiT_Nano12_P8 = XCiT
+XCiT_Small12_P16 = XCiT
+XCiT_Small12_P8 = XCiT
+XCiT_Small24_P16 = XCiT
+XCiT_Small24_P8 = XCiT
+XCiT_Tiny12_P16 = XCiT
+XCiT_Tiny12_P8 = XCiT
+XCiT_Tiny24_P16 = XCiT
+XCiT_Tiny24_P8 = XCiT

@@ -8,6 +8,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 FIXTURES = Path(__file__).parent / "fixtures"
+# Many fixtures have outputs for scaled weights as well. With small ones, the epsilons of the norms count; with large
+# ones, attention is nearly one-hot, so that position biases, temperatures and the order of the heads count.
+SCALES = {"logits": 1.0, "logits_small": 1 / 32, "logits_large": 3.0}
 
 
 def fixture(name: str) -> dict[str, np.ndarray]:
@@ -15,12 +18,17 @@ def fixture(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def timm_weights(name: str) -> dict[str, np.ndarray]:
-    """Return the weights of a fixture, with timm's names and PyTorch's layout."""
-    return {tensor: _timm_tensor(tensor, shape) for tensor, shape in json.loads(str(fixture(name)["names"]))}
+def timm_weights(name: str, scale: float = 1.0) -> dict[str, np.ndarray]:
+    """Return the weights of a fixture, with timm's names and PyTorch's layout.
+
+    Args:
+        name: Name of the fixture.
+        scale: Factor of all kernels and biases, see `SCALES`.
+    """
+    return {tensor: _timm_tensor(tensor, shape, scale) for tensor, shape in json.loads(str(fixture(name)["names"]))}
 
 
-def _timm_tensor(name, shape):
+def _timm_tensor(name, shape, scale):
     random = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("running_var"):
         values = 0.5 + random.uniform(size=shape)
@@ -30,6 +38,10 @@ def _timm_tensor(name, shape):
         values = 1 + 0.1 * random.standard_normal(shape)
     else:
         values = 0.1 * random.standard_normal(shape)
+    if name.endswith("running_var"):
+        values *= scale**2
+    elif len(shape) >= 2 or name.endswith(("bias", "running_mean")):
+        values *= scale
     return values.astype("float32")
 
 
@@ -50,14 +62,15 @@ def _google_tensor(name, shape):
     return values.astype("float32")
 
 
-def timm_file(name: str, folder: Path) -> Path:
+def timm_file(name: str, folder: Path, scale: float = 1.0) -> Path:
     path = folder / f"{name}.safetensors"
-    save_file(timm_weights(name), path)
+    save_file(timm_weights(name, scale), path)
     return path
 
 
-def images(size: int) -> np.ndarray:
-    return np.random.RandomState(0).standard_normal((2, size, size, 3)).astype("float32")
+def images(size: int | tuple[int, int]) -> np.ndarray:
+    height, width = (size, size) if isinstance(size, int) else size
+    return np.random.RandomState(0).standard_normal((2, height, width, 3)).astype("float32")
 
 
 def relative_error(outputs: np.ndarray, expected: np.ndarray) -> float:

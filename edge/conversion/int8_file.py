@@ -238,7 +238,9 @@ def _give_sources_ranges(operators: Sequence[Operator], int8: dict[str, Operator
     """Set the range of each input that is moved in float, because of its float users, to the range of its source."""
     made_by = {tensor.name: op for op in operators for tensor in op.outputs}
     for op in int8.values():
-        for tensor in _activations(op):
+        for tensor in op.inputs:
+            if tensor.constant:
+                continue
             source = tensor
             while source.name not in ranges and source.name in made_by and made_by[source.name].name in _LAYOUT:
                 source = made_by[source.name].inputs[0]

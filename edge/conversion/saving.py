@@ -1,7 +1,7 @@
 """Writing a flat model as a SavedModel in the form that TensorFlow Lite's converter turns into the best file."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -31,24 +31,29 @@ def save(flat: keras.Model, folder: str, keep_inputs: bool = False) -> None:
     gc.collect()  # Graphs contain reference cycles, and hold copies of weights.
     archive = keras.export.ExportArchive()  # It lets the converter freeze variables; a function does not.
     archive.track(flat)
-    if len(flat.inputs) == 1:
-
-        def serve(image):
-            return flat(packed(flat, [image]), training=False)
-
-        names: Sequence[str] = ["image"]
-    else:
-
-        def serve(*values):
-            return flat(packed(flat, values), training=False)
-
-        names = [name for name, _ in model_inputs(flat)]
+    is_single = len(flat.inputs) == 1
+    names = ["image"] if is_single else [name for name, _ in model_inputs(flat)]
+    serve = _function_of_one_input(flat) if is_single else _function_of_several_inputs(flat)
     signature = [
         tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)
         for name, tensor in zip(names, flat.inputs, strict=True)
     ]
     archive.add_endpoint("serve", serve, input_signature=signature)
     archive.write_out(folder, verbose=False)
+
+
+def _function_of_one_input(flat) -> Callable:
+    def serve(image):
+        return flat(packed(flat, [image]), training=False)
+
+    return serve
+
+
+def _function_of_several_inputs(flat) -> Callable:
+    def serve(*values):
+        return flat(packed(flat, values), training=False)
+
+    return serve
 
 
 def _prepared(flat: keras.Model, keep_inputs: bool) -> keras.Model:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_vit.edge.devices.computation import matching, of_file, of_model
-from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.opening import open_file
 from keras_vit.edge.devices.verify import Comparison
 from keras_vit.edge.inputs import input_batches, model_inputs
 from keras_vit.edge.quantization.fake_quant import FakeQuant, QuantizationScheme
@@ -64,7 +64,7 @@ class SelfCheck:
         Raises:
             RuntimeError: They differ by more than the limit of the precision.
         """
-        with Interpreter(file) as interpreter:
+        with open_file(file) as interpreter:
             interpreter.allocate()
             outputs = matching(of_file(interpreter), self._reference).run(self._values)
         comparison = Comparison("the file")
@@ -135,7 +135,7 @@ def _range(tensor: Tensor) -> tuple | None:
             return tuple((bound - found[1]) / found[0] for bound in after)
         if facts:
             values = scale_and_offset(node.source.mean, node.source.std, node.inputs[0].shape[-1])
-            scale, offset = (np.float32(each) for each in values)
+            scale, offset = (np.asarray(each, "float32") for each in values)
             return offset, offset + 255 * scale
         if node.is_a(Preprocessing):
             return 0, 255

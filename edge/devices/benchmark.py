@@ -1,4 +1,4 @@
-"""Measure how long .tflite files take on a device, and how much memory they need."""
+"""Measure how long .tflite and .onnx files take on a device, and how much memory they need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.opening import open_file
 from keras_vit.utils.tables import table
 
 # The devices a file can be measured on.
@@ -111,7 +112,7 @@ def benchmark(
     warmup: int = 10,
     seed: int = 0,
 ) -> Benchmark | Benchmarks:
-    """Measure one .tflite file, or compare several.
+    """Measure one .tflite or .onnx file, or compare several.
 
     Each file is loaded in a process of its own. Several files are measured in turn, one invocation of each, and each
     round begins with another file, so that a machine that becomes slower affects all files equally. Only invocations
@@ -132,7 +133,7 @@ def benchmark(
     Raises:
         ValueError: An argument is out of range, or a file is empty, truncated, corrupt, or not for this runtime.
         OSError: A file is missing or cannot be read.
-        ImportError: No TensorFlow Lite runtime is installed. The message gives the pip commands.
+        ImportError: No runtime for a file is installed. The message gives the pip commands.
         RuntimeError: A file crashed the runtime. The message names the file.
     """
     if device not in DEVICES:
@@ -143,10 +144,10 @@ def benchmark(
     one = isinstance(file_or_files, (str, os.PathLike))
     files = [file_or_files] if isinstance(file_or_files, (str, os.PathLike)) else list(file_or_files)
     if not files:
-        raise ValueError("The list of files is empty; pass at least one .tflite file.")
+        raise ValueError("The list of files is empty; pass at least one .tflite or .onnx file.")
 
     with contextlib.ExitStack() as stack:
-        interpreters = [stack.enter_context(Interpreter(file, threads)) for file in files]
+        interpreters = [stack.enter_context(open_file(file, threads)) for file in files]
         init_ms = [_time_to_first_result(interpreter, seed) for interpreter in interpreters]
         samples = [[] for _ in files]
         for round_ in range(warmup + runs):

@@ -45,7 +45,9 @@ def of_model(model: keras.Model) -> Computation:
     from keras_vit.graph.reading import as_functional
 
     if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model or the path of a .tflite file; received {type(model).__name__}.")
+        raise TypeError(
+            f"model must be a keras.Model or the path of a .tflite or .onnx file; received {type(model).__name__}."
+        )
     functional = as_functional(model)
 
     def run(values: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -138,7 +138,7 @@ def check_file(path: str) -> None:
         raise ValueError(f"{path} is truncated or corrupt: it refers to data outside the file.") from None
 
 
-def _peak_memory() -> float | None:
+def peak_memory() -> float | None:
     """Return the peak resident memory of this process in bytes; None if the system does not report it."""
     try:
         # On Linux, getrusage would begin with the peak of the parent process.
@@ -154,7 +154,7 @@ def _peak_memory() -> float | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _milliseconds_since(start: int) -> float:
+def milliseconds_since(start: int) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
@@ -197,16 +197,16 @@ class Runner:
         """Load the file. Return the name and version of the runtime, and the time it took."""
         interpreter, runtime = find_interpreter()
         check_file(file)
-        self._memory_before = _peak_memory()
+        self._memory_before = peak_memory()
         start = time.perf_counter_ns()
         self._interpreter = interpreter(model_path=file, num_threads=threads)
-        return {"runtime": runtime, "load_ms": _milliseconds_since(start)}
+        return {"runtime": runtime, "load_ms": milliseconds_since(start)}
 
     def allocate(self) -> dict:
         """Plan memory and pack weights. Return the time it took, and the inputs and outputs."""
         start = time.perf_counter_ns()
         self._interpreter.allocate_tensors()
-        elapsed = _milliseconds_since(start)
+        elapsed = milliseconds_since(start)
         signed = len(self._interpreter.get_signature_list()) == 1
         signature = self._interpreter.get_signature_runner() if signed else None
         named = signature.get_input_details() if signature else {}
@@ -241,7 +241,7 @@ class Runner:
         """Run the file once. Return the time of the invocation alone."""
         start = time.perf_counter_ns()
         self._interpreter.invoke()
-        return {"ms": _milliseconds_since(start)}
+        return {"ms": milliseconds_since(start)}
 
     def run(self, inputs: list, outputs: list) -> dict:
         """Run the samples of a .npy file for each input in batches of the file's size, and write one for each output.
@@ -280,15 +280,16 @@ class Runner:
 
     def memory(self) -> dict:
         """Return the growth of peak memory since before the file was loaded, in megabytes (10^6 bytes)."""
-        peak = _peak_memory()
+        peak = peak_memory()
         return {"peak_memory_mb": None if peak is None else (peak - (self._memory_before or 0.0)) / 1e6}
 
 
-def main() -> None:
+def main(runner_class: type = Runner) -> None:
+    """Answer the requests on standard input with a runner of a class."""
     # Output of libraries must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    runner = Runner()
+    runner = runner_class()
     for line in sys.stdin:
         arguments = json.loads(line)
         command = arguments.pop("command")

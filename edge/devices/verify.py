@@ -1,4 +1,4 @@
-"""Verify that a .tflite file gives the outputs of a model."""
+"""Verify that a .tflite or .onnx file gives the outputs of a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_vit.edge.devices.computation import Computation, matching, of_file, of_model
-from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.opening import open_file
 from keras_vit.edge.inputs import input_batches
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.retracing import no_retracing_warnings
@@ -26,7 +26,7 @@ class Verification:
     """The differences between the outputs of a file and of its model. It prints as a table.
 
     Attributes:
-        file: The .tflite file.
+        file: The file.
         images: The number of images that were compared.
         max_abs_error: The largest absolute difference of any output value.
         max_relative_error: The largest absolute difference divided by the largest absolute output of the model.
@@ -82,16 +82,16 @@ def verify(
     batch_size: int = 32,
     labels: np.ndarray | None = None,
 ) -> Verification:
-    """Run images through a model and through a .tflite file, and compare the outputs.
+    """Run images through a model and through a .tflite or .onnx file, and compare the outputs.
 
     Several inputs and the outputs of a model that returns a dictionary are paired by their names in the file's
     signature; other outputs are compared in the order of the model's. Inputs and outputs of the file in int8 or uint8
     are converted with their own scale and zero point.
 
     Args:
-        model: The reference: a functional or sequential Keras model, which is run in inference mode, or another .tflite
-            file.
-        file: The .tflite file.
+        model: The reference: a functional or sequential Keras model, which is run in inference mode, or another file of
+            either kind.
+        file: The .tflite or .onnx file.
         images: A NumPy array (N, H, W, C) of images as the model takes them, or a tf.data dataset of image batches or
             (image, label) batches. Datasets of `keras_vit.training` are normalized for the model. For a model of
             several inputs, a dictionary with an array for each input by its name, a list of arrays in the order of the
@@ -109,7 +109,7 @@ def verify(
             model and file do not take the same images or give the same outputs; the labels do not fit; or the file is
             not usable.
         OSError: A file is missing or cannot be read.
-        ImportError: No TensorFlow Lite runtime is installed. The message gives the pip commands.
+        ImportError: No runtime for the file is installed. The message gives the pip commands.
         RuntimeError: A file crashed the runtime.
     """
     with contextlib.ExitStack() as stack:
@@ -133,7 +133,7 @@ def verify(
 
 
 def _open(file: str | os.PathLike, stack: contextlib.ExitStack) -> Computation:
-    interpreter = stack.enter_context(Interpreter(file))
+    interpreter = stack.enter_context(open_file(file))
     interpreter.allocate()
     return of_file(interpreter)
 

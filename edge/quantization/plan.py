@@ -59,6 +59,14 @@ class Grid:
     symmetric: bool = True
     limits: tuple[float, float] | None = None
 
+    def step_and_zero(self, low: float, high: float) -> tuple[float, int]:
+        """Return the step of the grid for a range and the integer for 0, as TensorFlow's fake-quant operators do."""
+        if self.symmetric:
+            return max(-low, high) / (2 ** (self.bits - 1) - 1), 0
+        smallest, largest = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+        step = (high - low) / (largest - smallest)
+        return step, int(min(max(round(smallest - low / step), smallest), largest))
+
 
 # The grid that TensorFlow Lite demands for the output of a sigmoid: 256 values from 0 in steps of 1/256.
 SIGMOID_GRID = Grid(symmetric=False, limits=(0.0, 255 / 256))
@@ -73,8 +81,8 @@ class Row:
             computes in float under every scheme.
         activations: "int8" if it takes and gives int8 values, "dynamic_int8" if the runtime quantizes what it takes, or
             "float32".
-        kernel_bits: Bits of its kernel; None if it has none, or one of floats.
-        inputs: For "int8", the name of the grid of each input.
+        kernel_bits: Bits of its kernel or constant; None if it has none, or one of floats.
+        inputs: For "int8", the name of the grid of each input; "" for one that it takes as it is.
         output: For "int8", the name of the grid of the output; otherwise "".
     """
 
@@ -87,7 +95,11 @@ class Row:
 
 def is_layout(operation) -> bool:
     """Return whether a layer or operation only moves values, or drops some, or adds zeros."""
-    return type(operation) in (*_SAME_SIZE, *_SMALLER)
+    return _keeps_values(operation) or type(operation) in _SMALLER
+
+
+def _keeps_values(operation) -> bool:
+    return type(operation) in _SAME_SIZE or getattr(type(operation), "moves_pixels", False)
 
 
 def operator_of(operation) -> str | None:
@@ -155,7 +167,7 @@ class Plan:
         self._early = {
             name
             for name, operation in self._operations.items()
-            if type(operation) in _SAME_SIZE and all(map(self._ends_in_int8, self._uses[name]))
+            if _keeps_values(operation) and all(map(self._ends_in_int8, self._uses[name]))
         }
         self._shared: dict[str, str] = {}  # The grid of a tensor in float, if it is not its own.
         for name in self._operations:

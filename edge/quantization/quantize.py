@@ -19,6 +19,9 @@ from keras_vit.edge.quantization.fake_quant import (
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
+from keras_vit.edge.quantization.integer_forms import integer_form
+from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
+from keras_vit.edge.quantization.integer_plan import IntegerPlan, bits_of_layer
 from keras_vit.edge.quantization.plan import WITH_KERNEL, Plan
 from keras_vit.edge.quantization.ranges import BINS, METHODS, Method, choose_range
 from keras_vit.edge.quantization.schemes import SCHEMES, Scheme, find_scheme
@@ -29,11 +32,13 @@ from keras_vit.graph.rebuilding import rebuild
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.retracing import no_retracing_warnings
 
-# The layer that replaces each layer with a kernel.
+# The layer that replaces each layer with a kernel or constant.
 _QUANTIZED = {
     keras.layers.Dense: QuantizedDense,
     keras.layers.Conv2D: QuantizedConv2D,
     keras.layers.DepthwiseConv2D: QuantizedDepthwiseConv2D,
+    AddConstant: AddConstant,
+    MultiplyConstant: MultiplyConstant,
 }
 _PLAIN = {quantized: plain for plain, quantized in _QUANTIZED.items()}
 
@@ -72,11 +77,13 @@ def quantize_aware(
               of a product's input for each image, which the model does not imitate.
             - "int8_weights": Kernels are stored as integers, and everything computes in float.
             - "int4_weights": As "dynamic_int8", with kernels of four bits.
+            - "full_int8": Every operator computes in int8 with fixed ranges, and the file takes and gives int8.
+            - "int8_int16": As "full_int8", with activations of 16 bits and kernels of eight.
         calibration_data: Images that set the initial ranges: a NumPy array (n, height, width, channels) of images as
             the model takes them, such as from `keras_vit.preprocess_input`, or a tf.data dataset of image batches.
             Datasets of `keras_vit.training` are normalized for the model. For a model of several inputs, a dictionary
             with an array for each input by its name, a list of arrays, or a dataset of batches of these. A few hundred
-            images are enough. Only "hybrid_int8" needs them.
+            images are enough. Schemes with fixed ranges need them.
         overrides: From patterns of layer names to the scheme for these layers, such as `{"head": "float32"}`; see
             `Scheme`. Layers have the names that `keras_vit.fuse` gives them.
         ranges: How the initial range of a tensor follows from its values: "least_error" minimizes the squared error of
@@ -90,7 +97,8 @@ def quantize_aware(
 
     Raises:
         ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
-            quantized already, a layer cannot be copied or would need different ranges in its calls, or the images are
+            quantized already, a layer cannot be copied or would need different ranges in its calls, a layer has
+            no integer operators and the scheme needs them, or the images are
             missing, not of the model's input shape, not finite, in another range than the model takes, or none at all.
         TypeError: The model is neither functional nor sequential, or the images are neither an array nor a dataset of
             numbers.
@@ -109,11 +117,18 @@ def quantize_aware(
         raise ValueError(f"The model {model.name!r} is quantized already; pass the float model that it was made from.")
     if scheme.needs_ranges and calibration_data is None:
         raise ValueError(f"{scheme.name} needs the ranges of the activations: pass calibration_data (images).")
-    flat = _with_record(_with_separate_activations(fuse(model)), scheme)
-    scheme.check_overrides(layer.name for layer in flat.layers)
-    plan = Plan(flat, scheme)
+    fused = fuse(model)
+    scheme.check_overrides(layer.name for layer in fused.layers)
+    if scheme.covers_all:
+        flat = integer_form(fused, functools.partial(bits_of_layer, scheme))
+    else:
+        flat = _with_separate_activations(fused)
+    flat = _with_record(flat, scheme)
+    plan = plan_of(flat, scheme)
     batches = functools.partial(input_batches, calibration_data, model_inputs(flat), batch_size, model)
     limits = calibrate(flat, plan, batches, ranges) if scheme.needs_ranges else {}
+    if isinstance(plan, IntegerPlan):
+        limits = plan.with_bounded_roots(limits)
 
     def make(layer):
         bits = plan.rows[layer.name].kernel_bits
@@ -128,6 +143,8 @@ def quantize_aware(
     quantized = _on_grids(flat, plan, make, lambda name, tensors: [grid(name)(tensor) for tensor in tensors])
     for name, ends in limits.items():
         grid(name).range = ends
+    if isinstance(plan, IntegerPlan):
+        plan.set_floors(quantized, limits)
     if limits and bias_correction:
         images, _ = next(iter(batches()))
         correct_biases(quantized, images)
@@ -144,8 +161,13 @@ def scheme_of(quantized: keras.Model) -> Scheme:
     return next(layer.scheme for layer in quantized.layers if isinstance(layer, QuantizationScheme))
 
 
+def plan_of(flat: keras.Model, scheme: Scheme) -> Plan | IntegerPlan:
+    """Return the plan of the float model inside a quantized one, or of the model that is to become one."""
+    return IntegerPlan(flat, scheme) if scheme.covers_all else Plan(flat, scheme)
+
+
 def calibrate(
-    flat: keras.Model, plan: Plan, batches: Callable[[], Iterable], method: Method
+    flat: keras.Model, plan: Plan | IntegerPlan, batches: Callable[[], Iterable], method: Method
 ) -> dict[str, tuple[float, float]]:
     """Return the range of every grid that has no fixed limits, by the grid's name.
 
@@ -155,11 +177,11 @@ def calibrate(
         batches: Returns an iterable over (an array for each input, labels or None).
         method: How a range follows from the values on its grid.
     """
-    found = {}
+    found: dict[str, list] = {}
 
     def observe(name, tensors):
         if plan.grids[name].limits is None:
-            found[name] = [*found.get(name, []), *tensors]
+            found.setdefault(name, []).extend(tensors)
         return tensors
 
     observed = _on_grids(flat, plan, lambda layer: type(layer).from_config(layer.get_config()), observe)
@@ -273,7 +295,7 @@ def _has_fused_activation(layer):
     return not isinstance(layer, WITH_KERNEL) or layer.activation in _FUSED_ACTIVATIONS
 
 
-def _on_grids(flat: keras.Model, plan: Plan, make: Callable, mark: Callable) -> keras.Model:
+def _on_grids(flat: keras.Model, plan: Plan | IntegerPlan, make: Callable, mark: Callable) -> keras.Model:
     """Return a copy of a flat model in which tensors are on the grids of a plan.
 
     Args:
@@ -282,6 +304,8 @@ def _on_grids(flat: keras.Model, plan: Plan, make: Callable, mark: Callable) -> 
         make: From a layer to the layer that takes its place, not built, of the same name.
         mark: From (name of a grid, tensors) to these tensors on the grid.
     """
+    if isinstance(plan, IntegerPlan):
+        return plan.on_grids(flat, make, mark)
     names: dict[int, str] = {}  # By id of a tensor, the name of the operation of the flat model that gives it.
     marked: dict[int, Any] = {}  # By id of a tensor, the same tensor on a grid.
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 Weights = Literal["float32", "float16", "int8", "int4"]
-Activations = Literal["float32", "dynamic_int8", "int8"]
+Activations = Literal["float32", "dynamic_int8", "int8", "int16"]
+Operators = Literal["products", "all"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +21,11 @@ class Scheme:
         weights: Type of the kernels of dense layers and convolutions in the file. Integer kernels have one symmetric
             range per output channel. With "int4", the kernels of depthwise convolutions, and of convolutions that use
             each input in few multiplications, are int8.
-        activations: Type of what products of matrices take and give. "int8" has ranges that are fixed when the model
-            is quantized, and covers the operations between products too; "dynamic_int8" has ranges that the runtime
-            finds for each image; with "float32", integer kernels are only stored as integers.
+        activations: Type of what products of matrices take and give. "int8" and "int16" have ranges that are fixed
+            when the model is quantized, and cover the operations between products too; "dynamic_int8" has ranges that
+            the runtime finds for each image; with "float32", integer kernels are only stored as integers.
+        operators: What takes and gives such activations: "products" of matrices, and what is faster that way between
+            them; or "all" operators, so that the whole model computes in integers.
         symmetric: Whether fixed ranges are symmetric, as TensorRT demands. Otherwise, ranges fit the values more
             closely where LiteRT allows it.
         overrides: From patterns of layer names to the name of the scheme for these layers, such as
@@ -36,23 +39,40 @@ class Scheme:
     name: str
     weights: Weights = "float32"
     activations: Activations = "float32"
+    operators: Operators = "products"
     symmetric: bool = False
     overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        for field, allowed in (("weights", Weights.__args__), ("activations", Activations.__args__)):
+        for field, allowed in (
+            ("weights", Weights.__args__),
+            ("activations", Activations.__args__),
+            ("operators", Operators.__args__),
+        ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} must be one of {allowed}; received {getattr(self, field)!r}.")
-        able = {"float32": Weights.__args__, "dynamic_int8": ("int8", "int4"), "int8": ("int8",)}[self.activations]
+        able = {"float32": Weights.__args__, "dynamic_int8": ("int8", "int4")}.get(self.activations, ("int8",))
         if self.weights not in able:
             raise ValueError(
                 f"With activations={self.activations!r}, weights must be one of {able}; received {self.weights!r}."
+            )
+        whole = {"int8": Operators.__args__, "int16": ("all",)}.get(self.activations, ("products",))
+        if self.operators not in whole:
+            raise ValueError(
+                f"With activations={self.activations!r}, operators must be one of {whole}; received {self.operators!r}."
             )
         if "float16" in (*self.overrides.values(), *([self.weights] if self.overrides else [])):
             raise ValueError("float16 is for a whole model: it has no overrides, and is none.")
         for pattern, name in self.overrides.items():
             if name not in SCHEMES:
                 raise ValueError(f"The override of {pattern!r} must be one of {tuple(SCHEMES)}; received {name!r}.")
+        if self.covers_all:
+            for each in self._all():
+                if each.kernel_bits is not None and each.activations not in ("int8", "int16"):
+                    raise ValueError(
+                        f"Beside layers with all operators in integers, no others can have {each.name!r}: "
+                        "use float32, hybrid_int8, full_int8 or int8_int16 for them."
+                    )
 
     @property
     def kernel_bits(self) -> int | None:
@@ -67,7 +87,12 @@ class Scheme:
     @property
     def needs_ranges(self) -> bool:
         """Whether any activations have fixed ranges, which need calibration data."""
-        return any(each.activations == "int8" for each in self._all())
+        return any(each.activations in ("int8", "int16") for each in self._all())
+
+    @property
+    def covers_all(self) -> bool:
+        """Whether all operators of the model, or of some layers, compute in integers."""
+        return any(each.operators == "all" for each in self._all())
 
     def _all(self):
         return self, *(SCHEMES[name] for name in self.overrides.values())
@@ -123,6 +148,8 @@ for _scheme in (
     Scheme("dynamic_int8", weights="int8", activations="dynamic_int8"),
     Scheme("hybrid_int8", weights="int8", activations="int8"),
     Scheme("symmetric_int8", weights="int8", activations="int8", symmetric=True),
+    Scheme("full_int8", weights="int8", activations="int8", operators="all"),
+    Scheme("int8_int16", weights="int8", activations="int16", operators="all"),
 ):
     SCHEMES[_scheme.name] = _scheme
 

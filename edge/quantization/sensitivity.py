@@ -14,8 +14,8 @@ from keras import ops
 
 from keras_vit.edge.devices.verify import Comparison
 from keras_vit.edge.inputs import input_batches, model_inputs, packed
-from keras_vit.edge.quantization.plan import Plan
-from keras_vit.edge.quantization.quantize import float_model, is_quantized, quantize_aware, scheme_of
+from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
+from keras_vit.edge.quantization.quantize import float_model, is_quantized, plan_of, quantize_aware, scheme_of
 from keras_vit.edge.quantization.schemes import Scheme
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.tables import table
@@ -141,11 +141,7 @@ def sensitivity(
         model = quantize_aware(model, scheme=scheme, calibration_data=calibration_data, overrides=overrides)
     flat = float_model(model, kernels_on_grid=False)
     used = scheme_of(model)
-    rows = {
-        name: row
-        for name, row in Plan(flat, used).rows.items()
-        if row.activations == "int8" or row.kernel_bits is not None
-    }
+    rows = {name: row for name, row in plan_of(flat, used).rows.items() if row.output or row.kernel_bits is not None}
     batches = [
         (packed(flat, values), len(values[0]), own)
         for values, own in input_batches(data, model_inputs(flat), batch_size, model)
@@ -185,15 +181,21 @@ def _outputs(outputs) -> list[np.ndarray]:
 @contextlib.contextmanager
 def _quantized_alone(flat, quantized, name, row) -> Iterator[Callable]:
     """Give a float model as a function that computes with one of its layers quantized."""
-    layer = flat.get_layer(name)
+    layer = next(operation for operation in flat.operations if operation.name == name)
+    if isinstance(layer, (AddConstant, MultiplyConstant)):
+        layer = quantized.get_layer(name)  # It rounds its constant.
 
     def on(grid, tensor):
         return quantized.get_layer(f"{grid}.fake_quant")(tensor)
 
     def call(*args, **kwargs):
         grids = iter(row.inputs)
-        if row.inputs:
-            args = keras.tree.map_structure(lambda tensor: on(next(grids), tensor), args)
+
+        def take(value):
+            grid = next(grids, "") if ops.is_tensor(value) else ""
+            return on(grid, value) if grid else value
+
+        args, kwargs = keras.tree.map_structure(take, (args, kwargs))
         output = layer(*args, **kwargs)
         return on(row.output, output) if row.output else output
 
@@ -202,7 +204,7 @@ def _quantized_alone(flat, quantized, name, row) -> Iterator[Callable]:
             keras.tree.map_structure(ops.convert_to_tensor, pixels), lambda each: call if each.name == name else each
         )
 
-    if row.kernel_bits is None:
+    if not hasattr(layer, "kernel") or row.kernel_bits is None:
         yield run
         return
     kernel = ops.convert_to_numpy(layer.kernel)

@@ -19,10 +19,10 @@ _COMMANDS = {
     "train": "Train a model with a recipe or with your own settings.",
     "evaluate": "Measure the accuracy of a trained model on labeled images.",
     "quantize": "Prepare a model for quantization-aware training.",
-    "export": "Export a model to a .tflite file.",
-    "verify": "Compare the outputs of a .tflite file with those of its model.",
+    "export": "Export a model to a .tflite or .onnx file.",
+    "verify": "Compare the outputs of a .tflite or .onnx file with those of its model.",
     "audit": "Report what a device cannot run fast in a .tflite file.",
-    "benchmark": "Measure the latency of .tflite files.",
+    "benchmark": "Measure the latency of .tflite and .onnx files.",
     "demo": "Train, quantize, export and measure a small model, and write a report.",
 }
 

@@ -15,13 +15,13 @@ from keras_vit.cli.common import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", metavar="MODEL", help="the reference, a .keras or .tflite file")
-    parser.add_argument("file", metavar="FILE", help="the .tflite file to verify")
+    parser.add_argument("model", metavar="MODEL", help="the reference, a .keras, .tflite or .onnx file")
+    parser.add_argument("file", metavar="FILE", help="the .tflite or .onnx file to verify")
     parser.add_argument(
         "--images",
         required=True,
         metavar="IMAGES",
-        help=f"{IMAGES_HELP} (the only kind if the reference is a .tflite file)",
+        help=f"{IMAGES_HELP} (the only kind if the reference is a .tflite or .onnx file)",
     )
     parser.add_argument("--labels", metavar="NPY", help="class indices of the images, to compute the accuracy")
     add_json_argument(parser)
@@ -32,11 +32,11 @@ def run(given: argparse.Namespace) -> None:
     from keras_vit import edge
 
     labels = None if given.labels is None else load_array(given.labels)
-    if given.model.endswith(".tflite"):
+    if given.model.endswith((".tflite", ".onnx")):
         if not given.images.endswith(".npy"):
             raise ValueError(
-                "A .tflite file does not say how it takes images: pass a .npy file of prepared images, or a .keras "
-                f"file as the reference; received {given.images!r}."
+                "A .tflite or .onnx file does not say how it takes images: pass a .npy file of prepared images, or a "
+                f".keras file as the reference; received {given.images!r}."
             )
         reference, images = given.model, load_array(given.images)
     else:

@@ -74,7 +74,8 @@ def _constant(node):
     if not node.is_called_once:
         return None
     args, kwargs = node.calls[0].arguments([_TENSOR])
-    first, second = (*args, *kwargs.values())
+    arguments: list = [*args, *kwargs.values()]
+    first, second = arguments
     constant = ops.convert_to_numpy(ops.convert_to_tensor(second if first is _TENSOR else first, "float32"))
     return constant, first is _TENSOR
 

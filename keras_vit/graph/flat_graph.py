@@ -187,6 +187,29 @@ class Graph:
         self._calls.insert(self._calls.index(tensor.node.calls[-1]) + 1, call)
         _replace(tensor, call.outputs[0], moved)
 
+    def split(self, node: Node, parts: list[Node]) -> None:
+        """Replace a node that is called once by the sum of several nodes, which take its input.
+
+        Args:
+            node: The node, which becomes the sum and keeps its name.
+            parts: Nodes that have no call yet and give the shape that the node gives.
+        """
+        (call,), tensor = node.calls, node.inputs[0]
+        place = self._calls.index(call)
+        tensor.users.remove(call)
+        for part in parts:
+            each = Call(part, [tensor])
+            each.outputs = [Tensor(part, call.outputs[0])]
+            part.calls = [each]
+            self._calls.insert(place, each)
+            place += 1
+        node.become(keras.layers.Add, {name: node.config[name] for name in ("dtype", "trainable")}, {})
+        self._calls.remove(call)
+        whole = Call(node, [part.output for part in parts], lambda values: ((values,), {}))
+        whole.outputs = call.outputs
+        node.calls = [whole]
+        self._calls.insert(place, whole)
+
     def build(self, make: Callable | None = None, call: Callable | None = None) -> keras.Model:
         """Return a new functional model of this graph.
 

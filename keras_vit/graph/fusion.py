@@ -39,9 +39,17 @@ def fuse(model: keras.Model) -> keras.Model:
       skips it. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
     - A dense layer whose only input is learned tokens becomes learned tokens. The bias of a dense layer whose output
       is added to learned tokens goes into them.
+    - A batch normalization that none of these takes becomes a scale and shift of each channel.
     - A depthwise convolution with several outputs for each of few channels becomes two convolutions, which the CPU
-      delegate computes faster.
+      delegate computes faster. One with a large kernel becomes the sum of four with smaller kernels.
+    - What a layer computes from its weights alone becomes a weight. Such a layer has a method `inference_form()`, which
+      returns the class, the configuration and the weights of the layer that takes its place.
+    - A convolution over patches of few channels takes the columns of a patch as channels, which the CPU delegate
+      computes faster.
     - Everything computes in float32, also what was float16, bfloat16 or mixed precision.
+
+    Norms are also folded through layers that only move pixels. A layer class declares that it is one of these by the
+    attribute `moves_pixels = True`: each vector of channels in its output is a vector of its input, or several joined.
 
     Args:
         model: A functional or sequential model; it is left as it was.
@@ -107,7 +115,9 @@ def _fold_factors_back(graph: Graph) -> None:
     """
     for node in graph.nodes:
         found = None if node.is_a(Preprocessing) else scale_and_shift(node)
-        linear = _linear_before(node, np.all(found[0] > 0) and not np.any(found[1])) if found else None
+        if found is None:
+            continue
+        linear = _linear_before(node, bool(np.all(found[0] > 0) and not np.any(found[1])))
         if linear is None:
             continue
         channels = node.inputs[0].shape[-1]
@@ -133,9 +143,7 @@ def _fold_norms_ahead(graph: Graph) -> None:
         is_batch_norm = node.is_a(keras.layers.BatchNormalization)
         if not is_batch_norm and not (node.is_a(LayerNorm, GroupNorm) and node.config["affine"]):
             continue
-        users = list(dict.fromkeys(node.users))
-        linear = [user for user in users if user is not None and _sees_every_channel_alike(user, node)]
-        others = [user for user in users if user not in linear]
+        linear, others = _linear_users(node)
         found = scale_and_shift(node) if is_batch_norm else (node.weights["gamma"], node.weights.get("beta", 0))
         if found is None or not linear or (others and (is_batch_norm or not node.is_called_once)):
             continue
@@ -152,6 +160,30 @@ def _fold_norms_ahead(graph: Graph) -> None:
             graph.insert(affine, node.output, others)
         node.weights = {}
         node.config["affine"] = False
+
+
+def _linear_users(norm: Node) -> tuple[list[Node], list[Node | None]]:
+    """Return the linear layers that take the output of a norm, directly or after moves, and the norm's other users.
+
+    The scale and shift of the norm can go into a linear layer that sees every channel alike.
+    """
+    linear: list[Node] = []
+    others: list[Node | None] = []
+    for user in dict.fromkeys(norm.users):
+        ends = _behind_moves(user, norm, norm.inputs[0].shape[-1])
+        alike = [end for end, before in ends if end is not None and _sees_every_channel_alike(end, before)]
+        if ends and len(alike) == len(ends):
+            linear += alike
+        else:
+            others.append(user)
+    return list(dict.fromkeys(linear)), others
+
+
+def _behind_moves(user: Node | None, before: Node, channels: int) -> list[tuple[Node | None, Node]]:
+    """Return a user of a node, with that node; if it only moves pixels of these channels, the users of its output."""
+    if user is None or not _moves_pixels(user) or not user.is_called_once or user.output.shape[-1] != channels:
+        return [(user, before)]
+    return [end for after in dict.fromkeys(user.users) for end in _behind_moves(after, user, channels)]
 
 
 def _fold_into_inputs(linear: Node, scale: np.ndarray, shift: np.ndarray) -> None:
@@ -178,12 +210,13 @@ def _fold_numbers_ahead(graph: Graph) -> None:
         if found is None or any(values.ndim for values in found) or not _keeps_dtype(node):
             continue
         users = set(node.users)
-        if not users or not all(user and user.is_a(*_LINEAR) and _takes_only(user, node) for user in users):
+        layers = [user for user in users if user and user.is_a(*_LINEAR) and _takes_only(user, node)]
+        if not layers or len(layers) < len(users):
             continue
         scale, shift = found
         if shift and any(len(call.inputs[0].shape) != 2 for call in node.calls):
             continue
-        for user in users:
+        for user in layers:
             kernel = user.weights["kernel"]
             if shift:
                 _set_bias(user, user.weights.get("bias", 0) + shift * kernel.sum(axis=0))
@@ -234,6 +267,15 @@ def _stream(start: Node) -> list[Node] | None:
             if not user.is_a(LayerNorm):
                 waiting.append(user)
     return list(stream)
+
+
+def _take_inference_forms(graph: Graph) -> None:
+    """Replace each layer that has an `inference_form` by the layer that it names."""
+    for node in graph.nodes:
+        if hasattr(node.source, "inference_form"):
+            trainable = node.config["trainable"]
+            node.kind, config, node.weights = node.source.inference_form()
+            node.config = {**config, "dtype": node.source.variable_dtype, "trainable": trainable}
 
 
 def _project_learned_tokens(graph: Graph) -> None:
@@ -307,17 +349,95 @@ def _split_multipliers(graph: Graph) -> None:
         graph.insert(repeat, node.inputs[0], [node])
 
 
+# The CPU delegate has fast kernels for depthwise convolutions of up to this many elements for each channel.
+MAX_TAPS = 25
+# With at most this many channels, a dense convolution is faster in int8, see `keras_vit.edge.conversion.export`.
+FEW_CHANNELS = 16
+
+
+def _split_large_depthwise(graph: Graph) -> None:
+    """Split a depthwise convolution with a large kernel into four with a dilation of 2, whose outputs are added.
+
+    They take the even and the odd rows and columns of the kernel. The CPU delegate computes a kernel of more than 25
+    elements as a grouped convolution: 9 x 9 takes 10 ms for 16 x 16 pixels of 1024 channels, and its four parts 1.7 ms.
+    Exact, since a sum may be split, and zero padding is the same for all parts: each spans as much of the kernel before
+    its center as behind it.
+    """
+    for node in graph.nodes:
+        if not _is_depthwise(node) or not _is_linear(node) or not node.is_called_once:
+            continue
+        config, kernel = node.config, node.weights["kernel"]
+        height, width = kernel.shape[:2]
+        is_plain = config["padding"] == "same" and {*config["strides"], *config["dilation_rate"]} == {1}
+        halves = -(-height // 2) * -(-width // 2)
+        fits = height % 2 == 1 and width % 2 == 1 and height * width > MAX_TAPS >= halves
+        if not is_plain or not fits or kernel.shape[2] <= FEW_CHANNELS:
+            continue
+        parts = []
+        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            part = Node(keras.layers.DepthwiseConv2D, f"{node.name}.part{len(parts)}")
+            taps = kernel[row::2, column::2]
+            part.config = {**config, "kernel_size": taps.shape[:2], "dilation_rate": (2, 2), "use_bias": False}
+            part.weights = {"kernel": taps}
+            parts.append(part)
+        if "bias" in node.weights:
+            parts[0].config["use_bias"] = True
+            parts[0].weights["bias"] = node.weights["bias"]
+        graph.split(node, parts)
+
+
+def _merge_columns_of_patches(graph: Graph) -> None:
+    """Let a convolution over patches of few channels take all columns of a patch as channels.
+
+    The CPU delegate pads three channels to eight, so that it computes a patch embedding of (16, 16) pixels of three
+    channels almost three times faster as one of (16, 1) pixels of 48 channels. Exact: the numbers keep their order.
+    """
+    for node in graph.nodes:
+        if not node.is_a(keras.layers.Conv2D) or _is_depthwise(node) or not node.is_called_once:
+            continue
+        _, height, width, channels = node.inputs[0].shape
+        rows, columns = node.config["kernel_size"]
+        plain = set(node.config["dilation_rate"]) == {1} and node.config["groups"] == 1
+        if not plain or channels >= 8 or columns < 2 or node.config["strides"] != (rows, columns):
+            continue
+        if None in (height, width) or height % rows or width % columns:
+            continue
+        reshape = Node(keras.layers.Reshape, f"{node.name}.columns", trainable=False)
+        reshape.config = {
+            "target_shape": (height, width // columns, columns * channels),
+            "dtype": node.config["dtype"],
+        }
+        kernel = node.weights["kernel"]
+        node.weights["kernel"] = kernel.reshape(rows, 1, columns * channels, kernel.shape[-1])
+        node.config.update(kernel_size=(rows, 1), strides=(rows, 1), padding="valid")
+        graph.insert(reshape, node.inputs[0], [node])
+
+
+def _affines_for_norms(graph: Graph) -> None:
+    """Turn each batch normalization that is left into the scale and shift that it is in inference."""
+    for node in graph.nodes:
+        found = scale_and_shift(node) if node.is_a(keras.layers.BatchNormalization) else None
+        if found is not None:
+            scale, shift = (np.broadcast_to(values, node.inputs[0].shape[-1]) for values in found)
+            kept = {name: node.config[name] for name in ("dtype", "trainable")}
+            node.become(Affine, kept, {"gamma": scale, "beta": shift})
+
+
 # In this order: what one fold leaves is what the next one finds.
 _FOLDS = (
     _use_full_precision,
     _remove_identities,
+    _take_inference_forms,
     _fold_factors_back,
     _fold_norms_ahead,
     _fold_numbers_ahead,
     _fold_means,
     _project_learned_tokens,
     _fold_biases_into_tokens,
+    _affines_for_norms,
+    _merge_columns_of_patches,
     _split_multipliers,
+    _split_large_depthwise,
 )
 
 _LINEAR = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -399,7 +519,13 @@ def _passes_means(node: Node) -> bool:
     if node.is_a(TRANSPOSE):
         axes = node.config["axes"]
         return axes is not None and axes[-1] == len(axes) - 1
+    if _moves_pixels(node):  # From joined pixels, a norm subtracts their common mean, not the mean of each.
+        return node.is_called_once and node.output.shape[-1] == node.inputs[0].shape[-1]
     return node.is_a(*_PASSING_MEANS) and node.is_called_once
+
+
+def _moves_pixels(node: Node) -> bool:
+    return getattr(node.kind, "moves_pixels", False)
 
 
 def _linear_before(node: Node, positive: bool) -> Node | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_vit.graph.reading import as_functional
-from keras_vit.layers.composite import Composite
+from keras_vit.layers.composite import Composite, parts_below
 
 
 def places(model: keras.Model) -> list[tuple[str, keras.layers.Layer, bool]]:
@@ -37,7 +37,7 @@ def operations_below(model: keras.Model) -> Iterator[keras.Operation]:
         if is_opened(operation):
             yield from operations_below(operation)
         elif isinstance(operation, Composite):
-            yield from _parts_below(operation)
+            yield from (part for _, part, _ in parts_below(operation))
 
 
 def is_opened(operation: keras.Operation) -> bool:
@@ -63,10 +63,3 @@ def _leaves_below(layer, name, trainable):
         return
     for attribute, part in layer.parts().items():
         yield from _leaves_below(part, f"{name}.{attribute}", trainable)
-
-
-def _parts_below(composite):
-    for part in composite.parts().values():
-        yield part
-        if isinstance(part, Composite):
-            yield from _parts_below(part)

@@ -24,7 +24,10 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
     Returns:
         A dictionary from the name of each block, in the order of the model, to a float32 array of shape
         `(images, heads, queries, keys)`, in which each row sums to 1. The names of attention layers that share a block
-        are extended until they differ.
+        are extended until they differ. Attention in windows is put back into place on the map: queries and keys are
+        the pixels of the map, row by row, and the attention between different windows is 0. If the map was padded,
+        attention to the padding is left out, so rows sum to less than 1. Attention between channels, as in XCiT, is
+        left out.
 
     Raises:
         NoSuchPart: If the model has no attention with a softmax.
@@ -55,10 +58,20 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
         }
         for start in range(0, len(images), batch_size)
     ]
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in names}
+    maps = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
+    for name, layer in zip(names, softmaxes, strict=True):
+        for windows in _layers_of_scores(layer):
+            if hasattr(windows, "on_map"):
+                maps[name] = windows.on_map(maps[name])
+    return maps
 
 
 def _is_softmax(layer):
+    """Return whether a layer is a softmax, and not one that declares with `over_channels` that it compares channels."""
+    return not getattr(layer, "over_channels", False) and _computes_softmax(layer)
+
+
+def _computes_softmax(layer):
     return isinstance(layer, SOFTMAXES) or (
         isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.softmax
     )
@@ -69,14 +82,18 @@ def _is_applied_to_a_product(layer):
 
     Layers that keep the shape of the products, such as a scale or a mask, may come between.
     """
+    return len(layer.output.shape) == 4 and any(isinstance(scores, MatMul) for scores in _layers_of_scores(layer))
+
+
+def _layers_of_scores(layer):
+    """Yield the layers and operations before a softmax up to the products, which all give the shape of the scores."""
     shape = layer.output.shape
     to_visit = [layer]
     while to_visit:
-        producers = [producer(tensor) for tensor in inputs_of(to_visit.pop()) if tensor.shape == shape]
-        if any(isinstance(operation, MatMul) for operation in producers):
-            return len(shape) == 4
-        to_visit += producers
-    return False
+        for operation in (producer(tensor) for tensor in inputs_of(to_visit.pop()) if tensor.shape == shape):
+            yield operation
+            if not isinstance(operation, MatMul):
+                to_visit.append(operation)
 
 
 def _shortest_names(paths: list[str]) -> list[str]:

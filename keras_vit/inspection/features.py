@@ -63,11 +63,12 @@ def blocks_of(model: keras.Model) -> list[keras.layers.Layer]:
     """Return the blocks of a model in order.
 
     A block is a composite layer that contains composite layers and whose output is a map or the tokens of all patches.
+    The patch embedding is no block, even if it has several convolutions.
     """
     return [
         layer
         for layer, _ in _spatial_layers(without_inner_models(model))
-        if any(isinstance(part, Composite) for part in layer.parts().values())
+        if any(isinstance(part, Composite) for part in layer.parts().values()) and not isinstance(layer, PatchEmbedding)
     ]
 
 

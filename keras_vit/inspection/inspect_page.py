@@ -12,6 +12,7 @@ from keras_vit.graph.inner_models import without_inner_models
 from keras_vit.inspection import figures
 from keras_vit.inspection.attention_maps import attention_maps, mean_distances, position_similarity, rollout
 from keras_vit.inspection.features import NoSuchPart, PatchGrid, blocks_of, feature_extractor, patch_grid
+from keras_vit.models.classes import class_names
 from keras_vit.models.info import count_macs
 from keras_vit.models.model_images import image_facts, normalizes_images, published_facts
 from keras_vit.models.preprocessing import normalize, resize_and_crop
@@ -202,7 +203,8 @@ def _predictions(model, images, count=5):
     scores = keras.ops.convert_to_numpy(keras.ops.cast(scores, "float32"))
     are_probabilities = np.all(scores >= 0) and np.isclose(scores.sum(), 1, atol=1e-2)
     best = np.argsort(-scores[0])[:count]
-    return [(f"{100 * scores[0, i]:.1f} %" if are_probabilities else f"{scores[0, i]:.2f}", f"class {i}") for i in best]
+    names = class_names(model) or [f"class {index}" for index in range(scores.shape[1])]
+    return [(f"{100 * scores[0, i]:.1f} %" if are_probabilities else f"{scores[0, i]:.2f}", names[i]) for i in best]
 
 
 def _facts(model):

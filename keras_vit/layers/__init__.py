@@ -20,6 +20,7 @@ from keras_vit.layers.preprocessing import Preprocessing
 from keras_vit.layers.register_tokens import RegisterTokens
 from keras_vit.layers.resize import Resize, ResizeToEven
 from keras_vit.layers.scale import Affine, HeadScale, LayerScale, Scale, Shift
+from keras_vit.layers.squeeze_excite import SqueezeExcite
 from keras_vit.layers.transformer_block import TransformerBlock
 from keras_vit.layers.unfold import Fold, Unfold
 
@@ -57,6 +58,7 @@ __all__ = [
     "ResizeToEven",
     "Scale",
     "Shift",
+    "SqueezeExcite",
     "TokenPooling",
     "TransformerBlock",
     "Unfold",

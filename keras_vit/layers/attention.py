@@ -105,12 +105,16 @@ class MultiHeadAttention(Composite):
         query = split_heads(self.scale(self.query(queries)), self.num_heads, self.groups)
         key = split_heads(self.key(tokens), self.num_heads, self.groups)
         value = split_heads(self.value(tokens), self.num_heads, self.groups)
-        scores = self.scores(query, key)
-        if self.locality:
-            scores = self.mask(scores)
-        probabilities = self.attention_dropout(self.softmax(scores))
+        probabilities = self.attention_dropout(self.probabilities(self.scores(query, key)))
         context = merge_heads(self.context(probabilities, value), self.groups)
         return self.dropout(self.projection(context))
+
+    def probabilities(self, scores):
+        """Return the weights of the values (batch, heads, queries, tokens) from the scores, of the same shape.
+
+        Subclasses replace this to change the scores before the softmax, or the probabilities after it.
+        """
+        return self.softmax(self.mask(scores) if self.locality else scores)
 
     def compute_output_shape(self, queries_shape, tokens_shape):
         return tuple(queries_shape)

@@ -27,7 +27,32 @@ class Composite(keras.layers.Layer):
     turn any model into a flat graph of leaf layers, on which fusing, quantization, export and inspection work without
     knowing the model's family. In `call`, a composite may use only its parts and plain layout operations (reshape,
     transpose, slice).
+
+    The parts of a composite that is created with `trainable=False`, such as one that is loaded, are frozen too. Parts
+    that were frozen or made trainable on their own stay so when the composite is saved and loaded.
     """
+
+    def __setattr__(self, name, value):
+        # Keras freezes the parts that a layer has when `trainable` is set, not those that it gets later.
+        if isinstance(value, keras.layers.Layer) and not self.trainable:
+            value.trainable = False
+        super().__setattr__(name, value)
+
+    def get_config(self):
+        config = super().get_config()
+        parts = parts_below(self)
+        different = {path: part.trainable for path, part, whole in parts if part.trainable != whole.trainable}
+        return {**config, "trainable_parts": different} if different else config
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        different = config.pop("trainable_parts", {})
+        composite = super().from_config(config)
+        for path, part, _ in parts_below(composite):
+            if path in different:
+                part.trainable = different[path]
+        return composite
 
     def parts(self) -> dict[str, keras.layers.Layer]:
         """Return the layers that it is made of, by the name of the attribute that holds them."""
@@ -43,6 +68,14 @@ class Composite(keras.layers.Layer):
             # The class's own: a training step may have replaced the attribute of this layer.
             return type(self).call(self, *args, **kwargs)
         return super().__call__(*args, **kwargs)
+
+
+def parts_below(composite: Composite, prefix: str = "") -> Iterator[tuple[str, keras.layers.Layer, Composite]]:
+    """Yield the path of each part and of its parts, the part, and the composite that it belongs to; wholes first."""
+    for name, part in composite.parts().items():
+        yield f"{prefix}{name}", part, composite
+        if isinstance(part, Composite):
+            yield from parts_below(part, f"{prefix}{name}.")
 
 
 class SequentialComposite(Composite):

@@ -16,19 +16,28 @@ class LayerNorm(keras.layers.Layer):
         epsilon: Added to the variance. The reference ViTs use 1e-6; Keras' default is 1e-3.
         affine: Whether there are learned `gamma` and `beta`. `keras_vit.fuse` moves them into the next layer.
         subtract_mean: Whether to subtract the mean. `keras_vit.fuse` sets this to False where the mean is always zero.
+        gamma_initializer: Initializer of `gamma`. With "zeros", a residual branch that ends in the norm starts as zero.
 
     Input and output: (..., width).
     """
 
-    def __init__(self, epsilon: float = 1e-6, affine: bool = True, subtract_mean: bool = True, **kwargs):
+    def __init__(
+        self,
+        epsilon: float = 1e-6,
+        affine: bool = True,
+        subtract_mean: bool = True,
+        gamma_initializer: str = "ones",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.affine = affine
         self.subtract_mean = subtract_mean
+        self.gamma_initializer = gamma_initializer
 
     def build(self, input_shape):
         if self.affine:
-            self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
+            self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer=self.gamma_initializer)
             self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros")
 
     def call(self, inputs):
@@ -49,4 +58,5 @@ class LayerNorm(keras.layers.Layer):
             "epsilon": self.epsilon,
             "affine": self.affine,
             "subtract_mean": self.subtract_mean,
+            "gamma_initializer": self.gamma_initializer,
         }

@@ -127,6 +127,15 @@ def _corner_aligned_linear(old: int, new: int) -> np.ndarray:
     return matrix
 
 
+def _half_pixel_linear(old: int, new: int) -> np.ndarray:
+    at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    low = np.minimum(np.floor(at).astype(int), max(old - 2, 0))
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new), low), 1 - (at - low))
+    np.add.at(matrix, (np.arange(new), np.minimum(low + 1, old - 1)), at - low)
+    return matrix
+
+
 def _half_pixel_cubic(old: int, new: int, a: float = -0.75) -> np.ndarray:
     def kernel(x):
         x = np.abs(x)
@@ -144,8 +153,12 @@ def _half_pixel_cubic(old: int, new: int, a: float = -0.75) -> np.ndarray:
 
 # How the authors of each family resize a table, as a matrix (new, old) for one axis. No function of Keras computes
 # these: "linear" aligns the corners (scipy's zoom of order 1, in Google's code), and "cubic" is PyTorch's (a = -0.75,
-# no antialiasing), where TensorFlow has a = -0.5.
-_METHODS = {"linear": _corner_aligned_linear, "cubic": _half_pixel_cubic}
+# no antialiasing), where TensorFlow has a = -0.5. "half_pixel_linear" is TensorFlow's bilinear resizing of images.
+_METHODS = {
+    "linear": _corner_aligned_linear,
+    "half_pixel_linear": _half_pixel_linear,
+    "cubic": _half_pixel_cubic,
+}
 
 
 def resize_positions(
@@ -157,7 +170,8 @@ def resize_positions(
         table: Array (1, prefix + old rows * old columns, width). The prefix, for class tokens and the like, is kept.
         old_grid: Rows and columns of the table.
         new_grid: Rows and columns to resize it to.
-        method: "linear", as ViT's authors do, or "cubic", as DeiT's do.
+        method: "linear", as ViT's authors do, "cubic", as DeiT's do, or "half_pixel_linear", as those of MaxViT and
+            CoAtNet do.
 
     Returns:
         An array (1, prefix + new rows * new columns, width) in the table's dtype.

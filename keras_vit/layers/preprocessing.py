@@ -46,7 +46,7 @@ class Preprocessing(keras.layers.Layer):
         self.interpolation = interpolation
         self.source = source
         self.normalize = normalize
-        self.class_names = class_names and tuple(class_names)
+        self.class_names = tuple(class_names) if class_names else None
 
     def call(self, images):
         if not self.normalize:

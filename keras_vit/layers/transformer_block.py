@@ -1,5 +1,7 @@
 """The pre-normalization transformer encoder block (Dosovitskiy et al., arXiv 2010.11929, figure 1 and appendix A)."""
 
+from typing import Any
+
 import keras
 
 from keras_vit.layers.attention import MultiHeadSelfAttention
@@ -48,7 +50,7 @@ class TransformerBlock(Composite):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "width": width,
             "num_heads": num_heads,
             "mlp_dim": mlp_dim,
@@ -64,17 +66,7 @@ class TransformerBlock(Composite):
         }
         dtype = self.dtype_policy
         self.norm1 = LayerNorm(epsilon, dtype=dtype, name="norm1")
-        self.attention = MultiHeadSelfAttention(
-            width,
-            num_heads,
-            qkv_bias,
-            dropout_rate,
-            attention_dropout_rate,
-            groups,
-            locality,
-            dtype=dtype,
-            name="attention",
-        )
+        self.attention = self._attention()
         self.norm2 = LayerNorm(epsilon, dtype=dtype, name="norm2")
         self.mlp = MLP(width, mlp_dim, activation, dropout_rate, dtype=dtype, name="mlp")
         if layer_scale is not None:
@@ -84,6 +76,12 @@ class TransformerBlock(Composite):
         self.drop_path2 = DropPath(drop_path_rate, dtype=dtype, name="drop_path2")
         self.add1 = keras.layers.Add(dtype=dtype, name="add1")
         self.add2 = keras.layers.Add(dtype=dtype, name="add2")
+
+    def _attention(self) -> keras.layers.Layer:
+        """Return the attention layer. Subclasses replace this to have another one."""
+        names = ("width", "num_heads", "qkv_bias", "dropout_rate", "attention_dropout_rate", "groups", "locality")
+        settings = {name: self.settings[name] for name in names}
+        return MultiHeadSelfAttention(**settings, dtype=self.dtype_policy, name="attention")
 
     def build(self, input_shape):
         for part in self.parts().values():

@@ -42,6 +42,7 @@ def check_arguments(builder: Callable[P, keras.Model]) -> Callable[P, keras.Mode
             `pooling="banana"`, or with fewer than one class.
     """
     signature = inspect.signature(builder)
+    build: Callable[..., keras.Model] = builder
 
     @functools.wraps(builder)
     def checked(*args: P.args, **kwargs: P.kwargs) -> keras.Model:
@@ -49,7 +50,7 @@ def check_arguments(builder: Callable[P, keras.Model]) -> Callable[P, keras.Mode
         given = {name: plain(value) for name, value in bind(builder.__name__, signature, args, kwargs).items()}
         for name, value in given.items():
             _check(builder.__name__, name, value, hints[name])
-        return builder(**given)
+        return build(**given)
 
     return checked
 
@@ -109,7 +110,7 @@ def bind(builder: str, signature: inspect.Signature, args: tuple, kwargs: dict) 
     for name, value in kwargs.items():
         if name in signature.parameters:
             continue
-        ours, call = _OUR_WORDS.get(name, (None, None))
+        ours, call = _OUR_WORDS.get(name, ("", ""))
         if ours in signature.parameters:
             hint = f"Pass {call.format(plain(value))}."
         else:

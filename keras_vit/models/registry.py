@@ -186,7 +186,8 @@ def _build_published(builder, known: Variant, record: PublishedWeights, given: d
     """Build a model and load a checkpoint. A failed download raises an error before the model is built."""
     from keras_vit.weights.load import load_weights
 
-    arguments = {"name": f"{record.model}.{record.tag}", **known.settings, **given, "weights": None}
+    arguments = {"name": f"{record.model}.{record.tag}", **known.settings, **record.settings}
+    arguments |= {**given, "weights": None}
     if given.get("input_shape") is None:
         arguments["input_shape"] = (*record.image_size, 3)
     if arguments.get("include_preprocessing") is True:

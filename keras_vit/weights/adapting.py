@@ -1,4 +1,4 @@
-"""Adapt a file's arrays to a model for images of another size or with another number of channels."""
+"""Adapt a file's arrays to a model for images of another size, with other windows or another number of channels."""
 
 import math
 
@@ -13,6 +13,7 @@ def adapt(match: Match, model: keras.Model, position_grid: tuple[int, int] | Non
     """Adapt the arrays to the image size, the number of image channels and the class token of the model."""
     try:
         _adapt_positions(match, position_grid)
+        _adapt_relative_positions(match)
     except ValueError as error:
         raise ValueError(f"{match.path!r} does not fit {model.name!r}: {error}") from error
     _adapt_channels(match)
@@ -39,6 +40,21 @@ def _adapt_positions(match, position_grid):
             match.adapted += [name, token]
         values[name] = layer.resized(table, grid)
         if grid != layer.grid:
+            match.resized.append(name)
+
+
+def _adapt_relative_positions(match):
+    """Resize tables of relative positions to the windows of the model.
+
+    A layer with such a table has a method `resized(table)`, which returns its table, computed from the file's.
+    """
+    for leaf, layer in match.layers.items():
+        name = f"{leaf}/table"
+        if isinstance(layer, PositionEmbedding) or not hasattr(layer, "resized") or name not in match.values:
+            continue
+        table = match.values[name]
+        if table.ndim == 2 and table.shape[1] == layer.table.shape[1] and len(table) != layer.table.shape[0]:
+            match.values[name] = layer.resized(table)
             match.resized.append(name)
 
 

@@ -91,6 +91,8 @@ def match_arrays(
         head = _head_fits(layers, naming, arrays)
     for leaf, variable in weights_of(layers):
         name, place = f"{leaf}/{variable.name}", naming.place(leaf, variable.name)
+        if place is None:
+            raise KeyError(name)  # `_reading` takes only a naming that knows every weight.
         if leaf in HEADS and not head:
             match.used.add(place)
             match.kept.append(name)

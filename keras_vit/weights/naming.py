@@ -60,7 +60,8 @@ class Naming:
         project: The project.
         layout: The framework's layout of arrays.
         leaves: The file's name for each leaf layer, by its name in `keras_vit.flatten`. A letter in braces, as in
-            "block_{i}.norm", is a number, the same in both names.
+            "block_{i}.norm", is a number, the same in both names. A name such as "block_{i}.query/bias" stands for one
+            weight of a layer whose weights come from different layers of the file.
         may_be_unused: Prefixes of names that a file may contain although the model does not need them.
         unused_without_head: Prefixes of names that may be unused only if the classifier is not loaded from the file,
             because the classifier needs them.
@@ -71,7 +72,7 @@ class Naming:
 
     project: str
     layout: Layout
-    leaves: dict[str, str | Part]
+    leaves: Mapping[str, str | Part]
     may_be_unused: tuple[str, ...] = ()
     unused_without_head: tuple[str, ...] = ()
     respell: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
@@ -90,7 +91,7 @@ class Naming:
 
     def place(self, leaf: str, weight: str) -> str | None:
         """Return the file's name for the array that contains a weight of a leaf layer, or None for an unknown leaf."""
-        found = self._find(leaf)
+        found = self._find(leaf, weight)
         if found is None:
             return None
         array = self.layout.arrays.get(weight)
@@ -98,7 +99,7 @@ class Naming:
 
     def take(self, arrays: dict[str, np.ndarray], leaf: str, layer: keras.layers.Layer, weight: str) -> np.ndarray:
         """Return the array of a weight, in Keras' layout."""
-        part, place = self._find(leaf), self.place(leaf, weight)
+        part, place = self._find(leaf, weight), self.place(leaf, weight)
         if part is None or place is None:
             raise KeyError(leaf)
         return self.layout.convert(part.take(arrays[place]), layer, weight)
@@ -119,10 +120,11 @@ class Naming:
         arrays = "|".join(sorted(set(self.layout.arrays.values())))
         return re.compile(rf"(?:^|(?<=[./]))(?:{layers})(?:{re.escape(self.layout.join)}(?:{arrays}))?$")
 
-    def _find(self, leaf):
-        if leaf in self._exact:
-            return self._exact[leaf]
-        for pattern, part in self._patterns.items():
-            if match := pattern.fullmatch(leaf):
-                return replace(part, name=part.name.format(**match.groupdict()))
+    def _find(self, leaf, weight):
+        for name in (f"{leaf}/{weight}", leaf):
+            if name in self._exact:
+                return self._exact[name]
+            for pattern, part in self._patterns.items():
+                if match := pattern.fullmatch(name):
+                    return replace(part, name=part.name.format(**match.groupdict()))
         return None

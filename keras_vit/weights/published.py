@@ -6,8 +6,8 @@ size in the name of the model ("vit_base_patch16_384.augreg_in21k_ft_in1k"); her
 ("vit_b16", "augreg_in21k_ft_in1k_384").
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 
 from keras_vit.models.image_facts import IMAGENET, ImageFacts, Statistics
 
@@ -18,6 +18,8 @@ _COMMERCIAL = frozenset({APACHE, "BSD-2-Clause", "BSD-3-Clause", "MIT"})
 IN1K = "ImageNet-1k"
 IN21K = "ImageNet-21k"
 IN21K_THEN_IN1K = "ImageNet-21k, then ImageNet-1k"
+IN12K = "ImageNet-12k"  # The 11,821 classes of ImageNet-21k with enough images, by timm's author.
+IN12K_THEN_IN1K = "ImageNet-12k, then ImageNet-1k"
 
 
 def grants_commercial_use(license: str) -> bool:
@@ -38,12 +40,13 @@ class PublishedWeights:
         image_size: (height, width) in pixels of the images in the last training or fine-tuning.
         classes: Number of classes of the classifier, or None without a classifier.
         top1: ImageNet-1k top-1 accuracy in percent, or None if none was published. timm measured it with this
-            preprocessing (results/results-imagenet.csv, commit 0173a139), except for EfficientViT, where it is the
-            authors' figure.
+            preprocessing (results/results-imagenet.csv, commit 0173a139), except for EfficientViT, and for ConvNeXt at
+            224, where it is the authors' figure.
         statistics: Mean and standard deviation that the training images were normalized with.
         crop_fraction: Fraction of the resized image's side that evaluation keeps.
         interpolation: Interpolation with which evaluation resizes: "bicubic" or "bilinear".
         filename: Name of the file in the repository.
+        settings: Arguments of the model's function that the checkpoint was trained with, if they are not its defaults.
     """
 
     model: str
@@ -58,6 +61,7 @@ class PublishedWeights:
     crop_fraction: float
     interpolation: str = "bicubic"
     filename: str = "model.safetensors"
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def commercial(self) -> bool:
@@ -90,6 +94,8 @@ def release(
     classes: int | None = 1000,
     statistics: Statistics = IMAGENET,
     license: str = APACHE,
+    settings: Mapping[str, object] | None = None,
+    suffix: str = "",
 ) -> list[PublishedWeights]:
     """Return the checkpoints of one of timm's tags.
 
@@ -100,11 +106,13 @@ def release(
         classes: Number of classes of the classifiers, or None without a classifier.
         statistics: Mean and standard deviation that the training images were normalized with.
         license: License of the weights.
+        settings: Arguments of the models' functions that the checkpoints were trained with, if not the defaults.
+        suffix: What our tags have after timm's, to tell apart models that timm gives different names.
     """
     return [
         PublishedWeights(
             model=model,
-            tag=f"{tag}_{size}" if timm_name.endswith("_384") else tag,
+            tag=f"{tag}_{size}" if timm_name.endswith("_384") else tag + suffix,
             repository=f"timm/{timm_name}.{tag}",
             license=license,
             trained_on=trained_on,
@@ -113,6 +121,7 @@ def release(
             top1=top1,
             statistics=statistics,
             crop_fraction=crop,
+            settings=settings or {},
         )
         for model, timm_name, size, crop, top1 in rows
     ]

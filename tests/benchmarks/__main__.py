@@ -9,6 +9,7 @@ BENCHMARKS = (
     "latency_keras_hub",
     "latency_families",
     "latency_kecam",
+    "zoo",
     "input_pipeline",
     "train_step",
 )

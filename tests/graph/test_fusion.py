@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_vit
+from tests.reference import relative_error
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 1)).astype("float32")
 
@@ -228,13 +229,80 @@ class TestBatchNorm:
     def test_before_a_convolution_that_does_not_pad(self):
         self.check(keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3, groups=2))
 
-    def test_before_a_convolution_that_pads_it_stays(self):
-        self.check(
-            keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3, padding="same"), left=1
-        )
+    def test_before_a_convolution_that_pads_it_is_a_scale_and_a_shift(self):
+        self.check(keras.layers.ReLU(), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3, padding="same"))
 
     def test_over_another_axis_it_stays(self):
         self.check(keras.layers.Conv2D(4, 1), keras.layers.BatchNormalization(axis=1), left=1)
+
+
+class TestLargeDepthwiseKernels:
+    """A depthwise convolution with more elements than the CPU delegate has kernels for becomes the sum of four."""
+
+    images = np.random.default_rng(0).normal(size=(2, 12, 11, 20)).astype("float32")
+
+    def check(self, parts, *arguments, **settings):
+        image = keras.Input(self.images.shape[1:])
+        convolution = keras.layers.DepthwiseConv2D(*arguments, name="conv", **settings)
+        original = random_weights(keras.Model(image, keras.layers.ReLU()(convolution(image))))
+        fused = keras_vit.fuse(original)
+        np.testing.assert_allclose(fused(self.images), original(self.images), rtol=1e-4, atol=1e-4)
+        found = [layer for layer in fused.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
+        assert len(found) == parts
+        assert parts == 1 or all(np.prod(layer.kernel_size) <= 25 for layer in found)
+        assert fused.count_params() == original.count_params()
+        assert keras_vit.count_macs(fused) == keras_vit.count_macs(original)
+
+    @pytest.mark.parametrize("size", [7, 9, (7, 5)])
+    @pytest.mark.parametrize("use_bias", [True, False])
+    def test_they_are_split(self, size, use_bias):
+        self.check(4, size, padding="same", use_bias=use_bias)
+
+    def test_few_channels_are_not(self, monkeypatch):
+        """A dense convolution computes them faster in int8."""
+        monkeypatch.setattr(self, "images", self.images[..., :16])
+        self.check(1, 7, padding="same")
+
+    def test_small_ones_are_not(self):
+        self.check(1, 5, padding="same")
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"kernel_size": 8, "padding": "same"},
+            {"kernel_size": 7, "padding": "valid"},
+            {"kernel_size": 7, "padding": "same", "strides": 2},
+            {"kernel_size": 7, "padding": "same", "dilation_rate": 2},
+            {"kernel_size": 11, "padding": "same"},  # Its parts would be too large as well.
+        ],
+    )
+    def test_others_are_not(self, settings):
+        self.check(1, **settings)
+
+
+class TestPatchesOfFewChannels:
+    """A convolution over patches takes the columns of a patch as channels."""
+
+    def check(self, reshapes, channels=3, size=(12, 8), **settings):
+        images = np.random.default_rng(0).normal(size=(2, *size, channels)).astype("float32")
+        image = keras.Input(images.shape[1:])
+        settings = {"kernel_size": 4, "strides": 4, **settings}
+        original = random_weights(keras.Model(image, keras.layers.Conv2D(6, name="patches", **settings)(image)))
+        fused = keras_vit.fuse(original)
+        np.testing.assert_allclose(fused(images), original(images), rtol=1e-5, atol=1e-4)
+        assert fused.count_params() == original.count_params()
+        assert [type(layer) for layer in fused.layers].count(keras.layers.Reshape) == reshapes
+
+    @pytest.mark.parametrize("settings", [{}, {"channels": 1}, {"kernel_size": (4, 2), "strides": (4, 2)}])
+    def test_they_are_reshaped(self, settings):
+        self.check(1, **settings)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"channels": 8}, {"size": (12, 10)}, {"strides": 2}, {"kernel_size": 1, "strides": 1}],
+    )
+    def test_others_are_not(self, settings):
+        self.check(0, **settings)
 
 
 def random_weights(built):
@@ -322,6 +390,49 @@ def test_a_bias_goes_into_the_learned_tokens_that_it_is_added_to(alone):
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_means_are_not_subtracted_from_pixels_that_a_norm_takes_together():
+    """A norm of joined pixels subtracts the mean of all of them, and not that of each pixel."""
+
+    @keras.saving.register_keras_serializable("tests")
+    class Join(keras.layers.Layer):
+        moves_pixels = True
+
+        def call(self, maps):
+            return keras.ops.reshape(maps, (-1, maps.shape[1] // 2, 2 * maps.shape[2]))
+
+    image = keras.Input((4, 6))
+    x = keras.layers.Dense(8, name="dense")(image)
+    normed = keras_vit.layers.LayerNorm(name="norm")(Join(name="join")(x))
+    original = random_weights(keras.Model(image, keras.layers.Dense(3, name="last")(normed)))
+    fused = keras_vit.fuse(original)
+    assert fused.get_layer("norm").subtract_mean and not fused.get_layer("norm").affine
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    assert relative_error(np.asarray(fused(x)), np.asarray(original(x))) < 1e-5
+
+
+def test_norms_fold_through_layers_that_only_move_pixels():
+    @keras.saving.register_keras_serializable("tests")
+    class Reverse(keras.layers.Layer):
+        moves_pixels = True
+
+        def call(self, tokens):
+            return keras.ops.flip(tokens, axis=1)
+
+    image = keras.Input((4, 6))
+    moved = Reverse(name="reverse")(keras_vit.layers.LayerNorm(name="norm")(image))
+    outputs = [keras.layers.Dense(3, name="a")(moved), keras.layers.Dense(2, use_bias=False, name="b")(moved)]
+    original = random_weights(keras.Model(image, outputs))
+    fused = keras_vit.fuse(original)
+    assert not fused.get_layer("norm").affine and fused.get_layer("b").use_bias
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    for given, expected in zip(fused(x), original(x), strict=True):
+        assert relative_error(np.asarray(given), np.asarray(expected)) < 1e-5
+    seen = random_weights(keras.Model(image, [*outputs, moved]))
+    assert keras_vit.fuse(seen).get_layer("norm").affine
+    for given, expected in zip(keras_vit.fuse(seen)(x), seen(x), strict=True):
+        assert relative_error(np.asarray(given), np.asarray(expected)) < 1e-5
+
+
 def of_an_image(compute):
     image = keras.Input((6, 6, 3))
     return random_weights(keras.Model(image, compute(image)))
@@ -380,7 +491,7 @@ def test_a_shared_layer_takes_what_follows_it_everywhere(everywhere):
     original = of_an_image(compute)
     norm.moving_variance.assign([0.5, 1, 2, 3])
     fused = keras_vit.fuse(original)
-    assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in fused.layers) is not everywhere
+    assert any(isinstance(layer, keras_vit.layers.Affine) for layer in fused.layers) is not everywhere
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
     for given, expected in zip(fused(x), original(x), strict=True):
         np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)

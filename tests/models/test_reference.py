@@ -7,7 +7,7 @@ import pytest
 
 import keras_vit
 from tests.models.cases import families, forms_of
-from tests.reference import FIXTURES, fixture, images, relative_error, timm_file
+from tests.reference import FIXTURES, SCALES, fixture, images, relative_error, timm_file
 
 
 def logits(model, size=224):
@@ -27,13 +27,15 @@ def parameters():
 @pytest.mark.parametrize("reference", parameters())
 def test_outputs_equal_the_reference(reference, tmp_path):
     expected = fixture(reference.fixture)
-    size = int(expected["image_size"])
-    settings = {"classifier_activation": None, "input_shape": (size, size, 3), **reference.settings}
+    size = tuple(map(int, np.broadcast_to(expected["image_size"], 2)))
+    settings = {"classifier_activation": None, "input_shape": (*size, 3), **reference.settings}
     model = keras_vit.create_model(reference.model, **settings)
-    report = keras_vit.load_weights(model, timm_file(reference.fixture, tmp_path))
-    assert not report.unused and not report.resized and not report.adapted
+    for outputs, scale in SCALES.items():
+        if outputs in expected:
+            report = keras_vit.load_weights(model, timm_file(reference.fixture, tmp_path, scale))
+            assert not report.unused and not report.resized and not report.adapted
+            assert relative_error(logits(model, size), expected[outputs]) < reference.tolerance, outputs
     assert sum(np.prod(v.shape) for v in model.trainable_weights) == int(expected["params"])
-    assert relative_error(logits(model, size), expected["logits"]) < reference.tolerance
 
 
 def test_every_fixture_is_compared():

@@ -65,10 +65,10 @@ class ImageData:
     corrupt: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[keras.Model], ImageData] | None = None
     depends_on_model: bool = False
-    created: dict = field(default_factory=dict, repr=False)
+    created: dict | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        if not self.created:
+        if self.created is None:
             object.__setattr__(self, "created", {part.name: getattr(self, part.name) for part in _parts()})
 
     @property
@@ -98,7 +98,7 @@ class ImageData:
     def changed(self) -> dict:
         """The fields that were changed after the data was created, by name."""
         values = {part.name: getattr(self, part.name) for part in _parts()}
-        return {name: value for name, value in values.items() if value is not self.created[name]}
+        return {name: value for name, value in values.items() if value is not (self.created or {}).get(name)}
 
     def epochs(self, first: int = 0) -> tf.data.Dataset:
         """Return an endless dataset of the batches of consecutive epochs, for use with `keras.Model.fit`.

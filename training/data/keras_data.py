@@ -47,7 +47,7 @@ def as_image_data(
         class_names: Names of the classes. By default, those of the dataset (`image_dataset_from_directory` adds them),
             or those of the model, or numbers.
         classify: Whether labels are classes: numbers of shape (batch,) or (batch, 1), or one-hot. They then become
-            one-hot. Otherwise, labels stay as they are.
+            one-hot. Those of arrays may also be names, see `Classes`. Otherwise, labels stay as they are.
         seed: Seed of the order of arrays and of the batches of a `PyDataset`.
 
     Raises:
@@ -62,9 +62,9 @@ def as_image_data(
         return data
     batch_size = batch_size or 32
     names = class_names or getattr(data, "class_names", None) or class_names_of(model)
+    names = tuple(map(str, names or (range(_scores(model)) if classify else ())))
     if classify:
-        names = tuple(map(str, names or range(_scores(model))))
-        data, validation_data = (_with_class_numbers(given, names) for given in (data, validation_data))
+        data, validation_data = (with_class_numbers(given, names) for given in (data, validation_data))
     source = _opened(data, "data", batch_size, seed, training=True)
     steps = _steps(source, steps_per_epoch)
     change = _one_hot(len(names)) if classify else None
@@ -78,7 +78,7 @@ def as_image_data(
         validation = _changed(opened.epoch(0, 0), change)
     size = source.batch_size or len(keras.tree.flatten(first)[0])
     return ImageData(
-        class_names=tuple(map(str, names or ())),
+        class_names=names,
         input_shape=tuple(first[0].shape[1:]) if tf.is_tensor(first[0]) else (),
         batch_size=size,
         steps_per_epoch=steps,
@@ -105,12 +105,19 @@ def _changed(batches: tf.data.Dataset, change: Callable | None) -> tf.data.Datas
     return batches if change is None else batches.map(change, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _with_class_numbers(data, names):
+def with_class_numbers(data: Any, names: Sequence[str]) -> Any:
     """Return arrays with labels as class numbers. Anything else, and labels of mixed images, are returned as they are.
 
-    The labels of a dataset are checked when it is read.
+    The labels of a dataset are class numbers already; they are checked when it is read.
+
+    Args:
+        data: Arrays (images, labels) with labels as `training.arrays` takes them, or any other data.
+        names: Name of each class.
+
+    Raises:
+        ValueError: If a label is not one of the classes. The message names the row.
     """
-    if not _are_arrays(data):
+    if not are_arrays(data):
         return data
     images, labels, *weights = data
     labels = np.asarray(labels)
@@ -146,7 +153,7 @@ def _opened(data, name, batch_size, seed, training) -> _Batches:
         return _Batches("tf.data", count if count > 0 else None, data.element_spec, lambda _, skip: data.skip(skip))
     if isinstance(data, keras.utils.PyDataset):
         return _of_py_dataset(data, seed, training)
-    if _are_arrays(data):
+    if are_arrays(data):
         return _of_arrays(data, name, batch_size, seed, training)
     hint = ""
     if hasattr(data, "__array__"):
@@ -158,7 +165,8 @@ def _opened(data, name, batch_size, seed, training) -> _Batches:
     raise TypeError(f"{name} must be {_TAKEN}; received {type(data).__name__}.{hint}")
 
 
-def _are_arrays(data):
+def are_arrays(data: Any) -> bool:
+    """Return whether data is a tuple or list of arrays: images, labels, and possibly weights."""
     return isinstance(data, tuple | list) and len(data) in (2, 3) and all(hasattr(part, "__len__") for part in data)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from keras_vit.training.data.image_data import only_count
 from keras_vit.training.data.notes import examples, note
 
 
@@ -13,8 +14,9 @@ class Classes:
 
     Labels may be integers, whole floats, booleans, strings, or one-hot rows. Strings of digits count as integers.
     Without class names, the classes are the sorted values, and their names are these values. With class names, a label
-    is the name of a class, or else its number, which counts from 0, or from 1 if the highest label is the number of
-    classes.
+    is the name of a class. If all names are words, or only count from 0, a label may also be the number of a class,
+    which counts from 0, or from 1 if the highest label is the number of classes. If other numbers are among the names,
+    as in "1", "10", "2", an integer is always a name. A one-hot row always has its columns in the order of the classes.
 
     Args:
         labels: The training labels, of shape (images,), (images, 1) or (images, classes).
@@ -32,14 +34,16 @@ class Classes:
 
     def __init__(self, labels, class_names: Sequence[str] | None, origin: str, row: Callable[[int], str]):
         self._origin = origin
+        self._places: dict[int | str, int] = {}
         keys, columns = self._keys(labels, row)
         if class_names is not None:
             self.names = tuple(unicodedata.normalize("NFC", str(name)) for name in class_names)
             if len(set(self.names)) < len(self.names):
                 raise ValueError(f"Class names must differ; received {examples(list(self.names), 10)}.")
-            self._places = {name: place for place, name in enumerate(self.names)}
-            integers = [key for key in keys if isinstance(key, int)]
-            if not integers or any(str(key) not in self._places for key in integers):
+            if not columns:
+                self._places |= {name: place for place, name in enumerate(self.names)}
+            if columns or only_count(self.names) or not any(isinstance(_key(name), int) for name in self.names):
+                integers = [key for key in keys if isinstance(key, int)]
                 first = int(bool(integers) and min(integers) >= 1 and max(integers) == len(self.names))
                 if first:
                     self._note_numbers(range(1, len(self.names) + 1))
@@ -55,7 +59,7 @@ class Classes:
                 self._note_numbers(values)
             is_boolean = np.asarray(labels).dtype.kind == "b"
             self.names = tuple(str(bool(value)) if is_boolean else str(value) for value in values)
-            self._places = {value: place for place, value in enumerate(values)}
+            self._places |= {value: place for place, value in enumerate(values)}
         if columns and columns != len(self.names):
             raise ValueError(
                 f"{origin}: the labels have {columns} columns, but there are {len(self.names)} class names."

@@ -77,7 +77,7 @@ def csv_images(
         ValueError: If the columns are unclear, a row lacks a cell, a label is not a class, or a class has no image.
     """
     columns = path_column, label_column
-    sources = list_sources(train, folder, class_names, columns)
+    sources, classes = _listed(train, folder, class_names, columns)
     if "train" not in sources:
         raise ValueError(f"{os.fspath(train)} lists no training images, only those for {', '.join(sources)}.")
     source = sources["train"].with_every_class()
@@ -88,28 +88,26 @@ def csv_images(
                 "these rows."
             )
         rows = _rows(Path(validation), columns)
-        sources["validation"] = _source(Path(validation), rows, folder, sources["train"].classes, "manifest")
+        sources["validation"] = _source(Path(validation), rows, folder, classes, "manifest")
     if "validation" not in sources:
         source, sources["validation"] = source.split(validation_fraction)
     return image_data(source, sources["validation"], sources.get("test"), **pipeline)
-
-
-class _LabeledList(ListSource):
-    """The images of a list, with the classes that number the labels of further lists."""
-
-    classes: Classes
 
 
 def list_sources(
     file: str | os.PathLike,
     folder: str | os.PathLike | None = None,
     class_names: Sequence[str] | None = None,
-    columns: tuple[str | None, str | None] = (None, None),
-) -> dict[str, _LabeledList]:
+) -> dict[str, ListSource]:
     """Return the images for "train", "validation" and "test" that a CSV file lists.
 
     Without a column for the split, all images are for "train". The arguments and errors are those of `csv_images`.
     """
+    return _listed(file, folder, class_names, (None, None))[0]
+
+
+def _listed(file, folder, class_names, columns) -> tuple[dict[str, ListSource], Classes]:
+    """Return the images of each split, and the classes that number the labels of further lists."""
     file = Path(file)
     rows = _rows(file, columns)
     by_split = {split: [row for row in rows if row.split == split] for split in ("train", "validation", "test")}
@@ -119,19 +117,18 @@ def list_sources(
     classes = Classes([row.label for row in first], class_names, str(file), lambda index: f"line {first[index].line}")
     if len(by_split) > 1:
         note(f"{file.name}: " + ", ".join(f"{len(own)} {split} images" for split, own in by_split.items()))
-    return {
+    sources = {
         split: _source(file, own, folder, classes, "manifest" if len(by_split) == 1 else f"{split} images of manifest")
         for split, own in by_split.items()
     }
+    return sources, classes
 
 
-def _source(file, rows, folder, classes, origin) -> _LabeledList:
+def _source(file, rows, folder, classes, origin) -> ListSource:
     numbers = classes.numbers_of([row.label for row in rows], str(file), lambda index: f"line {rows[index].line}")
     folder = file.parent if folder is None else Path(folder)
     paths = [_image(file, row, folder) for row in rows]
-    source = _LabeledList(paths, numbers, [row.path for row in rows], classes.names, f"{origin} {file.name}")
-    source.classes = classes
-    return source
+    return ListSource(paths, numbers, [row.path for row in rows], classes.names, f"{origin} {file.name}")
 
 
 def _image(file, row, folder) -> str:

@@ -16,6 +16,7 @@ from keras_vit.models.classes import class_names as class_names_of
 from keras_vit.models.model_images import check_range, prepared_for
 from keras_vit.training.data.for_evaluation import EvaluationData
 from keras_vit.training.data.image_data import ImageData, places_of
+from keras_vit.training.data.keras_data import are_arrays, with_class_numbers
 from keras_vit.utils.files import replacing
 from keras_vit.utils.tables import table
 
@@ -146,7 +147,8 @@ def evaluate(
             elements, such as sample weights, are ignored. Or arrays (images, labels). Images of a dataset of your own
             or of arrays are used as they are; others are normalized as the model takes them. The labels are class
             numbers of shape (batch,) or (batch, 1), or have shape (batch, classes). In the latter case they are one-hot
-            or mixed, and the largest element is the true class.
+            or mixed, and the largest element is the true class. The labels of arrays may also be names, by the same
+            rule as in `training.arrays` and `fit`.
         class_names: The names of the classes of the labels. By default, those of the data, or of the model.
         model_class_names: The names of the classes in the order of the scores. By default, those of the model (see
             `keras_vit.class_names`), or those of the data.
@@ -160,8 +162,8 @@ def evaluate(
             don't match, the model lacks a class of the data or takes images in another range, a label is not a class,
             or a score is NaN or infinite.
     """
-    dataset, own_names = _opened(data, model)
     scored = class_names_of(model) if model_class_names is None else tuple(map(str, model_class_names))
+    dataset, own_names = _opened(data, model, class_names or scored)
     names = tuple(map(str, class_names or own_names or scored or _numbered(model)))
     places = list(range(len(names))) if scored is None else places_of(names, scored, "the data")
     scored = names if scored is None else scored
@@ -190,18 +192,19 @@ def evaluate(
     return Evaluation(scored, confusion, top5_images)
 
 
-def _opened(data, model) -> tuple[tf.data.Dataset, Sequence[str] | None]:
+def _opened(data, model, names) -> tuple[tf.data.Dataset, Sequence[str] | None]:
     """Return the batches of the data, and the names of its classes if it has any."""
     if isinstance(data, EvaluationData):
         return prepared_for(data.batches, model), data.class_names
     if isinstance(data, ImageData):
         data = data.for_model(model)
         return data.validation if data.test is None else data.test, data.class_names
-    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
-        images, labels = data
-        if len(images) != len(labels):
-            raise ValueError(f"There must be one label for each image; received {len(images)} and {len(labels)}.")
-        return tf.data.Dataset.from_tensor_slices((images, labels)).batch(_BATCH_SIZE), None
+    if are_arrays(data):
+        parts = tuple(map(np.asarray, with_class_numbers(data, tuple(map(str, names or _numbered(model))))))
+        if len({len(part) for part in parts}) > 1:
+            lengths = " and ".join(str(len(part)) for part in parts)
+            raise ValueError(f"There must be one label for each image; received {lengths}.")
+        return tf.data.Dataset.from_tensor_slices(parts).batch(_BATCH_SIZE), None
     # `keras.utils.image_dataset_from_directory` adds the names to its dataset.
     return prepared_for(data, model), getattr(data, "class_names", None)
 

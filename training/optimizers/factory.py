@@ -7,6 +7,7 @@ import keras
 
 from keras_vit.graph.classifier import classifiers
 from keras_vit.graph.flattening import leaves
+from keras_vit.layers import PatchEmbedding
 from keras_vit.training.optimizers.adam import LAMB, AdamW
 from keras_vit.training.optimizers.base import Optimizer
 from keras_vit.training.optimizers.lars import LARS
@@ -164,8 +165,9 @@ def layer_decay_factors(model: keras.Model, layer_decay: float) -> list[float]:
 def layer_depths(model: keras.Model) -> list[int]:
     """Return the depth of each trainable variable: 0 in the embedding, i in block i, and N + 1 in the head.
 
-    A block is a layer of the model that contains composite layers. Layers between two blocks have the depth of the
-    block before them. In a model without blocks, each layer with weights counts as a block.
+    A block is a layer of the model that contains composite layers, other than the patch embedding. Layers between two
+    blocks have the depth of the block before them. In a model without blocks, each layer with weights counts as a
+    block.
 
     Args:
         model: A built model.
@@ -180,7 +182,12 @@ def layer_depths(model: keras.Model) -> list[int]:
     for place, layer in leaves(model):
         if layer.trainable_variables:
             parts.setdefault(place.split(".")[0], []).append((place, layer))
-    blocks = [name for name, places in parts.items() if any(place.count(".") > 1 for place, _ in places)]
+    embeddings = {layer.name for layer in model.layers if isinstance(layer, PatchEmbedding)}
+    blocks = [
+        name
+        for name, places in parts.items()
+        if name not in embeddings and any(place.count(".") > 1 for place, _ in places)
+    ]
     blocks = blocks or list(parts)
     depths, depth, seen = {}, 0, 0
     for name, places in parts.items():

@@ -92,8 +92,8 @@ def images(model: str, weights: str | None = None, **changes) -> Pipeline:
         weights: A tag of the model's weights, which may have another image size than the model's default.
         changes: Further fields of `Pipeline`. They take precedence over the model's image size.
     """
-    is_tag = weights is not None and not weights.endswith((".safetensors", ".npz", ".h5", ".keras"))
-    known = find_weights(model, weights) if is_tag else variant(model)
+    is_file = weights is not None and weights.endswith((".safetensors", ".npz", ".h5", ".keras"))
+    known = variant(model) if weights is None or is_file else find_weights(model, weights)
     return Pipeline(**{"image_size": known.image_size[0], **changes})
 
 

@@ -12,6 +12,7 @@ from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
+_WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
 _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, image size and epochs.
     "vit": ("ViT", _TOKENS, 16, 80),
     "deit": ("DeiT", _TOKENS, 16, 80),
@@ -51,6 +52,43 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
     "efficientvit_msra": (
         "EfficientViT_MSRA",
         {"channels": (32, 64, 96), "depths": (1, 1, 1), "num_heads": (2, 2, 2), "kernel_sizes": (3, 3)},
+        64,
+        40,
+    ),
+    "swin": ("Swin", _WINDOWS, 32, 80),
+    "swinv2": ("SwinV2", _WINDOWS, 32, 80),
+    # With few steps, a scale that starts at 1e-6 would stay too small.
+    "convnext": (
+        "ConvNeXt",
+        {"channels": (32, 64), "depths": (2, 2), "kernel_size": 5, "layer_scale": 0.1, "drop_path_rate": 0.1},
+        32,
+        40,
+    ),
+    "mlp_mixer": (
+        "MLPMixer",
+        {
+            "patch_size": 4,
+            "width": 64,
+            "depth": 4,
+            "token_mlp_dim": 32,
+            "channel_mlp_dim": 256,
+            "drop_path_rate": 0.1,
+        },
+        16,
+        80,
+    ),
+    "convmixer": ("ConvMixer", {"channels": 64, "depth": 4, "kernel_size": 5, "patch_size": 2}, 16, 40),
+    "cait": ("CaiT", {**_TOKENS, "class_depth": 1, "drop_path_rate": 0.1, "layer_scale": 0.1}, 16, 80),
+    "xcit": ("XCiT", {**_TOKENS, "class_depth": 1, "drop_path_rate": 0.1}, 16, 80),
+    "coatnet": (
+        "CoAtNet",
+        {
+            "stem_channels": 16,
+            "channels": (16, 24, 48, 64),
+            "depths": (1, 1, 2, 1),
+            "head_dim": 16,
+            "representation_size": None,
+        },
         64,
         40,
     ),

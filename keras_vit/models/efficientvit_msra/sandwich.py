@@ -6,8 +6,8 @@ from keras_vit.layers.composite import Composite, SequentialComposite
 from keras_vit.layers.conv_branch import ConvMLP, DepthwiseConv
 from keras_vit.layers.conv_norm import ConvNorm
 from keras_vit.layers.drop_path import DropPath
+from keras_vit.layers.squeeze_excite import SqueezeExcite
 from keras_vit.models.efficientvit_msra.cascaded_attention import CascadedGroupAttention
-from keras_vit.models.efficientvit_msra.squeeze_excite import SqueezeExcite
 
 
 @keras.saving.register_keras_serializable("keras_vit")

@@ -167,3 +167,17 @@ class TestBadInput:
             edge.export(vit, tmp_path / "model.tflite", "hybrid_int8", calibration_data=np.zeros((4, 8, 16, 3)))
         assert (tmp_path / "model.tflite").read_bytes() == b"before"
         assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def test_an_int8_depthwise_convolution_of_few_channels_and_many_taps_is_dense_in_the_file(tmp_path):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(16, 1, name="widen")(image)
+    x = keras.layers.DepthwiseConv2D(7, padding="same", name="large")(x)
+    model = keras.Model(image, keras.layers.Conv2D(4, 1, name="last")(x))
+    quantized = edge.quantize_aware(model, calibration_data=IMAGES)
+    file = edge.export(quantized, tmp_path / "model.tflite")
+    assert "DEPTHWISE_CONV_2D" not in edge.audit(file).ops
+    assert edge.verify(quantized, file, IMAGES).snr_db > 40
+    # In float, a dense convolution would be slower.
+    assert edge.audit(edge.export(model, tmp_path / "float.tflite")).ops["DEPTHWISE_CONV_2D"] == 1

@@ -52,7 +52,7 @@ def test_several_files_take_turns_and_the_first_one_changes(tflite_files, monkey
             return super().request(command, **arguments)
 
     files = [tflite_files[name] for name in ("float32", "float16", "int8")]
-    monkeypatch.setitem(benchmark.__globals__, "Interpreter", Recorder)
+    monkeypatch.setitem(benchmark.__globals__, "open_file", Recorder)
     results = benchmark(files, runs=4, warmup=2)
     assert order[:3] == [0, 1, 2]  # The first results.
     rounds = [order[3:][i : i + 3] for i in range(0, len(order) - 3, 3)]
@@ -100,7 +100,7 @@ def test_the_file_that_crashes_is_named(tflite_files, monkeypatch):
                 self._process.wait()
             return super().request(command, **arguments)
 
-    monkeypatch.setitem(benchmark.__globals__, "Interpreter", Crashing)
+    monkeypatch.setitem(benchmark.__globals__, "open_file", Crashing)
     with pytest.raises(RuntimeError, match=r"int8\.tflite.*SIGKILL"):
         benchmark([tflite_files["float32"], tflite_files["int8"]], runs=1)
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from keras_vit import layers
+from keras_vit.layers.squeeze_excite import SqueezeExcite
 from keras_vit.models.efficientvit_msra.attention_bias import AttentionBias
 from keras_vit.models.efficientvit_msra.cascaded_attention import CascadedGroupAttention
-from keras_vit.models.efficientvit_msra.squeeze_excite import SqueezeExcite
 
 rng = np.random.default_rng(0)
 

@@ -49,6 +49,8 @@ WORDS = np.array(["cat", "dog", "elk"])
         (np.array(["7", "17", "27"])[NUMBERS], {}, ["7", "17", "27"], NUMBERS),
         (NUMBERS * 10 + 7, {"class_names": ["27", "17", "7"]}, ["27", "17", "7"], 2 - NUMBERS),
         (np.array(["001", "010", "100"])[NUMBERS], {}, ["001", "010", "100"], NUMBERS),
+        (NUMBERS, {"class_names": ["1", "0", "2"]}, "102", [1, 0, 2] * 4),
+        (np.eye(3)[NUMBERS], {"class_names": ["1", "0", "2"]}, "102", NUMBERS),
     ],
 )
 def test_labels_of_any_usual_kind(labels, settings, names, numbers):
@@ -75,6 +77,7 @@ def test_a_numbering_that_does_not_start_at_0_is_said(capsys):
         (WORDS[NUMBERS], {"class_names": ["cat", "Dog", "elk"]}, "row 1: the label 'dog' .*cat, Dog.*mean 'Dog'"),
         (NUMBERS, {"class_names": ["a", "b"]}, "row 2: the label 2 is not one of the 2 classes: a, b"),
         (NUMBERS, {"class_names": ["a", "b", "a"]}, "Class names must differ"),
+        (NUMBERS, {"class_names": ["1", "10", "2"]}, "row 0: the label 0 is not one of the 3 classes: 1, 10, 2"),
         (np.ones((12, 3)), {}, r"row 0: a one-hot label has a single 1; received \[1\.0, 1\.0, 1\.0\].*loss="),
         (np.zeros((12, 3)), {}, "row 0: a one-hot label has a single 1"),
         (np.eye(3)[NUMBERS], {"class_names": ["a", "b"]}, "3 columns, but there are 2 class names"),

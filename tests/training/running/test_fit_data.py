@@ -132,6 +132,23 @@ def test_a_trained_model_learns_on_by_name(tmp_path):
     assert json.loads((result.run_dir / "run.json").read_text())["class_names"] == list(WORDS)
 
 
+def test_classes_that_are_called_by_numbers_are_numbered_alike_in_fit_and_evaluate(tmp_path):
+    """A folder of classes 1, 2 and 10 has them in the order of their names, so a name is not a place."""
+    names = ("1", "10", "2")
+    named = np.array([1, 10, 2])[LABELS]
+    model = classifier()
+    fitted(tmp_path, model, (IMAGES, named), class_names=names, batch_size=6)
+    assert accuracy(model) == 1.0 and keras_vit.class_names(model) == names
+    some = LABELS != 1  # Their labels, 1 and 2, could be places too.
+    for labels in (named, named.astype(str), named[:, None], np.eye(3)[LABELS]):
+        assert training.evaluate(model, (IMAGES, labels)).top1 == 1.0
+        assert training.evaluate(model, (IMAGES[some], labels[some])).top1 == 1.0
+    assert training.evaluate(model, dataset()).top1 == 1.0  # The labels of a dataset of batches are places.
+    for attempt in (training.evaluate, lambda *given: fitted(tmp_path, *given)):
+        with pytest.raises(ValueError, match="row 0: the label 0 is not one of the 3 classes: 1, 10, 2"):
+            attempt(model, (IMAGES, LABELS))
+
+
 @pytest.mark.parametrize(
     ("data", "settings", "error", "message"),
     [
@@ -274,7 +291,12 @@ def test_a_frozen_backbone_under_a_new_head(tmp_path):
     before = backbone.get_weights()
     best = fitted(tmp_path, model, dataset(), class_names=WORDS).best_model
     assert all(map(np.array_equal, before, backbone.get_weights()))
-    assert keras_vit.class_names(keras.models.load_model(best, compile=False)) == WORDS
+    loaded = keras.models.load_model(best)
+    assert keras_vit.class_names(loaded) == WORDS
+    # The state of the optimizer fits, which Keras would otherwise only warn about.
+    assert [v.name for v in loaded.trainable_variables] == [v.name for v in model.trainable_variables]
+    states = zip(loaded.optimizer.variables, model.optimizer.variables, strict=True)
+    assert all(ours.shape == theirs.shape for ours, theirs in states)
 
 
 @pytest.mark.parametrize(

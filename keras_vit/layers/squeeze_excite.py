@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_vit.layers.activations import activation_layer
 from keras_vit.layers.composite import Composite
 
 
@@ -12,18 +13,20 @@ class SqueezeExcite(Composite):
     Args:
         channels: Channels of the map.
         hidden_channels: Channels between the two convolutions.
+        activation: Name of the activation between them, as in `MLP`.
 
     Input and output: (batch, height, width, channels).
     """
 
-    def __init__(self, channels: int, hidden_channels: int, **kwargs):
+    def __init__(self, channels: int, hidden_channels: int, activation: str = "relu", **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
         self.hidden_channels = hidden_channels
+        self.activation_name = activation
         dtype = self.dtype_policy
         self.pool = keras.layers.GlobalAveragePooling2D(keepdims=True, dtype=dtype, name="pool")
         self.reduce = keras.layers.Conv2D(hidden_channels, 1, dtype=dtype, name="reduce")
-        self.activation = keras.layers.Activation("relu", dtype=dtype, name="activation")
+        self.activation = activation_layer(activation, dtype=dtype, name="activation")
         self.expand = keras.layers.Conv2D(channels, 1, dtype=dtype, name="expand")
         self.gate = keras.layers.Activation("sigmoid", dtype=dtype, name="gate")
         self.multiply = keras.layers.Multiply(dtype=dtype, name="multiply")
@@ -40,4 +43,9 @@ class SqueezeExcite(Composite):
         return tuple(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "channels": self.channels, "hidden_channels": self.hidden_channels}
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "hidden_channels": self.hidden_channels,
+            "activation": self.activation_name,
+        }

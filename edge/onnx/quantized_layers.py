@@ -1,0 +1,57 @@
+"""Writers of the layers of a quantized model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_vit.edge.onnx.keras_layers import activated, array, convolution, depthwise_kernel, weights_of
+from keras_vit.edge.onnx.writers import register_onnx_writer
+from keras_vit.edge.quantization.fake_quant import (
+    FakeQuant,
+    QuantizationScheme,
+    QuantizedConv2D,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+)
+
+
+@register_onnx_writer(QuantizationScheme)
+def _scheme(build, layer, x):
+    return x
+
+
+@register_onnx_writer(FakeQuant)
+def _fake_quant(build, layer, x):
+    if layer.bits != 8:
+        raise ValueError(f"{layer.name!r} rounds to {layer.bits} bits; ONNX files have int8.")
+    low, high = layer.range
+    if layer.symmetric:
+        return build.quantize(x, high / 127)
+    # TensorRT takes only zero points of 0. So the value of integer 0 is subtracted before and added again: 1/2 for a
+    # sigmoid. Without rounding, or with the larger steps of a symmetric grid, SiLU would differ from the trained model.
+    step = (high - low) / 255
+    middle = (128 - round(-low / step)) * step
+    return build.op("Add", build.quantize(build.op("Sub", x, middle), step), middle)
+
+
+def _weights(layer, kernel):
+    """Return the weights of a layer, with the step of each output channel's grid as `on_grid` computes it."""
+    if layer.bits != 8:
+        raise ValueError(f"The kernel of {layer.name!r} has {layer.bits} bits; ONNX files have kernels of int8.")
+    limits = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
+    return weights_of(layer, kernel, np.maximum(limits, 1e-12) / np.float32(127))
+
+
+@register_onnx_writer(QuantizedDense)
+def _dense(build, layer, x):
+    return activated(build, layer, build.linear(x, _weights(layer, array(layer.kernel))))
+
+
+@register_onnx_writer(QuantizedConv2D)
+def _convolution(build, layer, x):
+    return convolution(build, layer, x, _weights(layer, array(layer.kernel)), layer.groups)
+
+
+@register_onnx_writer(QuantizedDepthwiseConv2D)
+def _depthwise(build, layer, x):
+    return convolution(build, layer, x, _weights(layer, depthwise_kernel(layer)), x.shape[-1])

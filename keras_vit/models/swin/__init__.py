@@ -1,0 +1,1 @@
+"""Swin Transformer, versions 1 and 2."""

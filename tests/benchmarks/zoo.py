@@ -1,0 +1,112 @@
+"""Draw the published accuracy of models against their latency on this machine, in float32 and in hybrid_int8.
+
+    python -m tests.benchmarks zoo
+
+It writes zoo.png and zoo.json to build/zoo, and continues an interrupted run from zoo.json. The weights are random,
+which the latency does not depend on.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from keras_vit.utils.files import replacing
+from keras_vit.utils.tables import table
+
+FOLDER = Path("build/zoo")
+PRECISIONS = ("float32", "hybrid_int8")
+MAX_MACS = 6e9
+COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive")
+MARKERS = "osD^v"
+
+
+def entries() -> dict[str, dict]:
+    """Return the models with a published accuracy at their image size: its top-1, family and tag, by name."""
+    import keras_vit
+
+    found = {}
+    for name in keras_vit.list_models():
+        info = keras_vit.model_info(name)
+        measured = [
+            (record.top1, record.tag)
+            for record in keras_vit.list_weights(name)
+            if record.top1 is not None and record.image_size == info["image_size"]
+        ]
+        if measured and info["macs"] <= MAX_MACS:
+            top1, tag = max(measured)
+            found[name] = {"family": info["family"], "top1": top1, "tag": tag}
+    return found
+
+
+def latencies(name: str) -> dict[str, float]:
+    """Return the p50 of a model in ms, by precision."""
+    import keras
+
+    import keras_vit
+    from keras_vit import edge
+    from tests.benchmarks.weights import randomize
+
+    keras.backend.clear_session()
+    model = keras_vit.create_model(name)
+    randomize(model)
+    images = np.random.default_rng(0).standard_normal((4, *model.input_shape[1:])).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [
+            edge.export(
+                model,
+                os.path.join(folder, f"{precision}.tflite"),
+                precision,
+                calibration_data=images if precision == "hybrid_int8" else None,
+            )
+            for precision in PRECISIONS
+        ]
+        return {p: result.p50_ms for p, result in zip(PRECISIONS, edge.benchmark(paths), strict=True)}
+
+
+def draw(measured: dict[str, dict]):
+    """Return a figure with a line from float32 to hybrid_int8 for each model."""
+    from keras_vit.inspection.figures import new_figure
+
+    figure = new_figure(9, 6)
+    axes = figure.add_subplot()
+    families = sorted({entry["family"] for entry in measured.values()})
+    for number, family in enumerate(families):
+        color, marker = COLORS[number % len(COLORS)], MARKERS[number // len(COLORS) % len(MARKERS)]
+        label = family
+        for name, entry in measured.items():
+            if entry["family"] != family:
+                continue
+            x, y = [entry["p50_ms"][precision] for precision in PRECISIONS], [entry["top1"]] * 2
+            axes.plot(x, y, color=color, alpha=0.35, linewidth=1)
+            axes.scatter(x[0], y[0], s=26, marker=marker, facecolors="none", edgecolors=color)
+            axes.scatter(x[1], y[1], s=30, marker=marker, color=color, label=label)
+            axes.annotate(name, (x[1], y[1]), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=5)
+            label = None
+    axes.set_xscale("log")
+    axes.set_xlabel("p50 on one thread, ms: hybrid_int8 (filled) and float32 (open)")
+    axes.set_ylabel("published ImageNet-1k top-1 in float32, %")
+    axes.grid(alpha=0.25, which="both")
+    axes.legend(fontsize=7, ncols=2, loc="lower right")
+    return figure
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    record = FOLDER / "zoo.json"
+    measured = json.loads(record.read_text()) if record.exists() else {}
+    for name, entry in entries().items():
+        if name not in measured:
+            measured[name] = {**entry, "p50_ms": latencies(name)}
+            with replacing(record) as partial:
+                partial.write_text(json.dumps(measured, indent=1))
+    with replacing(FOLDER / "zoo.png") as partial:
+        draw(measured).savefig(partial, dpi=150, format="png")
+    rows = [
+        (name, f"{entry['top1']:.1f}", *(f"{entry['p50_ms'][precision]:.2f}" for precision in PRECISIONS))
+        for name, entry in sorted(measured.items(), key=lambda item: item[1]["p50_ms"]["hybrid_int8"])
+    ]
+    print(table(("model", "top-1", *(f"{precision} ms" for precision in PRECISIONS)), rows))
+    print(FOLDER / "zoo.png")
