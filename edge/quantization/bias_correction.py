@@ -12,6 +12,7 @@ from keras import ops
 from keras_vit.edge.quantization.fake_quant import FakeQuant, WithRoundedKernel
 from keras_vit.graph.reading import calls_before
 from keras_vit.utils.native_logs import native_logs
+from keras_vit.utils.retracing import no_retracing_warnings
 
 
 def correct_biases(quantized: keras.Model, images: Sequence[Any]) -> int:
@@ -36,7 +37,7 @@ def correct_biases(quantized: keras.Model, images: Sequence[Any]) -> int:
     }
     rounded = dict(in_float)
     corrected = 0
-    with native_logs():
+    with native_logs(), no_retracing_warnings():
         for call in calls:
             layer = call.operation
             args, kwargs = call.arguments.fill_in(in_float)

@@ -18,6 +18,7 @@ from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyCons
 from keras_vit.edge.quantization.quantize import float_model, is_quantized, plan_of, quantize_aware, scheme_of
 from keras_vit.edge.quantization.schemes import Scheme
 from keras_vit.utils.native_logs import native_logs
+from keras_vit.utils.retracing import no_retracing_warnings
 from keras_vit.utils.tables import table
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def sensitivity(
         (packed(flat, values), len(values[0]), own)
         for values, own in input_batches(data, model_inputs(flat), batch_size, model)
     ]
-    with native_logs():
+    with native_logs(), no_retracing_warnings():
         reference = [_outputs(flat(pixels, training=False)) for pixels, _, _ in batches]
 
         def compare(name, run):

@@ -16,6 +16,7 @@ from keras_vit.layers import (
     Preprocessing,
     RegisterTokens,
     Resize,
+    ResizeToEven,
     Unfold,
 )
 
@@ -81,6 +82,11 @@ def _keeps_dtype(node: Node) -> bool:
 def _is_identity(node: Node) -> bool:
     if node.is_a(keras.layers.Activation):
         return node.config.get("activation") == "linear"
+    if node.is_a(Resize, ResizeToEven):
+        return all(call.inputs[0].shape == call.outputs[0].shape for call in node.calls)
+    found = None if node.is_a(Preprocessing) else scale_and_shift(node)
+    if found is not None:
+        return bool(np.all(found[0] == 1) and not np.any(found[1]))
     return node.is_a(*IDENTITIES) or getattr(node.kind, "identity_in_inference", False)
 
 

@@ -520,6 +520,22 @@ def test_augmentation_is_removed_where_it_does_nothing(name):
     assert [type(layer) for layer in fused.layers] == [keras.layers.InputLayer, keras.layers.ReLU]
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras_vit.layers.Resize(6, 6),
+        lambda: keras_vit.layers.ResizeToEven(),
+        lambda: keras.layers.Rescaling(1.0),
+        lambda: keras_vit.layers.Affine(),
+        lambda: keras.layers.Activation("linear"),
+    ],
+)
+def test_arithmetic_and_resizing_that_change_nothing_are_removed(layer):
+    image = keras.Input((6, 6, 3))
+    fused = keras_vit.fuse(keras.Model(image, keras.layers.ReLU()(layer()(image))))
+    assert [type(layer) for layer in fused.layers] == [keras.layers.InputLayer, keras.layers.ReLU]
+
+
 def test_layers_that_crop_or_cast_in_inference_stay():
     image = keras.Input((6, 6, 3), dtype="uint8")
     model = keras.Model(image, keras.layers.RandomCrop(4, 4)(keras.layers.RandomFlip()(image)))
