@@ -30,8 +30,8 @@ def _fake_quant(build, layer, x):
         return build.quantize(x, high / 127)
     if layer.limits is None:
         raise ValueError(
-            f"The range of {layer.name!r}, {low:.3g} to {high:.3g}, is not symmetric, and TensorRT refuses that: quantize "
-            "the model with scheme='symmetric_int8' for an ONNX file."
+            f"The range of {layer.name!r}, {low:.3g} to {high:.3g}, is not symmetric, and TensorRT refuses that: "
+            "quantize the model with scheme='symmetric_int8' for an ONNX file."
         )
     # TensorRT takes only zero points of 0. So the value of integer 0 is subtracted before and added again: 1/2 for a
     # sigmoid. Without rounding, or with the larger steps of a symmetric grid, SiLU would differ from the trained model.
