@@ -82,7 +82,7 @@ def export_onnx(
     scheme, flat = _prepared(model, precision, overrides, calibration_data)
     check = None
     if verify is not False:
-        reference = flat if scheme.makes_integers else model
+        reference = flat if scheme.makes_integers or is_quantized(model) else model
         check = SelfCheck(reference, scheme, calibration_data if verify is True else verify)
     program = program_of(flat, model.output_names, opset, batch_size)
     written = Emitter(program, opset, half=scheme.weights == "float16").model()

@@ -6,14 +6,13 @@ import numpy as np
 
 from keras_vit.edge.onnx.keras_layers import array
 from keras_vit.edge.onnx.writers import register_onnx_writer
+from keras_vit.layers.window_bias import WindowBias
 from keras_vit.models.cait.talking_heads import HeadMixing
-from keras_vit.models.coatnet.relative_attention import ScoreBias
 from keras_vit.models.efficientvit.linear_attention import LinearAttention
 from keras_vit.models.efficientvit_msra.attention_bias import AttentionBias
 from keras_vit.models.mobile_former.row_softmax import RowSoftmax
 from keras_vit.models.mobilevit.separable_attention import WeightedSum
 from keras_vit.models.swin.unit_norm import _EPSILON, _LARGEST, UnitNorm
-from keras_vit.models.swin.window_bias import WindowBias
 from keras_vit.models.swin.window_moves import CyclicShift, JoinPatches, WindowPartition, WindowReverse
 from keras_vit.models.xcit.cross_covariance import ChannelSoftmax, UnitLength
 
@@ -56,11 +55,6 @@ def _head_mixing(build, layer, maps):
         flat = build.reshape(maps, (*maps.shape[:2], -1))
         mixed = build.matmul(build.tensor(array(layer.kernel)), flat)
         return build.reshape(build.op("Add", mixed, array(layer.bias)[:, None]), maps.shape)
-
-
-@register_onnx_writer(ScoreBias)
-def _score_bias(build, layer, scores):
-    return build.op("Add", scores, array(layer.bias))
 
 
 @register_onnx_writer(WindowBias)

@@ -9,7 +9,7 @@ from keras import ops
 from keras_vit.edge.onnx.operations import Weights
 from keras_vit.edge.onnx.writers import register_onnx_writer
 from keras_vit.graph.reading import TRANSPOSE, class_of
-from keras_vit.layers.activations import GELU, gelu_tanh
+from keras_vit.layers.activations import GELU, AttentionSoftmax, gelu_tanh
 
 layers = keras.layers
 
@@ -114,7 +114,7 @@ def _layer_norm(build, layer, x):
     return build.layer_norm(x, scale, array(layer.beta) if layer.center else None, layer.epsilon)
 
 
-@register_onnx_writer(layers.Activation)
+@register_onnx_writer(layers.Activation, AttentionSoftmax)
 def _activation(build, layer, x):
     return activated(build, layer, x)
 

@@ -253,7 +253,9 @@ class Plan:
         elif scheme.activations == "float32":
             return Row(operator, "float32", scheme.kernel_bits)
         elif not isinstance(operation, keras.layers.DepthwiseConv2D) and _uses(operation) >= _LEAST_USES:
-            return Row(operator, "dynamic_int8", scheme.kernel_bits)
+            # XNNPACK has no convolution with kernels of four bits.
+            is_dense = isinstance(operation, keras.layers.Dense)
+            return Row(operator, "dynamic_int8", scheme.kernel_bits if is_dense else 8)
         else:  # The runtime would be slower, or cannot do it.
             return Row(operator, "float32", None if scheme.kernel_bits == 8 else 8)
         before = [producer(tensor).name for tensor in operation._inbound_nodes[0].input_tensors]

@@ -19,8 +19,8 @@ class Scheme:
     Attributes:
         name: Name of the scheme.
         weights: Type of the kernels of dense layers and convolutions in the file. Integer kernels have one symmetric
-            range per output channel. With "int4", the kernels of depthwise convolutions, and of convolutions that use
-            each input in few multiplications, are int8.
+            range per output channel. With "int4", the kernels of convolutions, and of dense layers that use each
+            input in few multiplications, are int8, because LiteRT is faster that way.
         activations: Type of what products of matrices take and give. "int8" and "int16" have ranges that are fixed
             when the model is quantized, and cover the operations between products too; "dynamic_int8" has ranges that
             the runtime finds for each image; with "float32", integer kernels are only stored as integers.

@@ -18,7 +18,7 @@ _SIZES = {  # Stochastic depth and top-1 accuracy at 224 x 224.
 
 RECIPES = {
     model: Recipe(
-        paper="Dai et al., arXiv 2106.04803, tables 4 and 8",
+        paper="Dai et al., arXiv 2106.04803, tables 10 and 13",
         hardware="TPU v3",
         top1=top1,
         model=model,

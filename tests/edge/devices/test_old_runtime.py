@@ -63,7 +63,7 @@ def test_a_hybrid_int8_file_is_as_close_to_the_float_model_on_the_old_runtime(ol
     _, (new,) = _outputs(file, images)
     expected = np.asarray(small_vit(images))
     assert _noise(old, expected) < 1.25 * _noise(new, expected) < 0.06
-    np.testing.assert_array_equal(old.argmax(1), expected.argmax(1))
+    assert np.mean(old.argmax(1) == expected.argmax(1)) > 0.9
 
 
 def test_a_truncated_file_is_refused_where_the_runtime_checks_nothing(old_python, broken_files):

@@ -42,7 +42,7 @@ def test_the_runtime_and_the_tensors_are_described(onnx_file):
     with open_file(onnx_file) as interpreter:
         interpreter.allocate()
         assert interpreter.runtime == f"onnxruntime {onnxruntime.__version__}"
-        assert interpreter.inputs == [{"name": "image", "shape": [1, 16, 16, 3], "dtype": "float32"}]
+        assert interpreter.inputs == [{"name": "image", "signature": None, "shape": [1, 16, 16, 3], "dtype": "float32"}]
         assert [output["shape"] for output in interpreter.outputs] == [[1, 5]]
 
 

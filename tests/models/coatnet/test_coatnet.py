@@ -1,16 +1,19 @@
 """CoAtNet: costs, attention, outputs, resizing and errors."""
 
+from dataclasses import asdict
+
 import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 import keras_vit
+from keras_vit.layers.window_bias import RelativePositionBias
 from keras_vit.models.coatnet.coatnet_block import PreNormMBConv, RelativeTransformerBlock
-from keras_vit.models.coatnet.relative_attention import MapPositionBias, RelativeSelfAttention
+from keras_vit.models.coatnet.relative_attention import RelativeSelfAttention
 from tests.layers.test_layers import gelu, mlp, norm, part, randomized, weights
 from tests.models.cases import randomize
-from tests.models.coatnet.forms import TINY
+from tests.models.coatnet.forms import MAP, TINY
 from tests.models.files import check_files
 from tests.models.test_reference import logits
 from tests.reference import fixture, relative_error, timm_file, timm_weights
@@ -193,7 +196,8 @@ def test_the_fused_bias_is_one_constant():
     fused = keras_vit.fuse(model)
     attention = model.get_layer("stage_4_block_0").attention
     scores = np.zeros((1, 3, 6, 6), "float32")
-    np.testing.assert_allclose(fused.get_layer("stage_4_block_0.attention.bias").bias, attention.bias(scores)[0])
+    constant = np.reshape(fused.get_layer("stage_4_block_0.attention.bias").bias, (3, 6, 6))
+    np.testing.assert_allclose(constant, attention.bias(scores)[0])
 
 
 def test_stochastic_depth_rises_linearly_from_zero():
@@ -258,13 +262,13 @@ class TestBadInput:
             tiny(**settings)
 
     def test_a_bias_for_another_map(self):
-        with pytest.raises(ValueError, match=r"a map of 2 x 3 expects \(batch, heads, 6, 6\)"):
-            MapPositionBias((2, 3))(keras.Input((3, 5, 5)))
+        with pytest.raises(ValueError, match=r"1 windows of 6 pixels expects \(batch, 3, 6, 6\); .*None, 3, 5, 5"):
+            RelativePositionBias(3, asdict(MAP))(keras.Input((3, 5, 5)))
 
     def test_a_table_that_is_not_of_a_square_map(self):
-        layer = MapPositionBias((2, 3))
+        layer = RelativePositionBias(3, asdict(MAP))
         layer(np.zeros((1, 3, 6, 6), "float32"))
-        with pytest.raises(ValueError, match="has 15 rows, which is not the number of a square map"):
+        with pytest.raises(ValueError, match="has 15 rows, which is not the number of a square window"):
             layer.resized(np.zeros((15, 3)))
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from keras_vit.layers.window_bias import RelativePositionBias, WindowBias
+from keras_vit.models.swin.continuous_position_bias import ContinuousPositionBias
 from keras_vit.models.swin.swin_block import PatchMap, PatchMerging, PatchMergingV2, SwinBlock, SwinV2Block
 from keras_vit.models.swin.unit_norm import UnitNorm
-from keras_vit.models.swin.window_bias import ContinuousPositionBias, RelativePositionBias, WindowBias
 from keras_vit.models.swin.window_moves import CyclicShift, JoinPatches, WindowPartition
 from tests.models.cases import IMAGES, Reference
 

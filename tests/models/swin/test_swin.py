@@ -12,10 +12,11 @@ import keras_vit
 from keras_vit import edge
 from keras_vit.graph.flattening import leaves
 from keras_vit.layers import DropPath, LayerNorm
+from keras_vit.layers.window_bias import RelativePositionBias, WindowBias
+from keras_vit.models.swin.continuous_position_bias import ContinuousPositionBias
 from keras_vit.models.swin.swin_block import PatchMerging
 from keras_vit.models.swin.unit_norm import UnitNorm
 from keras_vit.models.swin.window_attention import CosineWindowAttention, WindowAttention
-from keras_vit.models.swin.window_bias import ContinuousPositionBias, RelativePositionBias, WindowBias
 from tests.models.cases import build, randomize
 from tests.models.swin.forms import TINY
 from tests.reference import fixture, images, relative_error, timm_file, timm_weights

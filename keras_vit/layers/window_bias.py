@@ -1,6 +1,7 @@
 """Layers that add to the attention scores in windows: a bias by relative position, and the mask of shifted windows.
 
-Relative position bias: Liu et al., arXiv 2103.14030, section 3.2, and continuous, arXiv 2111.09883, section 3.3.
+Relative position bias: Liu et al., arXiv 2103.14030, section 3.2. A map that is not divided is a single window, as in
+CoAtNet (Dai et al., arXiv 2106.04803, section 2.1).
 """
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_vit.layers.position_embedding import resize_positions
-from keras_vit.models.swin.windows import Windows
+from keras_vit.layers.windows import Windows
 
 
 class _WindowBias(keras.layers.Layer):
@@ -20,12 +21,24 @@ class _WindowBias(keras.layers.Layer):
 
     Input and output: (batch, heads * windows, pixels of a window, pixels of a window); all windows of the first head
     come first.
+
+    Raises:
+        ValueError: The input has another number of heads, windows or pixels.
     """
 
     def __init__(self, num_heads: int, windows: dict, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.windows = Windows(**{name: _as_tuple(value) for name, value in windows.items()})
+
+    def build(self, input_shape):
+        expected = (self.num_heads * self.windows.count, self.windows.area, self.windows.area)
+        if tuple(input_shape[1:]) != expected:
+            raise ValueError(
+                f"{type(self).__name__} with {self.num_heads} heads and {self.windows.count} windows of "
+                f"{self.windows.area} pixels expects (batch, {', '.join(map(str, expected))}); received the shape "
+                f"{tuple(input_shape)}."
+            )
 
     def on_map(self, attention: np.ndarray) -> np.ndarray:
         """Return attention probabilities of windows as those of the map's pixels, see `Windows.on_map`."""
@@ -54,7 +67,7 @@ class _WindowBias(keras.layers.Layer):
         }
 
 
-class _BiasFromTable(_WindowBias):
+class BiasFromTable(_WindowBias):
     """Base class of a layer whose bias has a table with a row for each relative position."""
 
     def table_of_heads(self):
@@ -95,6 +108,7 @@ class WindowBias(_WindowBias):
         self.per_window = per_window
 
     def build(self, input_shape):
+        super().build(input_shape)
         shape = (self.num_heads, self.windows.count if self.per_window else 1, self.windows.area**2)
         self.bias = self.add_weight(name="bias", shape=shape, initializer="zeros")
 
@@ -106,17 +120,23 @@ class WindowBias(_WindowBias):
 
 
 @keras.saving.register_keras_serializable("keras_vit")
-class RelativePositionBias(_BiasFromTable):
+class RelativePositionBias(BiasFromTable):
     """Add a learned bias by the relative position of the two pixels, and the mask of a shifted map.
 
     Args:
         num_heads: Number of heads.
         windows: The attributes of `Windows`, as a dictionary.
+        interpolation: How to resize the table of another window: a method of `resize_positions`.
 
     Input and output: (batch, heads * windows, pixels of a window, pixels of a window).
     """
 
+    def __init__(self, num_heads: int, windows: dict, interpolation: str = "cubic", **kwargs):
+        super().__init__(num_heads, windows, **kwargs)
+        self.interpolation = interpolation
+
     def build(self, input_shape):
+        super().build(input_shape)
         height, width = self.windows.window
         self.table = self.add_weight(
             name="table",
@@ -128,9 +148,9 @@ class RelativePositionBias(_BiasFromTable):
         return self.table
 
     def resized(self, table: np.ndarray, window: tuple[int, int] | None = None) -> np.ndarray:
-        """Return this layer's table, computed from the table of another window by bicubic interpolation.
+        """Return this layer's table, computed from the table of another window by interpolation.
 
-        The authors' code does the same when it loads a checkpoint.
+        Swin's authors do the same when they load a checkpoint, and timm does it for CoAtNet.
 
         Args:
             table: (relative positions, heads).
@@ -141,73 +161,21 @@ class RelativePositionBias(_BiasFromTable):
         """
         if window is None:
             side = round(len(table) ** 0.5)
-            if len(table) == self.table.shape[0]:
-                return table
             if side**2 != len(table) or side % 2 == 0:
                 raise ValueError(
                     f"a table of relative positions has {len(table)} rows, which is not the number of a square window: "
                     "(2 * window - 1) ** 2, such as 169 for 7 or 529 for 12"
                 )
             window = ((side + 1) // 2,) * 2
-        (rows, columns), (new_rows, new_columns) = window, self.windows.window
-        before, after = (2 * rows - 1, 2 * columns - 1), (2 * new_rows - 1, 2 * new_columns - 1)
-        return resize_positions(table[None], before, after, "cubic")[0]
+        before, after = ((2 * height - 1, 2 * width - 1) for height, width in (window, self.windows.window))
+        return resize_positions(table[None], before, after, self.interpolation)[0]
 
     def weights_from(self, old: "RelativePositionBias") -> dict[str, np.ndarray]:
         """Return weights for this layer, computed from the same layer with a different window."""
         return {"table": self.resized(ops.convert_to_numpy(old.table), old.windows.window)}
 
-
-_HIDDEN = 512  # Units between the two dense layers, in the authors' code.
-
-
-@keras.saving.register_keras_serializable("keras_vit")
-class ContinuousPositionBias(_BiasFromTable):
-    """Add a bias that an MLP computes from the relative position of the two pixels, and the mask of a shifted map.
-
-    The bias of a head is in (0, 16). The MLP takes the differences in rows and columns, on a logarithmic scale and
-    relative to the largest ones in the window of the original training. So it can be used with larger windows.
-
-    Args:
-        num_heads: Number of heads.
-        windows: The attributes of `Windows`, as a dictionary.
-        pretrained_window: (height, width) of the window that the MLP was trained with.
-
-    Input and output: (batch, heads * windows, pixels of a window, pixels of a window).
-    """
-
-    def __init__(self, num_heads: int, windows: dict, pretrained_window: tuple[int, int], **kwargs):
-        super().__init__(num_heads, windows, **kwargs)
-        self.pretrained_window = tuple(pretrained_window)
-
-    def build(self, input_shape):
-        def kernel(name, shape):
-            return self.add_weight(name=name, shape=shape, initializer=keras.initializers.TruncatedNormal(stddev=0.02))
-
-        self.hidden_kernel = kernel("hidden_kernel", (2, _HIDDEN))
-        self.hidden_bias = self.add_weight(name="hidden_bias", shape=(_HIDDEN,), initializer="zeros")
-        self.output_kernel = kernel("output_kernel", (_HIDDEN, self.num_heads))
-
-    def table_of_heads(self):
-        hidden = ops.relu(ops.matmul(self._coordinates(), self.hidden_kernel) + self.hidden_bias)
-        return 16 * ops.sigmoid(ops.matmul(hidden, self.output_kernel))
-
-    def _coordinates(self):
-        axes = []
-        for side, before in zip(self.windows.window, self.pretrained_window, strict=True):
-            apart = 8 * np.arange(1 - side, side) / max(before - 1, 1)
-            axes.append(np.sign(apart) * np.log2(np.abs(apart) + 1) / np.log2(8))
-        rows, columns = np.meshgrid(*axes, indexing="ij")
-        coordinates = np.stack([rows.ravel(), columns.ravel()], axis=1)
-        return ops.convert_to_tensor(coordinates.astype("float32"), self.hidden_kernel.dtype)
-
-    def macs(self, input_shape: tuple) -> int:
-        """Return the number of multiply-accumulates of the MLP."""
-        height, width = self.windows.window
-        return (2 * height - 1) * (2 * width - 1) * _HIDDEN * (2 + self.num_heads)
-
     def get_config(self):
-        return {**super().get_config(), "pretrained_window": self.pretrained_window}
+        return {**super().get_config(), "interpolation": self.interpolation}
 
 
 def _as_tuple(value):
