@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from keras_vit.edge.onnx.operations import Elementwise
 from keras_vit.edge.onnx.planning import Plan
 from keras_vit.edge.onnx.program import Operation, Program, Tensor, Value
 from keras_vit.edge.onnx.rearrangement import Rearrangement, Shape, identity, nodes_of
@@ -129,20 +130,27 @@ class Emitter:
         form = self._plan.form(operation)
         self._layer, self._dtype = operation.layer, "float32" if operation.full else self._float
         inputs = [
-            self._read(tensor, taken, self._dtype) for tensor, taken in zip(operation.inputs, form.inputs, strict=True)
+            self._read(tensor, taken, self._dtype, isinstance(operation.kind, Elementwise))
+            for tensor, taken in zip(operation.inputs, form.inputs, strict=True)
         ]
         result = operation.kind.emit(self, operation, form, inputs)
         for step in self._plan.after(operation, form):
             result = self.move(result, step)
         self._stored[operation.output] = result
 
-    def _read(self, tensor: Tensor, form: Rearrangement, dtype: str) -> ir.Value:
-        """Return a tensor in some form and type."""
+    def _read(self, tensor: Tensor, form: Rearrangement, dtype: str, broadcasts: bool = False) -> ir.Value:
+        """Return a tensor in some form and type.
+
+        Where operands are broadcast, constants have no leading axes of size 1: onnxruntime recognizes a division by the
+        root mean square only if its scale has a single axis.
+        """
         array = tensor.constant
         if array is not None:
             # A constant that was given for fewer axes, or for one of the repeated ones only.
             array = array.reshape((1,) * (len(form.source) - array.ndim) + array.shape)
             array = form(np.broadcast_to(array, form.source))
+            while broadcasts and array.ndim and array.shape[0] == 1:
+                array = array[0]
             if array.dtype.kind == "i":
                 return self._initializer(f"{self._layer}/integers", np.ascontiguousarray(array))
             return self.floats(array, full=dtype == "float32")
