@@ -50,6 +50,11 @@ METHODS = {
 }
 # Private attributes of objects, which the tests below read.
 ATTRIBUTES = {
+    "_compile_loss",
+    "_compile_metrics",
+    "_user_loss_weights",
+    "_user_metrics",
+    "_user_weighted_metrics",
     "_keras_history",
     "_inbound_nodes",
     "_outbound_nodes",
@@ -200,6 +205,14 @@ def sources():
     for package in ("keras_vit", "training", "edge"):
         for path in sorted((ROOT / package).rglob("*.py")):
             yield ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_a_compiled_model_keeps_what_it_was_compiled_with():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse", metrics=["mae"], weighted_metrics=["mape"], loss_weights=[2.0])
+    assert model._compile_loss._user_loss_weights == [2.0]
+    assert model._compile_metrics._user_metrics == ["mae"]
+    assert model._compile_metrics._user_weighted_metrics == ["mape"]
 
 
 def test_no_other_private_attribute_is_read():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,7 @@ from keras_vit.edge.quantization.quantize import float_model, is_quantized, quan
 from keras_vit.edge.quantization.schemes import SCHEMES, Scheme, find_scheme
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.reading import calls_before
+from keras_vit.models.families import families as all_families
 from keras_vit.utils.files import replacing
 from keras_vit.utils.missing import needs
 
@@ -210,4 +213,8 @@ def _check_shape(operation, expected, shape):
 
 def _register_writers() -> None:
     """Import the modules that hold the writers."""
-    from keras_vit.edge.onnx import family_layers, keras_layers, quantized_layers, vit_layers  # noqa: F401
+    from keras_vit.edge.onnx import families, keras_layers, quantized_layers, vit_layers  # noqa: F401
+
+    with_writers = {name for _, name, _ in pkgutil.iter_modules(families.__path__)}
+    for family in with_writers.intersection(all_families()):
+        importlib.import_module(f"{families.__name__}.{family}")

@@ -29,6 +29,7 @@ from keras_vit.layers import (
     Unfold,
 )
 from keras_vit.layers.diagonal_mask import _BELOW
+from keras_vit.layers.window_bias import WindowBias
 from keras_vit.utils.normalization import scale_and_offset
 
 
@@ -153,3 +154,10 @@ def _fold(build, layer, x):
     patches = build.reshape(x, (batch, layer.height // 2, layer.width // 2, 2, 2, channels))
     maps = build.transpose(patches, (0, 1, 3, 2, 4, 5))
     return build.reshape(maps, (batch, layer.height, layer.width, channels))
+
+
+@register_onnx_writer(WindowBias)
+def _window_bias(build, layer, scores):
+    bias, area = array(layer.bias), layer.windows.area
+    repeated = np.broadcast_to(bias, (bias.shape[0], layer.windows.count, bias.shape[2]))
+    return build.op("Add", scores, repeated.reshape(-1, area, area))
