@@ -138,6 +138,7 @@ def test_the_python_code_prints_only_expected_lines(folder):
     result = run_in_terminal([sys.executable, "readme.py"], cwd=folder, env=environment(folder))
     assert result.code == 0, result.output
     expected = [
+        r"keras_vit: pets: \d+ training images; 37 classes .*",
         EPOCH,
         rf"[a-z][\w ,-]+  (int8\.tflite|{NUMBER}%?)",  # edge.verify
         *AUDIT,
