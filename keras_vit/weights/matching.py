@@ -144,7 +144,12 @@ def _reading(model, layers, arrays, path) -> Reading:
         if all(naming.place(*weight) for weight in weights)
     ]
     readings = [read_with(naming, weights, arrays) for naming in (*namings, keras_naming(layers))]
-    best = max(readings, key=lambda reading: reading.found)
+    # Families share names of layers. Of namings that find as many weights, the one that knows more of the file counts.
+    most = max(reading.found for reading in readings)
+    best = max(
+        (reading for reading in readings if reading.found == most),
+        key=lambda reading: sum(reading.naming.knows(name, with_beginning=True) for name in arrays),
+    )
     if best.found:
         _refuse_copies(path, best.copies)
         return best
