@@ -41,7 +41,7 @@ def neighbors_of(flat: keras.Model) -> dict[str, Neighbors]:
         found[layer.name] = Neighbors(
             len(calls),
             [
-                {_source_of(tensor) for tensor in tensors}
+                set().union(*(_sources_of(tensor) for tensor in tensors))
                 for tensors in zip(*(call.input_tensors for call in calls), strict=True)
             ],
             {user.name for user in users if user is not None and not is_layout(user)},
@@ -63,7 +63,9 @@ def output_layers(flat: keras.Model) -> dict[str, str]:
     return layers
 
 
-def _source_of(tensor) -> str | None:
+def _sources_of(tensor) -> set[str | None]:
+    """Return the layer that computes a tensor, and the layers in between that move its values by several operators."""
+    moves: set[str | None] = set()
     operation = producer(tensor)
     # An identity that `keras_vit.fuse` left is there to give floats for integers.
     while (
@@ -71,5 +73,7 @@ def _source_of(tensor) -> str | None:
         or isinstance(operation, IDENTITIES)
         or (isinstance(operation, Preprocessing) and not operation.normalize)
     ):
+        if getattr(type(operation), "moves_pixels", False):
+            moves.add(operation.name)
         operation = producer(inputs_of(operation)[0])
-    return None if isinstance(operation, keras.layers.InputLayer) else operation.name
+    return moves | {None if isinstance(operation, keras.layers.InputLayer) else operation.name}
