@@ -70,7 +70,7 @@ def write_call(build: OnnxBuilder, operation: keras.Operation, args: tuple, kwar
             f"There is no ONNX writer for the layer {operation.name!r} of class {type(operation).__name__}; register "
             "one with keras_vit.edge.register_onnx_writer."
         )
-    # Keras numbers plain operations anew in each copy of a model, and the same model should give the same file.
+    # Keras gives plain operations other numbers in each copy of a model, but the same model must give the same file.
     name = operation.name if isinstance(operation, keras.layers.Layer) else type(operation).__name__
     with build.layer(name):
         return [build.tensor(each) for each in keras.tree.flatten(writer(build, operation, *args, **kwargs))]

@@ -175,10 +175,10 @@ class IntegerPlan:
 
         return rebuild(form, make, call)
 
-    def with_bounded_roots(self, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        """Return calibrated ranges with those of reciprocal roots bounded by what a grid can tell from 0.
+    def adjusted_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        """Return calibrated ranges as the operators need them: those of reciprocal roots are bounded.
 
-        The largest reciprocal root of a number on a grid, other than of 0, is that of one step.
+        The smallest number that a grid tells from 0 is one step, so the largest reciprocal root is that of one step.
         """
         ranges = dict(ranges)
         for name, step in self._steps_of_roots(ranges).items():
@@ -188,7 +188,7 @@ class IntegerPlan:
                 ranges[output] = low, min(high, step**-0.5)
         return ranges
 
-    def set_floors(self, quantized: keras.Model, ranges: Mapping[str, tuple[float, float]]) -> None:
+    def prepare(self, quantized: keras.Model, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Raise the floor of each `ReciprocalRoot` to one step of the grid of its input."""
         for name, step in self._steps_of_roots(ranges).items():
             floor = quantized.get_layer(name).floor

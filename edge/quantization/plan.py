@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Mapping
 
 import keras
 
 from keras_vit.edge.quantization.fake_quant import QuantizationScheme
 from keras_vit.edge.quantization.schemes import Scheme
 from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES, consumers, inputs_of, producer
+from keras_vit.graph.rebuilding import rebuild
 from keras_vit.layers import Fold, LearnedTokens, MatMul, TokenPooling, Unfold
 
 PRODUCT = "PRODUCT"  # Stands for any operator that multiplies matrices.
@@ -184,6 +186,46 @@ class Plan:
             for name in (*row.inputs, row.output)
             if name
         }
+
+    def on_grids(self, flat: keras.Model, make: Callable, mark: Callable) -> keras.Model:
+        """Return a copy of the flat model in which tensors are on their grids.
+
+        Args:
+            flat: The model that the plan is for.
+            make: From a layer to the layer that takes its place, not built, of the same name.
+            mark: From (name of a grid, tensors) to these tensors on the grid.
+        """
+        names: dict[int, str] = {}  # By id of a tensor, the name of the operation of the flat model that gives it.
+        marked: dict[int, keras.KerasTensor] = {}  # By id of a tensor, the same tensor on a grid.
+
+        def put_on_grid(tensor):
+            name = names.get(id(tensor), producer(tensor).name)
+            if self.given_on(name) is not None:
+                return tensor
+            if id(tensor) not in marked:
+                marked[id(tensor)] = mark(self.taken_on(name), [tensor])[0]
+            return marked[id(tensor)]
+
+        def call(layer, *args, **kwargs):
+            name = layer.name
+            if self.joins(name):
+                args = (mark(name, args[0]), *args[1:])
+            elif self.takes_grid(name):
+                args = keras.tree.map_structure(put_on_grid, args)
+            output = layer(*args, **kwargs)
+            if self.gives_grid(name):
+                output = mark(name, [output])[0]
+                names[id(output)] = name
+            return output
+
+        return rebuild(flat, make, call)
+
+    def adjusted_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        """Return calibrated ranges as the operators need them: here, any range suits them."""
+        return dict(ranges)
+
+    def prepare(self, quantized: keras.Model, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Set what the layers of a quantized model need to know of ranges: here, nothing."""
 
     def takes_grid(self, name: str) -> bool:
         """Return whether an operation, other than a concatenation, takes its inputs on their grids."""

@@ -27,7 +27,6 @@ from keras_vit.edge.quantization.ranges import BINS, METHODS, Method, choose_ran
 from keras_vit.edge.quantization.schemes import SCHEMES, Scheme, find_scheme
 from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.fusion import fuse
-from keras_vit.graph.reading import producer
 from keras_vit.graph.rebuilding import rebuild
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.retracing import no_retracing_warnings
@@ -97,9 +96,9 @@ def quantize_aware(
 
     Raises:
         ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
-            quantized already, a layer cannot be copied or would need different ranges in its calls, a layer has
-            no integer operators and the scheme needs them, or the images are
-            missing, not of the model's input shape, not finite, in another range than the model takes, or none at all.
+            quantized already, a layer cannot be copied or would need different ranges in its calls, a layer has no
+            integer operators and the scheme needs them, or the images are missing, not of the model's input shape, not
+            finite, in another range than the model takes, or none at all.
         TypeError: The model is neither functional nor sequential, or the images are neither an array nor a dataset of
             numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
@@ -127,8 +126,7 @@ def quantize_aware(
     plan = plan_of(flat, scheme)
     batches = functools.partial(input_batches, calibration_data, model_inputs(flat), batch_size, model)
     limits = calibrate(flat, plan, batches, ranges) if scheme.needs_ranges else {}
-    if isinstance(plan, IntegerPlan):
-        limits = plan.with_bounded_roots(limits)
+    limits = plan.adjusted_ranges(limits)
 
     def make(layer):
         bits = plan.rows[layer.name].kernel_bits
@@ -140,11 +138,10 @@ def quantize_aware(
     def grid(name):
         return FakeQuant(**vars(plan.grids[name]), name=f"{name}.fake_quant")
 
-    quantized = _on_grids(flat, plan, make, lambda name, tensors: [grid(name)(tensor) for tensor in tensors])
+    quantized = plan.on_grids(flat, make, lambda name, tensors: [grid(name)(tensor) for tensor in tensors])
     for name, ends in limits.items():
         grid(name).range = ends
-    if isinstance(plan, IntegerPlan):
-        plan.set_floors(quantized, limits)
+    plan.prepare(quantized, limits)
     if limits and bias_correction:
         images, _ = next(iter(batches()))
         correct_biases(quantized, images)
@@ -184,7 +181,7 @@ def calibrate(
             found.setdefault(name, []).extend(tensors)
         return tensors
 
-    observed = _on_grids(flat, plan, lambda layer: type(layer).from_config(layer.get_config()), observe)
+    observed = plan.on_grids(flat, lambda layer: type(layer).from_config(layer.get_config()), observe)
     observer = keras.Model(observed.inputs, list(found.values()))
 
     def values(batch):
@@ -293,40 +290,3 @@ def _with_separate_activations(flat):
 
 def _has_fused_activation(layer):
     return not isinstance(layer, WITH_KERNEL) or layer.activation in _FUSED_ACTIVATIONS
-
-
-def _on_grids(flat: keras.Model, plan: Plan | IntegerPlan, make: Callable, mark: Callable) -> keras.Model:
-    """Return a copy of a flat model in which tensors are on the grids of a plan.
-
-    Args:
-        flat: The model that the plan is for.
-        plan: Its plan.
-        make: From a layer to the layer that takes its place, not built, of the same name.
-        mark: From (name of a grid, tensors) to these tensors on the grid.
-    """
-    if isinstance(plan, IntegerPlan):
-        return plan.on_grids(flat, make, mark)
-    names: dict[int, str] = {}  # By id of a tensor, the name of the operation of the flat model that gives it.
-    marked: dict[int, Any] = {}  # By id of a tensor, the same tensor on a grid.
-
-    def put_on_grid(tensor):
-        name = names.get(id(tensor), producer(tensor).name)
-        if plan.given_on(name) is not None:
-            return tensor
-        if id(tensor) not in marked:
-            marked[id(tensor)] = mark(plan.taken_on(name), [tensor])[0]
-        return marked[id(tensor)]
-
-    def call(layer, *args, **kwargs):
-        name = layer.name
-        if plan.joins(name):
-            args = (mark(name, args[0]), *args[1:])
-        elif plan.takes_grid(name):
-            args = keras.tree.map_structure(put_on_grid, args)
-        output = layer(*args, **kwargs)
-        if plan.gives_grid(name):
-            output = mark(name, [output])[0]
-            names[id(output)] = name
-        return output
-
-    return rebuild(flat, make, call)

@@ -138,8 +138,7 @@ def matches(pattern: str, layer: str) -> bool:
     return any(fnmatch.fnmatchcase(".".join(parts[: end + 1]), pattern) for end in range(len(parts)))
 
 
-SCHEMES: dict[str, Scheme] = {}
-for _scheme in (
+_ALL = (
     Scheme("float32"),
     Scheme("float16", weights="float16"),
     Scheme("int8_weights", weights="int8"),
@@ -150,8 +149,8 @@ for _scheme in (
     Scheme("symmetric_int8", weights="int8", activations="int8", symmetric=True),
     Scheme("full_int8", weights="int8", activations="int8", operators="all"),
     Scheme("int8_int16", weights="int8", activations="int16", operators="all"),
-):
-    SCHEMES[_scheme.name] = _scheme
+)
+SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in _ALL}
 
 
 def find_scheme(scheme: str | Scheme, overrides: Mapping[str, str] | None = None) -> Scheme:

@@ -1,11 +1,7 @@
 """Measure how much faster models of most families are in int8 than in float32, and the partitions of each file."""
 
-import os
-import tempfile
-
-import numpy as np
-
 from keras_vit.utils.tables import table
+from tests.benchmarks.weights import random_files
 
 PRECISIONS = ("float32", "dynamic_int8", "hybrid_int8")
 TARGETS = {  # Largest allowed p50 of hybrid_int8 over that of float32, on one thread. dynamic_int8 should be at most 1.
@@ -27,20 +23,11 @@ TARGETS = {  # Largest allowed p50 of hybrid_int8 over that of float32, on one t
 
 
 def main(names=tuple(TARGETS)) -> None:
-    import keras_vit
     from keras_vit import edge
-    from tests.benchmarks.weights import randomize
 
     rows = []
     for name in names:
-        model = keras_vit.create_model(name)
-        randomize(model)
-        images = np.random.default_rng(0).standard_normal((8, *model.input_shape[1:])).astype(np.float32)
-        with tempfile.TemporaryDirectory() as folder:
-            paths = {precision: os.path.join(folder, f"{precision}.tflite") for precision in PRECISIONS}
-            for precision, path in paths.items():
-                calibration = {"calibration_data": images} if precision == "hybrid_int8" else {}
-                edge.export(model, path, precision=precision, **calibration)
+        with random_files(name, PRECISIONS) as paths:
             p50 = {p: result.p50_ms for p, result in zip(PRECISIONS, edge.benchmark(list(paths.values())), strict=True)}
             audits = {precision: edge.audit(path) for precision, path in paths.items()}
         rows.append(

@@ -7,14 +7,11 @@ which the latency does not depend on.
 """
 
 import json
-import os
-import tempfile
 from pathlib import Path
-
-import numpy as np
 
 from keras_vit.utils.files import replacing
 from keras_vit.utils.tables import table
+from tests.benchmarks.weights import random_files
 
 FOLDER = Path("build/zoo")
 PRECISIONS = ("float32", "hybrid_int8")
@@ -45,25 +42,12 @@ def latencies(name: str) -> dict[str, float]:
     """Return the p50 of a model in ms, by precision."""
     import keras
 
-    import keras_vit
     from keras_vit import edge
-    from tests.benchmarks.weights import randomize
 
     keras.backend.clear_session()
-    model = keras_vit.create_model(name)
-    randomize(model)
-    images = np.random.default_rng(0).standard_normal((4, *model.input_shape[1:])).astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [
-            edge.export(
-                model,
-                os.path.join(folder, f"{precision}.tflite"),
-                precision,
-                calibration_data=images if precision == "hybrid_int8" else None,
-            )
-            for precision in PRECISIONS
-        ]
-        return {p: result.p50_ms for p, result in zip(PRECISIONS, edge.benchmark(paths), strict=True)}
+    with random_files(name, PRECISIONS) as paths:
+        results = edge.benchmark(list(paths.values()))
+    return {precision: result.p50_ms for precision, result in zip(PRECISIONS, results, strict=True)}
 
 
 def draw(measured: dict[str, dict]):

@@ -2,9 +2,10 @@
 
     keras-vit train --recipe cait_s24 --data DATA --run-dir runs/cait
 
-Train with DeiT's script and its defaults (repository facebookresearch/deit), but for 400 epochs, with more stochastic
-depth for larger models. Every size is trained on images of 224 x 224 pixels. The accuracies are those without
-distillation and without fine-tuning at a higher resolution.
+Train DeiT's recipe for 400 epochs, with more stochastic depth for larger models. All other numbers are assumed to be
+the defaults of DeiT's script, in whose repository (facebookresearch/deit) CaiT is published. Every size is trained on
+images of 224 x 224 pixels. The accuracies are those without distillation and without fine-tuning at a higher
+resolution.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT

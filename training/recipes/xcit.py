@@ -2,8 +2,8 @@
 
     keras-vit train --recipe xcit_small12_p16 --data DATA --run-dir runs/xcit
 
-Train as DeiT, but for 400 epochs. The numbers come from the command with which the authors train XCiT-S12/16 on 16 GPUs
-(repository facebookresearch/xcit) and from the defaults of their script.
+Train DeiT's recipe for 400 epochs. The numbers are those of the authors' command for XCiT-S12/16 on 16 GPUs (repository
+facebookresearch/xcit) and the defaults of their script.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT

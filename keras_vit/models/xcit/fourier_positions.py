@@ -36,7 +36,7 @@ def fourier_features(grid: tuple[int, int]) -> np.ndarray:
 class FourierPositions(keras.layers.Layer):
     """Add a learned projection of `fourier_features` to each token.
 
-    For another image size, the features are computed anew and the projection stays.
+    For another image size, the layer computes the features again and keeps the projection.
 
     Args:
         grid: Rows and columns of patches.
