@@ -26,6 +26,7 @@ from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
+from keras_vit.models.nat.nat import NAT as NAT
 from keras_vit.models.preprocessing import preprocess_input as preprocess_input
 from keras_vit.models.registry import create_model as create_model
 from keras_vit.models.registry import download_weights as download_weights
@@ -78,6 +79,11 @@ DeiT_S16 = DeiT
 DeiT_S16_Distilled = DeiT
 DeiT_Ti16 = DeiT
 DeiT_Ti16_Distilled = DeiT
+DiNAT_Base = NAT
+DiNAT_Large = NAT
+DiNAT_Mini = NAT
+DiNAT_Small = NAT
+DiNAT_Tiny = NAT
 EfficientViT_B0 = EfficientViT
 EfficientViT_B1 = EfficientViT
 EfficientViT_B2 = EfficientViT
@@ -115,6 +121,10 @@ MobileViTV2_200 = MobileViTV2
 MobileViT_S = MobileViT
 MobileViT_XS = MobileViT
 MobileViT_XXS = MobileViT
+NAT_Base = NAT
+NAT_Mini = NAT
+NAT_Small = NAT
+NAT_Tiny = NAT
 SwinV2_B = SwinV2
 SwinV2_L = SwinV2
 SwinV2_S = SwinV2

@@ -13,6 +13,13 @@ from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
+_NEIGHBORHOODS = {
+    "channels": 32,
+    "depths": (2, 2),
+    "num_heads": (2, 4),
+    "kernel_size": 3,
+    "drop_path_rate": 0.1,
+}
 _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, image size and epochs.
     "vit": ("ViT", _TOKENS, 16, 80),
     "deit": ("DeiT", _TOKENS, 16, 80),
@@ -92,6 +99,8 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
         64,
         40,
     ),
+    "nat": ("NAT", {**_NEIGHBORHOODS}, 32, 60),
+    "dinat": ("NAT", {**_NEIGHBORHOODS, "dilations": (2, 1)}, 32, 60),
 }
 
 RECIPES = {
