@@ -26,6 +26,7 @@ from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
+from keras_vit.models.mvitv2.mvitv2 import MViTv2 as MViTv2
 from keras_vit.models.nat.nat import NAT as NAT
 from keras_vit.models.preprocessing import preprocess_input as preprocess_input
 from keras_vit.models.registry import create_model as create_model
@@ -98,6 +99,10 @@ EfficientViT_M2 = EfficientViT_MSRA
 EfficientViT_M3 = EfficientViT_MSRA
 EfficientViT_M4 = EfficientViT_MSRA
 EfficientViT_M5 = EfficientViT_MSRA
+MViTv2_B = MViTv2
+MViTv2_L = MViTv2
+MViTv2_S = MViTv2
+MViTv2_T = MViTv2
 Mixer_B16 = MLPMixer
 Mixer_B32 = MLPMixer
 Mixer_L16 = MLPMixer

@@ -99,8 +99,9 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
         64,
         40,
     ),
-    "nat": ("NAT", {**_NEIGHBORHOODS}, 32, 60),
+    "nat": ("NAT", _NEIGHBORHOODS, 32, 60),
     "dinat": ("NAT", {**_NEIGHBORHOODS, "dilations": (2, 1)}, 32, 60),
+    "mvitv2": ("MViTv2", {"channels": 32, "depths": (1, 2), "drop_path_rate": 0.1}, 32, 60),
 }
 
 RECIPES = {

@@ -42,7 +42,11 @@ def cases():
 
 
 # Families with a layer that has no integer form yet, and patterns of these layers.
-WITHOUT_FORM = {"cait": "*.attention.mix_*", "xcit": "*.attention.*_norm"}
+WITHOUT_FORM = {
+    "cait": "*.attention.mix_*",
+    "mvitv2": "*.attention.*_scores",
+    "xcit": "*.attention.*_norm",
+}
 
 
 @pytest.mark.parametrize("family", WITHOUT_FORM)

@@ -125,6 +125,8 @@ PUBLISHED = {
     "nat_mini": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
     "nat_base": (1e-3, 0.05, 0.5, 0.8, 1.0, 1024, 300),
     "dinat_small": (1e-3, 0.05, 0.3, 0.8, 1.0, 1024, 300),
+    "mvitv2_t": (2.5e-4, 0.05, 0.1, 0.8, 1.0, 256, 300),
+    "mvitv2_b": (2.5e-4, 0.05, 0.3, 0.8, 1.0, 256, 300),
 }
 # By recipe: further settings that are characteristic of the paper.
 DETAILS = {
@@ -229,6 +231,14 @@ DETAILS = {
         "top1": 83.2,
     },
     "dinat_tiny": {"top1": 82.7},
+    "mvitv2_s": {
+        "warmup_epochs": 70,
+        "final_learning_rate": 1e-6,
+        "learning_rate_batch": 256,
+        "policy": training.RandAugment(6),
+        "clip_norm": 1.0,
+        "repeats": 1,
+    },
 }
 
 
