@@ -35,6 +35,7 @@ from keras_vit.models.registry import list_models as list_models
 from keras_vit.models.registry import list_weights as list_weights
 from keras_vit.models.swin.swin import Swin as Swin
 from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
+from keras_vit.models.t2t.t2t import T2T as T2T
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
@@ -138,6 +139,15 @@ Swin_B = Swin
 Swin_L = Swin
 Swin_S = Swin
 Swin_T = Swin
+T2T_10 = T2T
+T2T_12 = T2T
+T2T_14 = T2T
+T2T_19 = T2T
+T2T_24 = T2T
+T2T_7 = T2T
+T2T_t_14 = T2T
+T2T_t_19 = T2T
+T2T_t_24 = T2T
 ViT_B16 = ViT
 ViT_B28 = ViT
 ViT_B32 = ViT

@@ -101,6 +101,7 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
     ),
     "nat": ("NAT", _NEIGHBORHOODS, 32, 60),
     "dinat": ("NAT", {**_NEIGHBORHOODS, "dilations": (2, 1)}, 32, 60),
+    "t2t": ("T2T", {"width": 64, "depth": 4, "num_heads": 4, "token_width": 32, "drop_path_rate": 0.1}, 64, 60),
     "mvitv2": ("MViTv2", {"channels": 32, "depths": (1, 2), "drop_path_rate": 0.1}, 32, 60),
 }
 

@@ -125,6 +125,9 @@ PUBLISHED = {
     "nat_mini": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
     "nat_base": (1e-3, 0.05, 0.5, 0.8, 1.0, 1024, 300),
     "dinat_small": (1e-3, 0.05, 0.3, 0.8, 1.0, 1024, 300),
+    "t2t_7": (1e-3, 0.03, 0.1, 0.8, 1.0, 512, 300),
+    "t2t_24": (5e-4, 0.065, 0.1, 0.8, 1.0, 512, 300),
+    "t2t_t_14": (5e-4, 0.05, 0.1, 0.8, 1.0, 512, 300),
     "mvitv2_t": (2.5e-4, 0.05, 0.1, 0.8, 1.0, 256, 300),
     "mvitv2_b": (2.5e-4, 0.05, 0.3, 0.8, 1.0, 256, 300),
 }
@@ -231,6 +234,16 @@ DETAILS = {
         "top1": 83.2,
     },
     "dinat_tiny": {"top1": 82.7},
+    "t2t_14": {
+        "warmup_epochs": 10,
+        "final_learning_rate": 1e-5,
+        "cooldown_epochs": 10,
+        "clip_norm": None,
+        "ema_decay": 0.99996,
+        "erase": 0.25,
+        "repeats": 1,
+        "model_settings": {"drop_path_rate": 0.1, "token_dropout_rate": 0.1},
+    },
     "mvitv2_s": {
         "warmup_epochs": 70,
         "final_learning_rate": 1e-6,
