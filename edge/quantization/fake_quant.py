@@ -220,6 +220,7 @@ class WithRoundedKernel:
     """
 
     # Attributes of Keras' layers, for type checkers.
+    name: str
     use_bias: bool
     activation: Any
     kernel: Any

@@ -117,13 +117,13 @@ def quantize_within(
     if _loss(before) > limit:
         ranked = _ranked_layers(model, whole, test.images(_IMAGES_TO_RANK_LAYERS))
         kept, quantized, after = _fewest(ranked, limit, quantize, test)
-    labeled = before.reference_top1 is not None
+    reference = before.reference_top1
     return quantized, AccuracyReport(
         scheme=scheme_of(whole).name,
         images=before.images,
-        measure="top-1" if labeled else "agreement",
+        measure="agreement" if reference is None else "top-1",
         limit=float(limit),
-        float_accuracy=before.reference_top1 if labeled else 1.0,
+        float_accuracy=1.0 if reference is None else reference,
         before=_accuracy(before),
         after=_accuracy(after),
         kept=tuple(kept),
@@ -228,13 +228,15 @@ def _ranked_layers(model: keras.Model, quantized: keras.Model, images: Any) -> l
 def _latencies(models: dict[str, keras.Model]) -> dict[str, float]:
     """Return the p50 in ms of the file of each model, measured in turn; nothing if no runtime is installed."""
     from keras_vit.edge.conversion.export import export
-    from keras_vit.edge.devices.benchmark import benchmark
+    from keras_vit.edge.devices.benchmark import Benchmarks, benchmark
 
     with tempfile.TemporaryDirectory() as folder:
         try:
             files = [
                 export(each, os.path.join(folder, f"{name}.tflite"), verify=False) for name, each in models.items()
             ]
-            return {name: result.p50_ms for name, result in zip(models, benchmark(files), strict=True)}
+            results = benchmark(files)
         except ImportError:
             return {}
+        assert isinstance(results, Benchmarks)  # Those of several files.
+        return {name: result.p50_ms for name, result in zip(models, results, strict=True)}
