@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.devices.verify import Verification, verify
     from keras_vit.edge.onnx.builder import OnnxBuilder
     from keras_vit.edge.onnx.writers import register_onnx_writer
+    from keras_vit.edge.quantization.freezing import FreezeRanges, freeze_ranges
+    from keras_vit.edge.quantization.keep_accuracy import AccuracyReport
     from keras_vit.edge.quantization.quantize import quantize_aware
     from keras_vit.edge.quantization.schemes import SCHEMES, Scheme
     from keras_vit.edge.quantization.sensitivity import LayerCost, Sensitivity, sensitivity
@@ -28,6 +30,8 @@ _MODULES = {
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
     "keras_vit.edge.onnx.builder": ("OnnxBuilder",),
     "keras_vit.edge.onnx.writers": ("register_onnx_writer",),
+    "keras_vit.edge.quantization.freezing": ("FreezeRanges", "freeze_ranges"),
+    "keras_vit.edge.quantization.keep_accuracy": ("AccuracyReport",),
     "keras_vit.edge.quantization.quantize": ("quantize_aware",),
     "keras_vit.edge.quantization.schemes": ("SCHEMES", "Scheme"),
     "keras_vit.edge.quantization.sensitivity": ("LayerCost", "Sensitivity", "sensitivity"),
@@ -36,12 +40,14 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "SCHEMES",
+    "AccuracyReport",
     "Audit",
     "Benchmark",
     "Benchmarks",
     "Change",
     "Comparison",
     "Finding",
+    "FreezeRanges",
     "LayerCost",
     "OnnxBuilder",
     "Scheme",
@@ -51,6 +57,7 @@ __all__ = [
     "benchmark",
     "compare",
     "export",
+    "freeze_ranges",
     "load_benchmarks",
     "quantize_aware",
     "register_onnx_writer",
