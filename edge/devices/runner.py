@@ -29,6 +29,7 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 
 import numpy as np
@@ -330,12 +331,12 @@ class Runner:
         return {"peak_memory_mb": None if peak is None else (peak - (self._memory_before or 0.0)) / 1e6}
 
 
-def main(runner_class: type = Runner) -> None:
-    """Answer the requests on standard input with a runner of a class."""
+def main(make_runner: Callable[[], Runner] = Runner) -> None:
+    """Answer the requests on standard input with the runner that a function makes."""
     # Output of libraries must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    runner = runner_class()
+    runner = make_runner()
     for line in sys.stdin:
         arguments = json.loads(line)
         command = arguments.pop("command")

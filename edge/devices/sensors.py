@@ -67,10 +67,8 @@ def read(root: str = "/") -> dict:
             zones.append(("cpu" in (_text(os.path.join(zone, "type")) or "").lower(), value / 1e3))
     # The hottest sensor of the CPU, or the hottest of all.
     temperature = max(zones)[1] if zones else None
-    clocks = [
-        _number(path) for path in glob.glob(os.path.join(root, "sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq"))
-    ]
-    clocks = [clock / 1e3 for clock in clocks if clock]
+    found = map(_number, glob.glob(os.path.join(root, "sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq")))
+    clocks = [clock / 1e3 for clock in found if clock]
     if not clocks:
         cpuinfo = _text(os.path.join(root, "proc/cpuinfo")) or ""
         clocks = [float(clock) for clock in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.MULTILINE)]
