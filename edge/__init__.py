@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.conversion.export import export
     from keras_vit.edge.devices.audit import Audit, Finding, audit
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
+    from keras_vit.edge.devices.comparison import Change, Comparison, compare, load_benchmarks
     from keras_vit.edge.devices.verify import Verification, verify
     from keras_vit.edge.onnx.builder import OnnxBuilder
     from keras_vit.edge.onnx.writers import register_onnx_writer
@@ -25,6 +26,7 @@ _MODULES = {
     "keras_vit.edge.conversion.export": ("export",),
     "keras_vit.edge.devices.audit": ("Audit", "Finding", "audit"),
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
+    "keras_vit.edge.devices.comparison": ("Change", "Comparison", "compare", "load_benchmarks"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
     "keras_vit.edge.onnx.builder": ("OnnxBuilder",),
     "keras_vit.edge.onnx.writers": ("register_onnx_writer",),
@@ -42,6 +44,8 @@ __all__ = [
     "Audit",
     "Benchmark",
     "Benchmarks",
+    "Change",
+    "Comparison",
     "Finding",
     "FreezeRanges",
     "LayerCost",
@@ -51,8 +55,10 @@ __all__ = [
     "Verification",
     "audit",
     "benchmark",
+    "compare",
     "export",
     "freeze_ranges",
+    "load_benchmarks",
     "quantize_aware",
     "register_onnx_writer",
     "sensitivity",
