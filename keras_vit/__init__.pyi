@@ -27,6 +27,8 @@ from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
+from keras_vit.models.mvitv2.mvitv2 import MViTv2 as MViTv2
+from keras_vit.models.nat.nat import NAT as NAT
 from keras_vit.models.preprocessing import preprocess_input as preprocess_input
 from keras_vit.models.pvt.pvt import PVT as PVT
 from keras_vit.models.pvt.pvt_v2 import PVTv2 as PVTv2
@@ -84,6 +86,11 @@ DeiT_S16 = DeiT
 DeiT_S16_Distilled = DeiT
 DeiT_Ti16 = DeiT
 DeiT_Ti16_Distilled = DeiT
+DiNAT_Base = NAT
+DiNAT_Large = NAT
+DiNAT_Mini = NAT
+DiNAT_Small = NAT
+DiNAT_Tiny = NAT
 EfficientViT_B0 = EfficientViT
 EfficientViT_B1 = EfficientViT
 EfficientViT_B2 = EfficientViT
@@ -98,6 +105,10 @@ EfficientViT_M2 = EfficientViT_MSRA
 EfficientViT_M3 = EfficientViT_MSRA
 EfficientViT_M4 = EfficientViT_MSRA
 EfficientViT_M5 = EfficientViT_MSRA
+MViTv2_B = MViTv2
+MViTv2_L = MViTv2
+MViTv2_S = MViTv2
+MViTv2_T = MViTv2
 Mixer_B16 = MLPMixer
 Mixer_B32 = MLPMixer
 Mixer_L16 = MLPMixer
@@ -121,6 +132,10 @@ MobileViTV2_200 = MobileViTV2
 MobileViT_S = MobileViT
 MobileViT_XS = MobileViT
 MobileViT_XXS = MobileViT
+NAT_Base = NAT
+NAT_Mini = NAT
+NAT_Small = NAT
+NAT_Tiny = NAT
 PVT_L = PVT
 PVT_M = PVT
 PVT_S = PVT

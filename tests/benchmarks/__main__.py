@@ -8,6 +8,7 @@ BENCHMARKS = (
     "latency_vit",
     "latency_keras_hub",
     "latency_families",
+    "neighborhood_attention",
     "latency_kecam",
     "zoo",
     "input_pipeline",
