@@ -17,6 +17,7 @@ from keras_vit.models.classes import set_class_names as set_class_names
 from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
+from keras_vit.models.cvt.cvt import CvT as CvT
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
 from keras_vit.models.image_facts import Statistics as Statistics
@@ -29,6 +30,8 @@ from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
 from keras_vit.models.mvitv2.mvitv2 import MViTv2 as MViTv2
 from keras_vit.models.nat.nat import NAT as NAT
 from keras_vit.models.preprocessing import preprocess_input as preprocess_input
+from keras_vit.models.pvt.pvt import PVT as PVT
+from keras_vit.models.pvt.pvt_v2 import PVTv2 as PVTv2
 from keras_vit.models.registry import create_model as create_model
 from keras_vit.models.registry import download_weights as download_weights
 from keras_vit.models.registry import list_models as list_models
@@ -70,6 +73,9 @@ ConvNeXt_Pico = ConvNeXt
 ConvNeXt_S = ConvNeXt
 ConvNeXt_T = ConvNeXt
 ConvNeXt_XL = ConvNeXt
+CvT_13 = CvT
+CvT_21 = CvT
+CvT_W24 = CvT
 DeiT3_B16 = DeiT3
 DeiT3_H14 = DeiT3
 DeiT3_L16 = DeiT3
@@ -131,6 +137,17 @@ NAT_Base = NAT
 NAT_Mini = NAT
 NAT_Small = NAT
 NAT_Tiny = NAT
+PVT_L = PVT
+PVT_M = PVT
+PVT_S = PVT
+PVT_T = PVT
+PVTv2_B0 = PVTv2
+PVTv2_B1 = PVTv2
+PVTv2_B2 = PVTv2
+PVTv2_B2_Li = PVTv2
+PVTv2_B3 = PVTv2
+PVTv2_B4 = PVTv2
+PVTv2_B5 = PVTv2
 SwinV2_B = SwinV2
 SwinV2_L = SwinV2
 SwinV2_S = SwinV2

@@ -13,6 +13,14 @@ from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
+_PYRAMID = {
+    "channels": (32, 64),
+    "depths": (2, 2),
+    "num_heads": (2, 4),
+    "mlp_ratios": (4, 4),
+    "reductions": (2, 1),
+    "drop_path_rate": 0.1,
+}
 _NEIGHBORHOODS = {
     "channels": 32,
     "depths": (2, 2),
@@ -87,6 +95,14 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
     "convmixer": ("ConvMixer", {"channels": 64, "depth": 4, "kernel_size": 5, "patch_size": 2}, 16, 40),
     "cait": ("CaiT", {**_TOKENS, "class_depth": 1, "drop_path_rate": 0.1, "layer_scale": 0.1}, 16, 80),
     "xcit": ("XCiT", {**_TOKENS, "class_depth": 1, "drop_path_rate": 0.1}, 16, 80),
+    "cvt": (
+        "CvT",
+        {"channels": (32, 64), "depths": (1, 2), "num_heads": (2, 4), "drop_path_rate": 0.1},
+        32,
+        60,
+    ),
+    "pvt": ("PVT", _PYRAMID, 32, 80),
+    "pvtv2": ("PVTv2", _PYRAMID, 32, 80),
     "coatnet": (
         "CoAtNet",
         {

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vit.layers.concatenation import concatenate
 from keras_vit.layers.position_embedding import resize_positions
 
 
@@ -67,6 +68,11 @@ class AxisScores(_AxisScores):
 
     def call(self, queries):
         return self.multiplied(queries, self.vectors)
+
+    def integer_call(self, queries):
+        """Multiply row by row: integer operators multiply by a single constant matrix."""
+        rows = [ops.matmul(queries[:, row : row + 1], self.vectors[row]) for row in range(self.queries)]
+        return concatenate(rows, axis=1)
 
 
 @keras.saving.register_keras_serializable("keras_vit")

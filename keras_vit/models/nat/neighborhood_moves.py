@@ -6,7 +6,7 @@ They compute slices, concatenations, reshapes and transposes of rank 4 that do n
 import keras
 from keras import ops
 
-_MOST = 5  # Tensors that the CPU delegate concatenates at once.
+from keras_vit.layers.concatenation import concatenate
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -66,26 +66,13 @@ def _repeated(maps, axis, partition):
     step, reach = partition.step[axis], partition.reach[axis]
     if reach == step:
         return maps
-    return concatenate([maps[:, :, start : start + reach] for start in starts(partition, axis)])
+    return concatenate([maps[:, :, start : start + reach] for start in starts(partition, axis)], axis=2)
 
 
 def starts(partition: NeighborhoodPartition, axis: int) -> range:
     """Return where the blocks begin along an axis of a class."""
     step = partition.step[axis]
     return range(0, partition.grid[axis] * step, step)
-
-
-def concatenate(parts: list, join=lambda parts: ops.concatenate(parts, axis=2)):
-    """Concatenate tensors along the third axis, a few at once.
-
-    Args:
-        parts: The tensors.
-        join: Function that concatenates a few.
-    """
-    while len(parts) > 1:
-        groups = [parts[start : start + _MOST] for start in range(0, len(parts), _MOST)]
-        parts = [join(group) if len(group) > 1 else group[0] for group in groups]
-    return parts[0]
 
 
 @keras.saving.register_keras_serializable("keras_vit")

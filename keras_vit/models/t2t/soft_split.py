@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_vit.layers.concatenation import concatenate
+
 
 @keras.saving.register_keras_serializable("keras_vit")
 class SoftSplit(keras.layers.Layer):
@@ -56,7 +58,7 @@ class SoftSplit(keras.layers.Layer):
             start, within = divmod(row, step)
             part = groups[:, start : start + rows, within : within + 1]
             parts.append(ops.reshape(part, (-1, rows, columns, side * channels)))
-        return _concatenated(parts)
+        return concatenate(parts, axis=3)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape
@@ -65,11 +67,3 @@ class SoftSplit(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "kernel_size": self.kernel_size, "strides": self.strides}
-
-
-def _concatenated(parts):
-    """Concatenate maps along the channels, five at once, as the CPU delegate does."""
-    while len(parts) > 1:
-        groups = [parts[start : start + 5] for start in range(0, len(parts), 5)]
-        parts = [ops.concatenate(group, axis=3) if len(group) > 1 else group[0] for group in groups]
-    return parts[0]

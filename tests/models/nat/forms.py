@@ -8,8 +8,8 @@ from keras_vit.models.nat.neighborhood_bias import NeighborhoodBias, RelativeNei
 from keras_vit.models.nat.neighborhood_moves import NeighborhoodPartition, NeighborhoodReverse
 from tests.models.cases import IMAGES, Reference
 
-# The maps are 8 x 8, 4 x 4 and 2 x 2, which is smaller than a neighborhood.
-TINY = dict(input_shape=(32, 32, 3), channels=12, depths=(2, 2, 1), num_heads=(2, 3, 4), kernel_size=3)
+# The maps are 8 x 8, in nine blocks, and 4 x 4, in one.
+TINY = dict(input_shape=(32, 32, 3), channels=12, depths=(1, 1), num_heads=(2, 3), kernel_size=3)
 FORMS = {
     "NAT": ("NAT", TINY),
     # The maps are 9 x 7 and 5 x 4: the dilation divides neither, and the second is smaller than a neighborhood.
@@ -19,7 +19,6 @@ FORMS = {
             **TINY,
             "input_shape": (34, 27, 3),
             "depths": (2, 2),
-            "num_heads": (2, 3),
             "dilations": (2, 2),
             "layer_scale": 0.5,
         },
