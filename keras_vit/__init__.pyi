@@ -17,6 +17,8 @@ from keras_vit.models.classes import set_class_names as set_class_names
 from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
+from keras_vit.models.cpvt.cpvt import CPVT as CPVT
+from keras_vit.models.cpvt.twins import Twins as Twins
 from keras_vit.models.cvt.cvt import CvT as CvT
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
@@ -36,6 +38,7 @@ from keras_vit.models.registry import list_models as list_models
 from keras_vit.models.registry import list_weights as list_weights
 from keras_vit.models.swin.swin import Swin as Swin
 from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
+from keras_vit.models.tnt.tnt import TNT as TNT
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
@@ -45,6 +48,12 @@ from keras_vit.weights.load import load_weights as load_weights
 
 __version__: str
 
+CPVT_B = CPVT
+CPVT_B_GAP = CPVT
+CPVT_S = CPVT
+CPVT_S_GAP = CPVT
+CPVT_Ti = CPVT
+CPVT_Ti_GAP = CPVT
 CaiT_M36 = CaiT
 CaiT_M48 = CaiT
 CaiT_S24 = CaiT
@@ -140,6 +149,14 @@ Swin_B = Swin
 Swin_L = Swin
 Swin_S = Swin
 Swin_T = Swin
+TNT_B = TNT
+TNT_S = TNT
+TwinsPCPVT_B = Twins
+TwinsPCPVT_L = Twins
+TwinsPCPVT_S = Twins
+TwinsSVT_B = Twins
+TwinsSVT_L = Twins
+TwinsSVT_S = Twins
 ViT_B16 = ViT
 ViT_B28 = ViT
 ViT_B32 = ViT

@@ -21,6 +21,8 @@ TARGETS = {  # Largest allowed p50 of hybrid_int8 over that of float32, on one t
     "convnext_t": 0.60,
     "pvtv2_b0": 0.55,
     "cvt_13": 0.55,
+    "tnt_s": 0.55,
+    "cpvt_ti": 0.55,
 }
 
 
