@@ -29,6 +29,8 @@ from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
+from keras_vit.models.mvitv2.mvitv2 import MViTv2 as MViTv2
+from keras_vit.models.nat.nat import NAT as NAT
 from keras_vit.models.preprocessing import preprocess_input as preprocess_input
 from keras_vit.models.pvt.pvt import PVT as PVT
 from keras_vit.models.pvt.pvt_v2 import PVTv2 as PVTv2
@@ -38,6 +40,7 @@ from keras_vit.models.registry import list_models as list_models
 from keras_vit.models.registry import list_weights as list_weights
 from keras_vit.models.swin.swin import Swin as Swin
 from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
+from keras_vit.models.t2t.t2t import T2T as T2T
 from keras_vit.models.tnt.tnt import TNT as TNT
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
@@ -93,6 +96,11 @@ DeiT_S16 = DeiT
 DeiT_S16_Distilled = DeiT
 DeiT_Ti16 = DeiT
 DeiT_Ti16_Distilled = DeiT
+DiNAT_Base = NAT
+DiNAT_Large = NAT
+DiNAT_Mini = NAT
+DiNAT_Small = NAT
+DiNAT_Tiny = NAT
 EfficientViT_B0 = EfficientViT
 EfficientViT_B1 = EfficientViT
 EfficientViT_B2 = EfficientViT
@@ -107,6 +115,10 @@ EfficientViT_M2 = EfficientViT_MSRA
 EfficientViT_M3 = EfficientViT_MSRA
 EfficientViT_M4 = EfficientViT_MSRA
 EfficientViT_M5 = EfficientViT_MSRA
+MViTv2_B = MViTv2
+MViTv2_L = MViTv2
+MViTv2_S = MViTv2
+MViTv2_T = MViTv2
 Mixer_B16 = MLPMixer
 Mixer_B32 = MLPMixer
 Mixer_L16 = MLPMixer
@@ -130,6 +142,10 @@ MobileViTV2_200 = MobileViTV2
 MobileViT_S = MobileViT
 MobileViT_XS = MobileViT
 MobileViT_XXS = MobileViT
+NAT_Base = NAT
+NAT_Mini = NAT
+NAT_Small = NAT
+NAT_Tiny = NAT
 PVT_L = PVT
 PVT_M = PVT
 PVT_S = PVT
@@ -149,6 +165,15 @@ Swin_B = Swin
 Swin_L = Swin
 Swin_S = Swin
 Swin_T = Swin
+T2T_10 = T2T
+T2T_12 = T2T
+T2T_14 = T2T
+T2T_19 = T2T
+T2T_24 = T2T
+T2T_7 = T2T
+T2T_t_14 = T2T
+T2T_t_19 = T2T
+T2T_t_24 = T2T
 TNT_B = TNT
 TNT_S = TNT
 TwinsPCPVT_B = Twins

@@ -8,10 +8,12 @@ BENCHMARKS = (
     "latency_vit",
     "latency_keras_hub",
     "latency_families",
+    "neighborhood_attention",
     "latency_kecam",
     "zoo",
     "input_pipeline",
     "train_step",
+    "quantized_digits",
 )
 
 

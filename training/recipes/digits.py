@@ -21,6 +21,13 @@ _PYRAMID = {
     "reductions": (2, 1),
     "drop_path_rate": 0.1,
 }
+_NEIGHBORHOODS = {
+    "channels": 32,
+    "depths": (2, 2),
+    "num_heads": (2, 4),
+    "kernel_size": 3,
+    "drop_path_rate": 0.1,
+}
 _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, image size and epochs.
     "vit": ("ViT", _TOKENS, 16, 80),
     "deit": ("DeiT", _TOKENS, 16, 80),
@@ -127,6 +134,10 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
         64,
         40,
     ),
+    "nat": ("NAT", _NEIGHBORHOODS, 32, 60),
+    "dinat": ("NAT", {**_NEIGHBORHOODS, "dilations": (2, 1)}, 32, 60),
+    "t2t": ("T2T", {"width": 64, "depth": 4, "num_heads": 4, "token_width": 32, "drop_path_rate": 0.1}, 64, 60),
+    "mvitv2": ("MViTv2", {"channels": 32, "depths": (1, 2), "drop_path_rate": 0.1}, 32, 60),
 }
 
 RECIPES = {

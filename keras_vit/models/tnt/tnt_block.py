@@ -1,5 +1,7 @@
 """The block of TNT: a transformer in each patch, and one between the patches (Han et al., arXiv 2103.00112, 2.2)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -147,7 +149,7 @@ class TNTBlock(Composite):
             "attention_dropout_rate": attention_dropout_rate,
         }
         dtype = self.dtype_policy
-        shared = {
+        shared: dict[str, Any] = {
             "qkv_bias": False,
             "activation": activation,
             "epsilon": epsilon,

@@ -136,6 +136,14 @@ PUBLISHED = {
     "convnext_b_finetune_384": (5e-5, 1e-8, 0.8, 0, 0, 512, 30),
     "convnext_l_in22k_finetune": (5e-5, 1e-8, 0.3, 0, 0, 512, 30),
     "convnext_xl_in22k_finetune_384": (5e-5, 1e-8, 0.4, 0, 0, 512, 30),
+    "nat_mini": (1e-3, 0.05, 0.2, 0.8, 1.0, 1024, 300),
+    "nat_base": (1e-3, 0.05, 0.5, 0.8, 1.0, 1024, 300),
+    "dinat_small": (1e-3, 0.05, 0.3, 0.8, 1.0, 1024, 300),
+    "t2t_7": (1e-3, 0.03, 0.1, 0.8, 1.0, 512, 300),
+    "t2t_24": (5e-4, 0.065, 0.1, 0.8, 1.0, 512, 300),
+    "t2t_t_14": (5e-4, 0.05, 0.1, 0.8, 1.0, 512, 300),
+    "mvitv2_t": (2.5e-4, 0.05, 0.1, 0.8, 1.0, 256, 300),
+    "mvitv2_b": (2.5e-4, 0.05, 0.3, 0.8, 1.0, 256, 300),
 }
 # By recipe: further settings that are characteristic of the paper.
 DETAILS = {
@@ -235,6 +243,35 @@ DETAILS = {
     "convnext_t": {"warmup_epochs": 20, "clip_norm": None, "ema_decay": 0.9999, "erase": 0.25, "repeats": 1},
     "convnext_b_finetune_384": {"layer_decay": 0.7, "pipeline.image_size": 384, "warmup_epochs": 0},
     "convnext_xl_in22k_finetune": {"layer_decay": 0.8, "ema_decay": 0.9999, "weights": "fb_in22k"},
+    "nat_tiny": {
+        "warmup_epochs": 20,
+        "warmup_learning_rate": 1e-6,
+        "final_learning_rate": 5e-6,
+        "cooldown_epochs": 10,
+        "clip_norm": 5.0,
+        "erase": 0.25,
+        "repeats": 1,
+        "top1": 83.2,
+    },
+    "dinat_tiny": {"top1": 82.7},
+    "t2t_14": {
+        "warmup_epochs": 10,
+        "final_learning_rate": 1e-5,
+        "cooldown_epochs": 10,
+        "clip_norm": None,
+        "ema_decay": 0.99996,
+        "erase": 0.25,
+        "repeats": 1,
+        "model_settings": {"drop_path_rate": 0.1, "token_dropout_rate": 0.1},
+    },
+    "mvitv2_s": {
+        "warmup_epochs": 70,
+        "final_learning_rate": 1e-6,
+        "learning_rate_batch": 256,
+        "policy": training.RandAugment(6),
+        "clip_norm": 1.0,
+        "repeats": 1,
+    },
 }
 
 
