@@ -30,9 +30,8 @@ class _Bias(keras.layers.Layer):
     def __init__(self, num_heads: int, neighborhoods: dict, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
-        self.neighborhoods = Neighborhoods(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in neighborhoods.items()}
-        )
+        size, block = (tuple(neighborhoods[name]) for name in ("size", "block"))
+        self.neighborhoods = Neighborhoods(size, neighborhoods["kernel_size"], neighborhoods["dilation"], block)
 
     def build(self, input_shape):
         expected = (self.num_heads * self.neighborhoods.count, *self._areas())
