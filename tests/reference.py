@@ -25,7 +25,13 @@ def timm_weights(name: str, scale: float = 1.0) -> dict[str, np.ndarray]:
         name: Name of the fixture.
         scale: Factor of all kernels and biases, see `SCALES`.
     """
-    return {tensor: _timm_tensor(tensor, shape, scale) for tensor, shape in json.loads(str(fixture(name)["names"]))}
+    reference = fixture(name)
+    # Factors of tensors that the outputs would hardly depend on otherwise.
+    factors = json.loads(str(reference.get("scale", "{}")))
+    return {
+        tensor: _timm_tensor(tensor, shape, scale) * np.float32(factors.get(tensor, 1))
+        for tensor, shape in json.loads(str(reference["names"]))
+    }
 
 
 def _timm_tensor(name, shape, scale):

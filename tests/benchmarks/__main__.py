@@ -12,6 +12,7 @@ BENCHMARKS = (
     "zoo",
     "input_pipeline",
     "train_step",
+    "masked_autoencoder",
 )
 
 

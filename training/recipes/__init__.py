@@ -18,9 +18,11 @@ from keras_vit.training.recipes import (
     deit,
     deit3,
     digits,
+    dino,
     efficientvit,
     efficientvit_msra,
     fixres,
+    mae,
     mlp_mixer,
     mobile_former,
     mobilevit,
@@ -65,6 +67,8 @@ _MODULES = (
     coatnet,
     small_data,
     transfer,
+    mae,
+    dino,
     digits,
 )
 _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES.items()}
