@@ -2,16 +2,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint types format docs links stubs benchmark clean
+.PHONY: demo test test-all test-devices lint types format docs links stubs benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit demo
 
 test: lint types
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not device"
 
 test-all: lint types
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not device"
+
+# Real programs: an SSH server on a loopback port, adb, the GPU accelerator on a software driver.
+test-devices: $(VENV)/.installed
+	tests/edge/devices/real/install.sh
+	$(BIN)/python -m pytest -q -m device tests/edge/devices/real
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -12,9 +12,12 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.conversion.export import export
     from keras_vit.edge.devices.audit import Audit, Finding, audit
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
+    from keras_vit.edge.devices.comparison import Change, Comparison, compare, load_benchmarks
     from keras_vit.edge.devices.verify import Verification, verify
     from keras_vit.edge.onnx.builder import OnnxBuilder
     from keras_vit.edge.onnx.writers import register_onnx_writer
+    from keras_vit.edge.quantization.freezing import FreezeRanges, freeze_ranges
+    from keras_vit.edge.quantization.keep_accuracy import AccuracyReport
     from keras_vit.edge.quantization.quantize import quantize_aware
     from keras_vit.edge.quantization.schemes import SCHEMES, Scheme
     from keras_vit.edge.quantization.sensitivity import LayerCost, Sensitivity, sensitivity
@@ -23,9 +26,12 @@ _MODULES = {
     "keras_vit.edge.conversion.export": ("export",),
     "keras_vit.edge.devices.audit": ("Audit", "Finding", "audit"),
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
+    "keras_vit.edge.devices.comparison": ("Change", "Comparison", "compare", "load_benchmarks"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
     "keras_vit.edge.onnx.builder": ("OnnxBuilder",),
     "keras_vit.edge.onnx.writers": ("register_onnx_writer",),
+    "keras_vit.edge.quantization.freezing": ("FreezeRanges", "freeze_ranges"),
+    "keras_vit.edge.quantization.keep_accuracy": ("AccuracyReport",),
     "keras_vit.edge.quantization.quantize": ("quantize_aware",),
     "keras_vit.edge.quantization.schemes": ("SCHEMES", "Scheme"),
     "keras_vit.edge.quantization.sensitivity": ("LayerCost", "Sensitivity", "sensitivity"),
@@ -34,10 +40,14 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "SCHEMES",
+    "AccuracyReport",
     "Audit",
     "Benchmark",
     "Benchmarks",
+    "Change",
+    "Comparison",
     "Finding",
+    "FreezeRanges",
     "LayerCost",
     "OnnxBuilder",
     "Scheme",
@@ -45,7 +55,10 @@ __all__ = [
     "Verification",
     "audit",
     "benchmark",
+    "compare",
     "export",
+    "freeze_ranges",
+    "load_benchmarks",
     "quantize_aware",
     "register_onnx_writer",
     "sensitivity",

@@ -18,6 +18,7 @@ from keras_vit.models.classes import set_class_names as set_class_names
 from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
+from keras_vit.models.cvt.cvt import CvT as CvT
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
 from keras_vit.models.image_facts import Statistics as Statistics
@@ -27,13 +28,18 @@ from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
+from keras_vit.models.mvitv2.mvitv2 import MViTv2 as MViTv2
+from keras_vit.models.nat.nat import NAT as NAT
 from keras_vit.models.preprocessing import preprocess_input as preprocess_input
+from keras_vit.models.pvt.pvt import PVT as PVT
+from keras_vit.models.pvt.pvt_v2 import PVTv2 as PVTv2
 from keras_vit.models.registry import create_model as create_model
 from keras_vit.models.registry import download_weights as download_weights
 from keras_vit.models.registry import list_models as list_models
 from keras_vit.models.registry import list_weights as list_weights
 from keras_vit.models.swin.swin import Swin as Swin
 from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
+from keras_vit.models.t2t.t2t import T2T as T2T
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
@@ -79,6 +85,9 @@ DINOv2_S14 = DINOv2
 DINOv2_S14_Reg = DINOv2
 DINOv2_g14 = DINOv2
 DINOv2_g14_Reg = DINOv2
+CvT_13 = CvT
+CvT_21 = CvT
+CvT_W24 = CvT
 DeiT3_B16 = DeiT3
 DeiT3_H14 = DeiT3
 DeiT3_L16 = DeiT3
@@ -90,6 +99,11 @@ DeiT_S16 = DeiT
 DeiT_S16_Distilled = DeiT
 DeiT_Ti16 = DeiT
 DeiT_Ti16_Distilled = DeiT
+DiNAT_Base = NAT
+DiNAT_Large = NAT
+DiNAT_Mini = NAT
+DiNAT_Small = NAT
+DiNAT_Tiny = NAT
 EfficientViT_B0 = EfficientViT
 EfficientViT_B1 = EfficientViT
 EfficientViT_B2 = EfficientViT
@@ -104,6 +118,10 @@ EfficientViT_M2 = EfficientViT_MSRA
 EfficientViT_M3 = EfficientViT_MSRA
 EfficientViT_M4 = EfficientViT_MSRA
 EfficientViT_M5 = EfficientViT_MSRA
+MViTv2_B = MViTv2
+MViTv2_L = MViTv2
+MViTv2_S = MViTv2
+MViTv2_T = MViTv2
 Mixer_B16 = MLPMixer
 Mixer_B32 = MLPMixer
 Mixer_L16 = MLPMixer
@@ -127,6 +145,21 @@ MobileViTV2_200 = MobileViTV2
 MobileViT_S = MobileViT
 MobileViT_XS = MobileViT
 MobileViT_XXS = MobileViT
+NAT_Base = NAT
+NAT_Mini = NAT
+NAT_Small = NAT
+NAT_Tiny = NAT
+PVT_L = PVT
+PVT_M = PVT
+PVT_S = PVT
+PVT_T = PVT
+PVTv2_B0 = PVTv2
+PVTv2_B1 = PVTv2
+PVTv2_B2 = PVTv2
+PVTv2_B2_Li = PVTv2
+PVTv2_B3 = PVTv2
+PVTv2_B4 = PVTv2
+PVTv2_B5 = PVTv2
 SwinV2_B = SwinV2
 SwinV2_L = SwinV2
 SwinV2_S = SwinV2
@@ -135,6 +168,15 @@ Swin_B = Swin
 Swin_L = Swin
 Swin_S = Swin
 Swin_T = Swin
+T2T_10 = T2T
+T2T_12 = T2T
+T2T_14 = T2T
+T2T_19 = T2T
+T2T_24 = T2T
+T2T_7 = T2T
+T2T_t_14 = T2T
+T2T_t_19 = T2T
+T2T_t_24 = T2T
 ViT_B16 = ViT
 ViT_B28 = ViT
 ViT_B32 = ViT

@@ -25,12 +25,12 @@ def timm_weights(name: str, scale: float = 1.0) -> dict[str, np.ndarray]:
         name: Name of the fixture.
         scale: Factor of all kernels and biases, see `SCALES`.
     """
-    reference = fixture(name)
-    # Factors of tensors that the outputs would hardly depend on otherwise.
-    factors = json.loads(str(reference.get("scale", "{}")))
+    expected = fixture(name)
+    # Some tensors would have too little effect, so the fixture has factors for them.
+    factors = json.loads(str(expected.get("scale", "{}")))
     return {
         tensor: _timm_tensor(tensor, shape, scale) * np.float32(factors.get(tensor, 1))
-        for tensor, shape in json.loads(str(reference["names"]))
+        for tensor, shape in json.loads(str(expected["names"]))
     }
 
 

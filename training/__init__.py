@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
     from keras_vit.training.running.checkpoint import TrainingCheckpoint
     from keras_vit.training.running.hyperparameters import Hyperparameters
     from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
+    from keras_vit.training.running.pruning import Prune
     from keras_vit.training.running.trainer import TrainingResult, fit
     from keras_vit.training.self_supervised.dino import self_distillation
     from keras_vit.training.self_supervised.mae import masked_autoencoder
@@ -156,6 +157,7 @@ _NAMES = {
         "RangeTest",
         "find_learning_rate",
     ),
+    "running.pruning": ("Prune",),
     "running.trainer": (
         "TrainingResult",
         "fit",
@@ -214,6 +216,7 @@ __all__ = [
     "MultiScale",
     "Pipeline",
     "PretrainingResult",
+    "Prune",
     "RandAugment",
     "RandomResizedCrop",
     "RangeTest",

@@ -1,4 +1,4 @@
-"""Convert operations of a float TFLite file to integers with ai-edge-quantizer, as a plan says."""
+"""Convert operations of a float TFLite file to integers with litert-quantizer, as a plan says."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def quantize_file(
         The content of the quantized file.
 
     Raises:
-        ImportError: ai-edge-quantizer is not installed. The message gives the pip command.
+        ImportError: litert-quantizer is not installed. The message gives the pip command.
         RuntimeError: A layer cannot be found in the file, an operator for an int8 layer computes with other tensors
             than the layer, or a tensor would need two ranges.
     """
@@ -68,16 +68,16 @@ def quantize_file(
 
 
 def _run_quantizer(float_file: bytes, recipes: list[tuple[Operator, str, int]], limits: dict[str, Range]) -> bytes:
-    """Return a float file quantized by ai-edge-quantizer.
+    """Return a float file quantized by litert-quantizer.
 
     Args:
         float_file: The content of the file.
         recipes: Operators, what their activations are ("int8", "dynamic_int8" or "float32"), and their kernels' bits.
         limits: The range of each int8 activation by its tensor's name.
     """
-    with needs("ai-edge-quantizer", "exporting int8 files", "edge"):
-        from ai_edge_quantizer import model_modifier, params_generator, qtyping, recipe_manager
-        from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+    with needs("litert-quantizer", "exporting int8 files", "edge"):
+        from litert_quantizer import model_modifier, params_generator, qtyping, recipe_manager
+        from litert_quantizer.utils import tfl_flatbuffer_utils
 
     # This is what the package's class `Quantizer` does, without its progress bar, which it always draws, and without
     # opening the float file in an interpreter to check that no range is empty, which takes memory and warns about it.

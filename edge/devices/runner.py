@@ -1,14 +1,19 @@
 """Run a .tflite file on the machine that this script is on, and answer requests about it in lines of JSON.
 
 This script is the part of `keras_vit.edge` that runs on the device. It needs Python 3.8, NumPy, and a TensorFlow Lite
-interpreter, but nothing else of keras_vit, so it can be copied to a board and started there. Each line of standard
-input is a JSON object with a "command" and its arguments. Each line of standard output is the answer to a command, or
-{"error": message, "kind": name of the exception}. The script ends with its input.
+interpreter, but of keras_vit only edge/devices/sensors.py, so it can be copied to a board and started there. Each line
+of standard input is a JSON object with a "command" and its arguments. Each line of standard output is the answer to a
+command, or {"error": message, "kind": name of the exception}. The script ends with its input.
 
+    {"command": "pin", "cores": [0, 1]}              -> (runs only on these cores from now on)
     {"command": "open", "file": PATH, "threads": 1}  -> runtime, load_ms
     {"command": "allocate"}                          -> allocate_ms, inputs, outputs
     {"command": "fill", "seed": 0}                   -> (sets random inputs)
     {"command": "invoke"}                            -> ms
+    {"command": "time", "runs": 10, "seconds": 0.5}  -> samples_ms
+    {"command": "energy", "seconds": 5}              -> watts, runs, seconds
+    {"command": "facts"}                             -> what the machine is, and its runtimes
+    {"command": "sensors"}                           -> temperature_c, clock_mhz, power_w
     {"command": "run", "inputs": [NPY, ...], "outputs": [NPY, ...]}
     {"command": "operators"}                         -> operators
     {"command": "memory"}                            -> peak_memory_mb
@@ -16,6 +21,7 @@ input is a JSON object with a "command" and its arguments. Each line of standard
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import mmap
@@ -23,9 +29,12 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 
 import numpy as np
+
+from keras_vit.edge.devices import sensors
 
 # The module and the package of each runtime, the newest first.
 RUNTIMES = (("ai_edge_litert", "ai-edge-litert"), ("tflite_runtime", "tflite-runtime"))
@@ -193,6 +202,16 @@ def _dequantized(values: np.ndarray, detail: dict) -> np.ndarray:
 class Runner:
     """A .tflite file in this process. Each method without an underscore is a command."""
 
+    def pin(self, cores: list) -> dict:
+        """Let this process run only on some of the CPU cores."""
+        if not hasattr(os, "sched_setaffinity"):
+            raise ValueError("This system cannot pin a process to cores.")
+        there = os.sched_getaffinity(0)
+        if not set(cores) <= there:
+            raise ValueError(f"There are no cores {sorted(set(cores) - there)}; this process may use {sorted(there)}.")
+        os.sched_setaffinity(0, cores)
+        return {}
+
     def open(self, file: str, threads: int = 1) -> dict:
         """Load the file. Return the name and version of the runtime, and the time it took."""
         interpreter, runtime = find_interpreter()
@@ -243,6 +262,34 @@ class Runner:
         self._interpreter.invoke()
         return {"ms": milliseconds_since(start)}
 
+    def time(self, runs: int = 1, seconds: float = 0.0) -> dict:
+        """Run the file at least so many times and for so long. Return the time of each invocation alone."""
+        samples = []
+        begin = time.perf_counter()
+        while len(samples) < runs or time.perf_counter() - begin < seconds:
+            samples.append(self.invoke()["ms"])
+        return {"samples_ms": samples}
+
+    def energy(self, seconds: float) -> dict:
+        """Run the file for some time and read the power meanwhile; `watts` is empty without a sensor."""
+        with sensors.PowerMeter() as meter:
+            begin = time.perf_counter()
+            runs = len(self.time(1, seconds)["samples_ms"])
+            elapsed = time.perf_counter() - begin
+        return {"watts": meter.watts, "runs": runs, "seconds": elapsed}
+
+    def facts(self) -> dict:
+        """Return what the machine is, and the runtimes that its Python has."""
+        runtimes = []
+        for package in [package for _, package in RUNTIMES] + ["onnxruntime"]:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                runtimes.append(f"{package} {metadata.version(package)}")
+        return {**sensors.facts(), "python": ".".join(map(str, sys.version_info[:3])), "runtimes": runtimes}
+
+    def sensors(self) -> dict:
+        """Return the temperature, clock and power of the machine now."""
+        return sensors.read()
+
     def run(self, inputs: list, outputs: list) -> dict:
         """Run the samples of a .npy file for each input in batches of the file's size, and write one for each output.
 
@@ -284,12 +331,12 @@ class Runner:
         return {"peak_memory_mb": None if peak is None else (peak - (self._memory_before or 0.0)) / 1e6}
 
 
-def main(runner_class: type = Runner) -> None:
-    """Answer the requests on standard input with a runner of a class."""
+def main(make_runner: Callable[[], Runner] = Runner) -> None:
+    """Answer the requests on standard input with the runner that a function makes."""
     # Output of libraries must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    runner = runner_class()
+    runner = make_runner()
     for line in sys.stdin:
         arguments = json.loads(line)
         command = arguments.pop("command")

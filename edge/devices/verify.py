@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_vit.edge.devices.computation import Computation, matching, of_file, of_model
+from keras_vit.edge.devices.device import find_device
 from keras_vit.edge.devices.opening import open_file
 from keras_vit.edge.inputs import input_batches
 from keras_vit.utils.native_logs import native_logs
@@ -28,6 +29,7 @@ class Verification:
     Attributes:
         file: The file.
         images: The number of images that were compared.
+        device: The device that ran the file.
         max_abs_error: The largest absolute difference of any output value.
         max_relative_error: The largest absolute difference divided by the largest absolute output of the model.
         snr_db: The signal-to-noise ratio over all outputs in dB, 10 log10(sum of model^2 / sum of error^2); infinite if
@@ -40,6 +42,7 @@ class Verification:
 
     file: str
     images: int
+    device: str
     max_abs_error: float
     max_relative_error: float
     snr_db: float
@@ -60,6 +63,7 @@ class Verification:
             return "-" if fraction is None else f"{fraction:.2%}"
 
         rows = [
+            *([] if self.device == "local" else [("device", self.device)]),
             ("images", str(self.images)),
             ("largest error", f"{self.max_abs_error:.3g}"),
             ("relative to the largest output", f"{self.max_relative_error:.3g}"),
@@ -81,6 +85,7 @@ def verify(
     *,
     batch_size: int = 32,
     labels: np.ndarray | None = None,
+    device: str = "local",
 ) -> Verification:
     """Run images through a model and through a .tflite or .onnx file, and compare the outputs.
 
@@ -100,6 +105,8 @@ def verify(
             exported with.
         labels: Class indices (N,) or one-hot labels (N, classes). The default is the labels of the dataset, if it has
             any.
+        device: The device that runs the file: "local" for this machine, or what `keras-vit devices` lists. A reference
+            that is a file runs on this machine.
 
     Returns:
         The differences over all images.
@@ -108,12 +115,14 @@ def verify(
         TypeError, ValueError: There are no images, or they are not finite, or have the wrong shape, type or range;
             model and file do not take the same images or give the same outputs; the labels do not fit; or the file is
             not usable.
-        OSError: A file is missing or cannot be read.
+        OSError: A file is missing or cannot be read, or the device cannot be reached.
         ImportError: No runtime for the file is installed. The message gives the pip commands.
         RuntimeError: A file crashed the runtime.
     """
+    if not find_device(device).computes_outputs:
+        raise ValueError(f"{device} gives no outputs, because benchmark_model only measures; verify on another device.")
     with contextlib.ExitStack() as stack:
-        candidate = _open(file, stack)
+        candidate = _open(file, stack, device)
         keras_model = None
         if isinstance(model, (str, os.PathLike)):
             reference = _open(model, stack)
@@ -122,7 +131,7 @@ def verify(
             stack.enter_context(native_logs())
             stack.enter_context(no_retracing_warnings())
         candidate = matching(candidate, reference)
-        comparison = Comparison(candidate.name)
+        comparison = Comparison(candidate.name, device)
         for values, dataset_labels in input_batches(images, reference.inputs, batch_size, keras_model):
             first = comparison.images
             given = dataset_labels if labels is None else labels[first : first + len(values[0])]
@@ -132,8 +141,8 @@ def verify(
     return comparison.result()
 
 
-def _open(file: str | os.PathLike, stack: contextlib.ExitStack) -> Computation:
-    interpreter = stack.enter_context(open_file(file))
+def _open(file: str | os.PathLike, stack: contextlib.ExitStack, device: str = "local") -> Computation:
+    interpreter = stack.enter_context(open_file(file, device=device))
     interpreter.allocate()
     return of_file(interpreter)
 
@@ -143,10 +152,11 @@ class Comparison:
 
     Args:
         file: What messages call the file.
+        device: The device that runs it.
     """
 
-    def __init__(self, file: str):
-        self.file = file
+    def __init__(self, file: str, device: str = "local"):
+        self.file, self.device = file, device
         self.images = 0
         self.max_error = self.max_output = np.float64(0)
         self.signal = self.noise = np.float64(0)
@@ -191,6 +201,7 @@ class Comparison:
         return Verification(
             file=self.file,
             images=self.images,
+            device=self.device,
             max_abs_error=float(self.max_error),
             max_relative_error=float(relative),
             snr_db=float(snr),

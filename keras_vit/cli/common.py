@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -97,18 +97,25 @@ def load_model(name_or_path: str) -> keras.Model:
 
 
 @contextlib.contextmanager
-def status(text: str, *, show: bool = True) -> Iterator[None]:
+def status(text: str, *, show: bool = True) -> Iterator[Callable[[str], None]]:
     """Show a line on the terminal while the block runs, and remove it afterwards.
 
     Args:
         text: What the command is doing.
         show: False for a command that prints JSON. Nothing is shown either if standard output is not a terminal.
+
+    Yields:
+        A function that replaces the text.
     """
     show = show and sys.stdout.isatty()
-    if show:
-        print(f"\r{text} ...\x1b[K", end="", flush=True)
+
+    def write(text: str) -> None:
+        if show:
+            print(f"\r{text} ...\x1b[K", end="", flush=True)
+
+    write(text)
     try:
-        yield
+        yield write
     finally:
         if show:
             print("\r\x1b[K", end="", flush=True)

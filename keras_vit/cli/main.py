@@ -25,6 +25,8 @@ _COMMANDS = {
     "verify": "Compare the outputs of a .tflite or .onnx file with those of its model.",
     "audit": "Report what a device cannot run fast in a .tflite file.",
     "benchmark": "Measure the latency of .tflite and .onnx files.",
+    "devices": "List the devices that files can run on, and what each lacks.",
+    "doctor": "Show the installed versions, and what is missing for which device.",
     "demo": "Train, quantize, export and measure a small model, and write a report.",
 }
 
@@ -36,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `keras-vit`. Defaults to the arguments of the process.
 
     Returns:
-        The exit status: 0, 1 after an error, 130 after an interruption. An error that the user can correct is one line
-        on standard error.
+        The exit status: 0, 1 after an error or a negative result, 130 after an interruption. An error that the user can
+        correct is one line on standard error.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = _parse_command(arguments[:1])
@@ -71,12 +73,12 @@ def _parse_command(arguments: list[str]) -> str:
 def _run(module, given: argparse.Namespace) -> int:
     from keras_vit.utils.native_logs import native_logs
 
-    mistake = None
+    mistake, code = None, 0
     try:
         # Any other exception than a mistake leaves the block, and then the logs are shown: they may give the reason.
         with native_logs(show=given.verbose):
             try:
-                module.run(given)
+                code = module.run(given) or 0
             except (ValueError, TypeError, OSError, ImportError) as error:
                 if given.debug:
                     raise
@@ -90,4 +92,4 @@ def _run(module, given: argparse.Namespace) -> int:
         mistake = error
     if mistake is not None:
         print(f"keras-vit: {mistake}", file=sys.stderr)
-    return 0 if mistake is None else 1
+    return code if mistake is None else 1

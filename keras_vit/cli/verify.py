@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{IMAGES_HELP} (the only kind if the reference is a .tflite or .onnx file)",
     )
     parser.add_argument("--labels", metavar="NPY", help="class indices of the images, to compute the accuracy")
+    parser.add_argument("--device", default="local", help="device that runs the file (default: local, this machine)")
     add_json_argument(parser)
 
 
@@ -43,5 +44,5 @@ def run(given: argparse.Namespace) -> None:
         reference = load_model(given.model)
         images = load_images(given.images, reference)
     with status(f"Comparing {given.file} with {given.model}", show=not given.json):
-        result = edge.verify(reference, given.file, images, labels=labels)
+        result = edge.verify(reference, given.file, images, labels=labels, device=given.device)
     print_result(result, given.json)

@@ -41,16 +41,14 @@ class PositionEmbedding(keras.layers.Layer):
                 f"received the shape {tuple(input_shape)}."
             )
         self.prefix = tokens - rows * columns
-        if self.kind == "learned":
-            initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-        else:
-            table = self._fixed(self.grid, width)
-
-            def initializer(shape, dtype=None):
-                return ops.convert_to_tensor(table, dtype)
-
+        initial = self._initial_table(tokens, width)
         self.table = self.add_weight(
-            name="table", shape=(1, tokens, width), initializer=initializer, trainable=self.kind == "learned"
+            name="table",
+            shape=(1, tokens, width),
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02)
+            if initial is None
+            else lambda shape, dtype=None: ops.convert_to_tensor(initial, dtype),
+            trainable=initial is None,
         )
 
     def call(self, tokens, grid=None):
@@ -78,6 +76,10 @@ class PositionEmbedding(keras.layers.Layer):
         patches = ops.reshape(ops.matmul(rows, patches), (grid[0], self.grid[1], width))
         patches = ops.reshape(ops.matmul(columns, patches), (1, grid[0] * grid[1], width))
         return ops.concatenate([table[:, : self.prefix], patches], axis=1)
+
+    def _initial_table(self, tokens: int, width: int) -> np.ndarray | None:
+        """Return the table (1, tokens, width) of fixed positions, or None if they are learned."""
+        return None if self.kind == "learned" else self._fixed(self.grid, width)
 
     def resized(self, table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
         """Return this layer's table, computed from the table of another grid.

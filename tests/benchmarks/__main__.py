@@ -8,11 +8,13 @@ BENCHMARKS = (
     "latency_vit",
     "latency_keras_hub",
     "latency_families",
+    "neighborhood_attention",
     "latency_kecam",
     "zoo",
     "input_pipeline",
     "train_step",
     "masked_autoencoder",
+    "quantized_digits",
 )
 
 

@@ -1,33 +1,23 @@
 """Files run on tflite-runtime 2.14, the last release of the runtime of old boards."""
 
-import shutil
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 
 import keras_vit
 from keras_vit.edge import export
-from keras_vit.edge.devices import runner
 from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.ssh import board_files
 
 
 @pytest.fixture(scope="session")
-def old_python(tmp_path_factory):
-    """The path of a Python with tflite-runtime 2.14.0, which needs CPython 3.9 to 3.11."""
-    here = sys.executable if sys.version_info[:2] <= (3, 11) else None
-    candidates = [here, *map(shutil.which, ("python3.11", "python3.10", "python3.9"))]
-    for python in filter(None, candidates):
-        folder = tmp_path_factory.mktemp("old_runtime")
-        if subprocess.run([python, "-m", "venv", str(folder)], capture_output=True).returncode == 0:
-            break
-    else:
-        pytest.skip("tflite-runtime 2.14.0 needs CPython 3.9 to 3.11, and none that can create environments was found.")
-    python = str(folder / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "tflite-runtime==2.14.0", "numpy<2"], check=True)
-    return python
+def old_runner(old_python, tmp_path_factory):
+    """The command that starts the runner as on a board, where there is nothing else of keras_vit."""
+    folder = tmp_path_factory.mktemp("board")
+    for name, content in board_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return ["env", "-C", str(folder), old_python, "-m", "keras_vit.edge.devices.runner"]
 
 
 @pytest.fixture(scope="session")
@@ -48,17 +38,17 @@ def _noise(outputs, expected):
     return np.sqrt(np.mean((outputs - expected) ** 2) / np.mean(expected**2))
 
 
-def test_a_float32_file_gives_the_same_outputs_on_the_old_runtime(old_python, small_vit, images, tmp_path):
+def test_a_float32_file_gives_the_same_outputs_on_the_old_runtime(old_runner, small_vit, images, tmp_path):
     file = export(small_vit, tmp_path / "float32.tflite")
-    runtime, (old,) = _outputs(file, images, [old_python, runner.__file__])
+    runtime, (old,) = _outputs(file, images, old_runner)
     assert runtime == "tflite-runtime 2.14.0"
     np.testing.assert_allclose(old, small_vit(images), atol=1e-5)
 
 
-def test_a_hybrid_int8_file_is_as_close_to_the_float_model_on_the_old_runtime(old_python, small_vit, images, tmp_path):
+def test_a_hybrid_int8_file_is_as_close_to_the_float_model_on_the_old_runtime(old_runner, small_vit, images, tmp_path):
     # The old runtime rounds the results of int8 products differently, so the two differ by steps of the grid.
     file = export(small_vit, tmp_path / "hybrid.tflite", "hybrid_int8", calibration_data=images)
-    runtime, (old,) = _outputs(file, images, [old_python, runner.__file__])
+    runtime, (old,) = _outputs(file, images, old_runner)
     assert runtime == "tflite-runtime 2.14.0"
     _, (new,) = _outputs(file, images)
     expected = np.asarray(small_vit(images))
@@ -66,6 +56,6 @@ def test_a_hybrid_int8_file_is_as_close_to_the_float_model_on_the_old_runtime(ol
     assert np.mean(old.argmax(1) == expected.argmax(1)) > 0.9
 
 
-def test_a_truncated_file_is_refused_where_the_runtime_checks_nothing(old_python, broken_files):
+def test_a_truncated_file_is_refused_where_the_runtime_checks_nothing(old_runner, broken_files):
     with pytest.raises(ValueError, match="truncated"):
-        Interpreter(broken_files["truncated"], command=[old_python, runner.__file__])
+        Interpreter(broken_files["truncated"], command=old_runner)

@@ -1,0 +1,67 @@
+"""LiteRT's GPU accelerator on a Vulkan driver, which may be Mesa's software driver."""
+
+import pytest
+
+from keras_vit import edge
+from keras_vit.edge.devices.gpu import GpuDevice, refusals
+from keras_vit.edge.devices.opening import open_file
+from tests.edge.models import IMAGES
+
+pytestmark = pytest.mark.device
+
+
+def test_this_machine_has_what_the_gpu_needs():
+    assert [need.what for need in GpuDevice().needs() if need.found is None] == []
+
+
+@pytest.fixture(scope="module")
+def vit_files(vit, tmp_path_factory):
+    """The small ViT in several precisions."""
+    folder = tmp_path_factory.mktemp("gpu")
+    return {
+        precision: edge.export(vit, folder / f"{precision}.tflite", precision, calibration_data=IMAGES)
+        for precision in ("float32", "float16", "hybrid_int8", "full_int8")
+    }
+
+
+@pytest.mark.parametrize(
+    "precision, device, snr_db",
+    [
+        ("float32", "gpu?float32", 100),
+        ("float32", "gpu", 40),
+        ("float16", "gpu", 40),
+        ("hybrid_int8", "gpu", 25),
+        ("full_int8", "gpu", 15),
+    ],
+)
+def test_the_gpu_gives_the_outputs_of_the_cpu(vit_files, precision, device, snr_db):
+    file = vit_files[precision]
+    assert edge.verify(file, file, IMAGES, device=device).snr_db >= snr_db
+
+
+def test_garbage_is_found_out(vit_files):
+    """The accelerator reports a float16 file in float32 as wholly accelerated, and computes something else."""
+    file = vit_files["float16"]
+    with open_file(file, device="gpu?float32") as interpreter:
+        assert interpreter.opened["accelerated"]
+    assert edge.verify(file, file, IMAGES, device="gpu?float32").snr_db < 10
+    with pytest.raises(
+        ValueError, match=r"float16\.tflite: gpu\?float32 computes other outputs than this machine's CPU"
+    ):
+        edge.benchmark(file, "gpu?float32", runs=1)
+
+
+def test_a_benchmark_on_the_gpu(vit_files):
+    result = edge.benchmark(vit_files["float32"], "gpu", runs=20)
+    assert len(result.samples_ms) >= 20 and result.snr_db > 40
+    assert result.runtime.endswith(", GPU")
+
+
+def test_what_the_gpu_refuses_is_named(tflite_files):
+    found = dict(refusals(tflite_files["rank_5"]))
+    assert "TRANSPOSE" in found and "dims" in found["TRANSPOSE"]
+    with pytest.raises(ValueError, match=r"the GPU does not run its .*TRANSPOSE.*gpu\?fallback"):
+        open_file(tflite_files["rank_5"], device="gpu")
+    with open_file(tflite_files["rank_5"], device="gpu?fallback") as interpreter:
+        interpreter.allocate()
+    assert refusals(tflite_files["float32"]) == []
