@@ -149,8 +149,8 @@ RECIPES = {
 
 _ENCODER = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4}
 _VIEWS = (
-    *[Augmentation(RandomResizedCrop(scale=(0.5, 1.0)), flip=0.0)] * 2,
-    *[Augmentation(RandomResizedCrop(scale=(0.2, 0.5)), flip=0.0, image_size=8)] * 4,
+    *[Augmentation(RandomResizedCrop(scale=(0.6, 1.0)), flip=0.0)] * 2,
+    *[Augmentation(RandomResizedCrop(scale=(0.3, 0.6)), flip=0.0, image_size=8)] * 4,
 )
 _WITHOUT_LABELS = {
     "mae": (
@@ -165,16 +165,16 @@ _WITHOUT_LABELS = {
             clip_norm=None,
         ),
     ),
+    # With a higher learning rate or a faster teacher, the outputs soon are the same for all images.
     "dino": (
-        DINO(prototypes=256, hidden=128, bottleneck=32, temperature_epochs=20, teacher_momentum=0.98),
+        DINO(prototypes=256, hidden=256, bottleneck=64, final_teacher_temperature=0.04, teacher_momentum=0.99),
         {"augmentation": _VIEWS},
         Hyperparameters(
-            epochs=80,
-            learning_rate=1e-3,
+            epochs=60,
+            learning_rate=3e-4,
             warmup_epochs=5,
             final_learning_rate=1e-6,
             weight_decay=0.04,
-            final_weight_decay=0.4,
             clip_norm=None,
             clip_variable_norm=3.0,
         ),
