@@ -7,6 +7,7 @@ import keras_vit.training.optimizers.lars
 import keras_vit.training.optimizers.schedules
 import keras_vit.training.optimizers.soap
 import keras_vit.training.self_supervised.dino
+import keras_vit.training.self_supervised.encoder
 import keras_vit.training.self_supervised.mae
 import keras_vit.training.self_supervised.masking
 import keras_vit.training.self_supervised.objective  # noqa: F401

@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_vit.layers import GELU, TokenPooling
 from keras_vit.layers.composite import SequentialComposite
-from keras_vit.training.self_supervised.encoder import Encoder
+from keras_vit.training.self_supervised.encoder import Encoder, InferenceModel
 
 _LOSS = "loss"
 _LAST = "prototypes"
@@ -80,7 +80,8 @@ def self_distillation(
     outputs = [head(feature(student(whole)))]
     if len(sizes) > _GLOBAL_VIEWS:
         outputs.append(head(feature(student(Views(name="local_views")(inputs[_GLOBAL_VIEWS:])))))
-    target = teacher_head(TokenPooling(dtype=dtype, name="teacher_feature")(teacher(whole, training=False)))
+    tokens = InferenceModel(teacher.input, teacher.output, name="teacher")(whole)
+    target = teacher_head(TokenPooling(dtype=dtype, name="teacher_feature")(tokens))
     teacher_head.set_weights(head.get_weights())
     teacher.trainable = teacher_head.trainable = False
     joined = outputs[0] if len(outputs) == 1 else Views(name="student_outputs")(outputs)

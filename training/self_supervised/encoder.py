@@ -15,6 +15,17 @@ _NAMES = re.compile(
 )
 
 
+@keras.saving.register_keras_serializable("keras_vit")
+class InferenceModel(keras.Model):
+    """A functional model that computes in inference mode even while a model around it is trained.
+
+    Calling a model with `training=False` is not enough: the training mode of the model around it takes precedence.
+    """
+
+    def call(self, inputs, mask=None):
+        return super().call(inputs, training=False, mask=mask)
+
+
 class Encoder:
     """The layers of a model of the ViT family that returns all tokens, each of which takes the output of the former.
 

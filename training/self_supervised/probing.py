@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_vit.layers import PositionEmbedding, TokenPooling
 from keras_vit.training.data import ImageData
+from keras_vit.training.self_supervised.encoder import InferenceModel
 
 Pooling = Literal["token", "avg", "token_and_avg"]
 
@@ -142,7 +143,7 @@ def linear_classifier(encoder: keras.Model, classes: int, pooling: Pooling = "to
     encoder.trainable = False
     feature_model = features(encoder, pooling)
     images = keras.Input(encoder.input_shape[1:], name="image")
-    x = feature_model(images, training=False)
+    x = InferenceModel(feature_model.input, feature_model.output, name="features")(images)
     x = keras.layers.BatchNormalization(
         center=False, scale=False, epsilon=1e-6, momentum=0.9, dtype="float32", name="feature_norm"
     )(x)

@@ -204,6 +204,16 @@ def multi_view_data(steps=2, batch_size=4):
     return training.arrays(images, labels, validation=(images, labels), **settings)
 
 
+def test_the_teacher_computes_without_dropout_in_training():
+    model, _ = training.self_distillation(encoder(8, dropout_rate=0.5), [(8, 8, 3)] * 2, **HEAD)
+    pooled = [model.get_layer(name).output for name in ("teacher_feature", "feature")]
+    outputs = keras.Model(model.inputs, pooled)
+    views = [np.random.default_rng(view).normal(size=(2, 8, 8, 3)).astype("float32") for view in range(2)]
+    (teacher, student), (expected, without_dropout) = (outputs(views, training=mode) for mode in (True, False))
+    np.testing.assert_array_equal(teacher, expected)
+    assert np.abs(student - without_dropout).max() > 0.1
+
+
 class TestRuns:
     settings = dict(epochs=2, learning_rate=1e-3, clip_norm=None, clip_variable_norm=3.0, verbose=0, checkpoint_steps=1)
 
