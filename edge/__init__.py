@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 from keras_vit._registration import when_imported
 
 if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the table below.
+    from keras_vit.edge.conversion.description import weights_hash
     from keras_vit.edge.conversion.export import export
     from keras_vit.edge.devices.audit import Audit, Finding, audit
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
     from keras_vit.edge.devices.comparison import Change, Comparison, compare, load_benchmarks
     from keras_vit.edge.devices.verify import Verification, verify
+    from keras_vit.edge.files.c_array import write_c_array
+    from keras_vit.edge.files.description import Description, ImagePreprocessing
+    from keras_vit.edge.files.info import FileInfo, file_info
+    from keras_vit.edge.files.snippets import snippet
     from keras_vit.edge.onnx.builder import OnnxBuilder
     from keras_vit.edge.onnx.writers import register_onnx_writer
     from keras_vit.edge.quantization.freezing import FreezeRanges, freeze_ranges
@@ -23,11 +28,16 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.quantization.sensitivity import LayerCost, Sensitivity, sensitivity
 
 _MODULES = {
+    "keras_vit.edge.conversion.description": ("weights_hash",),
     "keras_vit.edge.conversion.export": ("export",),
     "keras_vit.edge.devices.audit": ("Audit", "Finding", "audit"),
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
     "keras_vit.edge.devices.comparison": ("Change", "Comparison", "compare", "load_benchmarks"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
+    "keras_vit.edge.files.c_array": ("write_c_array",),
+    "keras_vit.edge.files.description": ("Description", "ImagePreprocessing"),
+    "keras_vit.edge.files.info": ("FileInfo", "file_info"),
+    "keras_vit.edge.files.snippets": ("snippet",),
     "keras_vit.edge.onnx.builder": ("OnnxBuilder",),
     "keras_vit.edge.onnx.writers": ("register_onnx_writer",),
     "keras_vit.edge.quantization.freezing": ("FreezeRanges", "freeze_ranges"),
@@ -46,8 +56,11 @@ __all__ = [
     "Benchmarks",
     "Change",
     "Comparison",
+    "Description",
+    "FileInfo",
     "Finding",
     "FreezeRanges",
+    "ImagePreprocessing",
     "LayerCost",
     "OnnxBuilder",
     "Scheme",
@@ -57,12 +70,16 @@ __all__ = [
     "benchmark",
     "compare",
     "export",
+    "file_info",
     "freeze_ranges",
     "load_benchmarks",
     "quantize_aware",
     "register_onnx_writer",
     "sensitivity",
+    "snippet",
     "verify",
+    "weights_hash",
+    "write_c_array",
 ]
 
 

@@ -18,6 +18,8 @@ from keras_vit.models.classes import set_class_names as set_class_names
 from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
+from keras_vit.models.cpvt.cpvt import CPVT as CPVT
+from keras_vit.models.cpvt.twins import Twins as Twins
 from keras_vit.models.cvt.cvt import CvT as CvT
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
@@ -40,6 +42,7 @@ from keras_vit.models.registry import list_weights as list_weights
 from keras_vit.models.swin.swin import Swin as Swin
 from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
 from keras_vit.models.t2t.t2t import T2T as T2T
+from keras_vit.models.tnt.tnt import TNT as TNT
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
@@ -52,6 +55,12 @@ __version__: str
 
 BEiT_B16 = BEiT
 BEiT_L16 = BEiT
+CPVT_B = CPVT
+CPVT_B_GAP = CPVT
+CPVT_S = CPVT
+CPVT_S_GAP = CPVT
+CPVT_Ti = CPVT
+CPVT_Ti_GAP = CPVT
 CaiT_M36 = CaiT
 CaiT_M48 = CaiT
 CaiT_S24 = CaiT
@@ -177,6 +186,14 @@ T2T_7 = T2T
 T2T_t_14 = T2T
 T2T_t_19 = T2T
 T2T_t_24 = T2T
+TNT_B = TNT
+TNT_S = TNT
+TwinsPCPVT_B = Twins
+TwinsPCPVT_L = Twins
+TwinsPCPVT_S = Twins
+TwinsSVT_B = Twins
+TwinsSVT_L = Twins
+TwinsSVT_S = Twins
 ViT_B16 = ViT
 ViT_B28 = ViT
 ViT_B32 = ViT

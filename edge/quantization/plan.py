@@ -101,17 +101,7 @@ def is_layout(operation) -> bool:
 
 
 def _keeps_values(operation) -> bool:
-    return (
-        type(operation) in _SAME_SIZE
-        or getattr(type(operation), "moves_pixels", False)
-        or _is_mean_of_one_pixel(operation)
-    )
-
-
-def _is_mean_of_one_pixel(operation) -> bool:
-    """Return whether a layer is a mean over maps of one pixel, which the converter makes a reshape."""
-    pools = isinstance(operation, keras.layers.GlobalAveragePooling2D)
-    return pools and operation.data_format == "channels_last" and inputs_of(operation)[0].shape[1:3] == (1, 1)
+    return type(operation) in _SAME_SIZE or getattr(type(operation), "moves_pixels", False)
 
 
 def operator_of(operation) -> str | None:
@@ -123,8 +113,6 @@ def operator_of(operation) -> str | None:
         return PRODUCT
     if _activation_of(operation) is keras.activations.sigmoid:
         return "LOGISTIC"
-    if _is_mean_of_one_pixel(operation):
-        return None
     return _BETWEEN.get(type(operation))
 
 

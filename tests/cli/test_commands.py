@@ -141,7 +141,7 @@ def test_training_on_records_of_a_folder(folder, capsys):
         (["quantize", "model.keras", "out.keras", "--calibration", "."], "no pictures in '.'"),
         (["quantize", "model.keras", "out.keras", "--calibration", "pixels.npy"], "from 0 to 255, but the model 'vit'"),
         (["verify", "model.keras", "x.tflite", "--images", "none.jpg"], "no picture 'none.jpg'"),
-        (["verify", "x.tflite", "x.tflite", "--images", "photo.jpg"], "does not say how it takes images"),
+        (["verify", "x.tflite", "x.tflite", "--images", "photo.jpg"], "x.tflite cannot be opened"),
         (["audit", "broken.tflite"], "broken.tflite"),
         (["benchmark", "none.tflite"], "none.tflite"),
         (["benchmark", "broken.tflite", "--device", "phone"], "received 'phone'"),

@@ -22,7 +22,7 @@ SCRIPT = """
 import json, logging, os, sys, threading, time, warnings
 
 environment = dict(os.environ)
-import keras_vit.edge  # Before a quantized model is loaded: this registers its layers.
+import keras_vit  # Registers the layers of quantized models, which are in keras_vit.edge.
 import keras
 import numpy as np
 import tensorflow as tf

@@ -1,5 +1,7 @@
 """Attention with convolutional projections (Wu et al., arXiv 2103.15808, section 3.2), and the blocks that have it."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -42,7 +44,7 @@ class ConvAttention(MultiHeadAttention):
             attention_dropout_rate=attention_dropout_rate,
             **kwargs,
         )
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "width": width,
             "num_heads": num_heads,
             "key_strides": key_strides,

@@ -94,7 +94,7 @@ def test_first_steps_are_those_of_the_ranges_and_of_the_paper():
 @pytest.mark.parametrize(
     ("scheme", "snr_db"),
     [
-        ("hybrid_int8", 25),
+        pytest.param("hybrid_int8", 25, marks=pytest.mark.slow),
         ("int8_weights", 80),  # Nothing else is rounded, so the file has exactly these kernels.
         pytest.param("int4_weights", 20, marks=pytest.mark.slow),  # The runtime rounds the activations too.
         pytest.param("full_int8", 25, marks=pytest.mark.slow),
@@ -136,6 +136,8 @@ def test_ranges_are_frozen_after_an_epoch(learned_steps, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     fit(loaded, epochs=1)
     assert ranges_of(loaded) == ranges[3]
+    file = edge.export(loaded, tmp_path / "model.tflite")
+    assert edge.verify(loaded, file, IMAGES).snr_db > 25
 
 
 @pytest.mark.parametrize(("after", "first"), [(0, 0), (0.5, 2), (0.6, 3), (3, 3)])

@@ -27,7 +27,13 @@ COSTS = {
 FIRST, SECOND = "mvitv2: channels double in attention", "mvitv2: channels double in MLPs"
 
 
-@pytest.mark.parametrize("name", COSTS)
+def costs():
+    """Yield the names of all sizes; most of them are compared only in the slow tests."""
+    for name in COSTS:
+        yield pytest.param(name, marks=[pytest.mark.slow] * (name not in ("mvitv2_t",)))
+
+
+@pytest.mark.parametrize("name", costs())
 def test_costs(name):
     info = keras_vit.model_info(name)
     assert (info["parameters"], info["macs"]) == COSTS[name]
@@ -170,7 +176,9 @@ class TestTheComparisonCanFail:
             norm.epsilon = 1e-5
         assert self.error(model, "logits_small") > 1e-2
 
-    @pytest.mark.parametrize("names", [("rel_pos_h", "rel_pos_w"), ("pool_k", "pool_v")])
+    @pytest.mark.parametrize(
+        "names", [("rel_pos_h", "rel_pos_w"), pytest.param(("pool_k", "pool_v"), marks=pytest.mark.slow)]
+    )
     def test_swapped_arrays(self, names, tmp_path):
         def swap(arrays):
             for first in [name for name in arrays if names[0] in name]:
@@ -189,9 +197,11 @@ class TestTheComparisonCanFail:
 
     @pytest.mark.slow
     def test_a_residual_connection_of_the_map_before_the_norm(self, tmp_path, monkeypatch):
-        model = self.loaded(1.0, tmp_path)
+        model, maps = self.loaded(1.0, tmp_path), []
         block = model.get_layer("stage_1_block_0")
-        monkeypatch.setattr(block.shortcut1, "call", lambda x, call=block.shortcut1.call: call(2 * x))
+        norm, project = block.norm1.call, block.shortcut1.call
+        monkeypatch.setattr(block.norm1, "call", lambda x: maps.append(x) or norm(x))
+        monkeypatch.setattr(block.shortcut1, "call", lambda x, **_: project(maps[-1]))
         assert self.error(model, "logits") > 1e-3
 
 

@@ -32,7 +32,13 @@ COSTS = {
 }
 
 
-@pytest.mark.parametrize("name", COSTS)
+def costs():
+    """Yield the names of all sizes; most of them are compared only in the slow tests."""
+    for name in COSTS:
+        yield pytest.param(name, marks=[pytest.mark.slow] * (name not in ("nat_mini", "nat_small", "dinat_base")))
+
+
+@pytest.mark.parametrize("name", costs())
 def test_costs(name):
     info = keras_vit.model_info(name)
     parameters, macs = COSTS[name]
@@ -184,6 +190,7 @@ class TestTheComparisonCanFail:
         keras_vit.load_weights(model, tmp_path / "weights.safetensors")
         assert self.error(model, "dinat_mini", "logits") > 1e-2
 
+    @pytest.mark.slow
     def test_rows_and_columns_of_the_position_biases(self, tmp_path):
         def transposed(arrays):
             return {

@@ -14,7 +14,6 @@ TINY = dict(
 FORMS = {
     "PVT": ("PVT", TINY),
     "PVTv2": ("PVTv2", TINY),
-    "PVTv2, averages": ("PVTv2", {**TINY, "input_shape": (36, 24, 3), "pooled_side": 3}),
 }
 REFERENCES = (
     Reference("pvt_t", "pvt_tiny"),

@@ -8,18 +8,20 @@ import pytest
 from safetensors.numpy import save_file
 
 import keras_vit
+from keras_vit import edge
 from keras_vit.graph.flattening import leaves
 from keras_vit.layers import LayerNorm
 from keras_vit.layers.pooling import AdaptiveAveragePooling
 from keras_vit.layers.spatial_reduction import SpatialReductionAttention
 from keras_vit.models.pvt.depthwise_mlp import DepthwiseMLP
 from tests.layers.test_layers import gelu, norm, randomized, weights
-from tests.models.cases import IMAGES, build, randomize
+from tests.models.cases import IMAGES, build, images_of
 from tests.models.files import check_files
 from tests.models.pvt.forms import TINY
 from tests.models.test_reference import logits
 from tests.reference import SCALES, fixture, images, relative_error, timm_file, timm_weights
 
+QUICK = ("pvt_t", "pvtv2_b0", "pvtv2_b2_li")
 COSTS = {  # Parameters, and timm's multiply-accumulates where it has the model.
     "pvt_t": (13_229_288, None),
     "pvt_s": (24_485_864, None),
@@ -41,7 +43,13 @@ def tiny(version, **settings):
     return build(f"pvt: {version}", **settings)
 
 
-@pytest.mark.parametrize("name", COSTS)
+def marked(names):
+    """Yield the names; the largest models are left to the slow tests."""
+    for name in names:
+        yield pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", marked(COSTS))
 def test_costs(name):
     info = keras_vit.model_info(name)
     parameters, macs = COSTS[name]
@@ -179,7 +187,12 @@ class TestAnotherImageSize:
         return relative_error(np.asarray(model(images((256, 320))[:1])), fixture(self.name)[outputs][:1])
 
     @pytest.mark.parametrize(
-        ("outputs", "tolerance"), [("logits", 1e-4), ("logits_small", 1e-4), ("logits_large", 1e-3)]
+        ("outputs", "tolerance"),
+        [
+            ("logits", 1e-4),
+            pytest.param("logits_small", 1e-4, marks=pytest.mark.slow),
+            pytest.param("logits_large", 1e-3, marks=pytest.mark.slow),
+        ],
     )
     def test_of_a_checkpoint(self, outputs, tolerance, tmp_path):
         """With large weights, the reference itself has an error of 2e-4 in float32."""
@@ -193,13 +206,13 @@ class TestAnotherImageSize:
         assert self.error(model, tmp_path) > 1e-3
 
     def test_of_a_trained_model(self, tmp_path):
-        model = keras_vit.PVT_T(classifier_activation=None, classes=3)
-        randomize(model)
-        resized = keras_vit.resize_model(model, (256, 320, 3))
-        loaded = keras_vit.PVT_T(input_shape=(256, 320, 3), classifier_activation=None, classes=3)
+        """Resizing a model gives what loading its weights into a model of the other size gives."""
+        model = tiny("PVT", input_shape=(32, 32, 3))  # A file's positions are taken for those of a square.
+        resized = keras_vit.resize_model(model, (48, 56, 3))
+        loaded = keras_vit.PVT(**{**TINY, "input_shape": (48, 56, 3)}, classes=5, classifier_activation=None)
         model.save_weights(tmp_path / "model.weights.h5")
         keras_vit.load_weights(loaded, tmp_path / "model.weights.h5")
-        picture = np.random.default_rng(0).normal(size=(1, 256, 320, 3)).astype("float32")
+        picture = np.random.default_rng(0).normal(size=(1, 48, 56, 3)).astype("float32")
         np.testing.assert_allclose(resized(picture), loaded(picture), atol=1e-5)
 
     def test_version_2_has_no_positions(self):
@@ -394,5 +407,13 @@ class TestBadInput:
 
     def test_weights_of_the_other_version(self, tmp_path):
         save_file(timm_weights("pvt_v2_b0"), tmp_path / "v2.safetensors")
-        with pytest.raises(ValueError, match=r"pos_embed1|holds weights of another model|lacks"):
+        with pytest.raises(ValueError, match="holds weights of another model"):
             keras_vit.PVT_T(weights=tmp_path / "v2.safetensors")
+
+
+def test_a_file_of_attention_to_averages_gives_the_same(tmp_path):
+    """Its windows divide the first map, but not the second."""
+    model = tiny("PVTv2", input_shape=(48, 48, 3), pooled_side=4)
+    file = edge.export(model, tmp_path / "model.tflite")
+    assert edge.audit(file).partitions == 1
+    assert edge.verify(model, file, images_of(model)).max_relative_error < 2e-5

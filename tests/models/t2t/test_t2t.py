@@ -37,7 +37,13 @@ COSTS = {
 }
 
 
-@pytest.mark.parametrize("name", COSTS)
+def costs():
+    """Yield the names of all sizes; most of them are compared only in the slow tests."""
+    for name in COSTS:
+        yield pytest.param(name, marks=[pytest.mark.slow] * (name not in ("t2t_7", "t2t_t_14")))
+
+
+@pytest.mark.parametrize("name", costs())
 def test_costs(name):
     """`parameters` are those that are trained."""
     info = keras_vit.model_info(name)
