@@ -25,7 +25,6 @@ class MultiHeadAttention(Composite):
         width: Width of a token.
         num_heads: Number of heads, a divisor of `width`.
         qkv_bias: Whether the query, key and value projections have a bias.
-        key_bias: Whether the key projection has one if the others do. The softmax does not depend on it.
         dropout_rate: Dropout rate after the output projection.
         attention_dropout_rate: Dropout rate of the attention probabilities.
         groups: Number of groups of tokens. Token i belongs to group i modulo `groups`, and attends only to its own
@@ -51,7 +50,6 @@ class MultiHeadAttention(Composite):
         attention_dropout_rate: float = 0.0,
         groups: int = 1,
         locality: bool = False,
-        key_bias: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -63,14 +61,13 @@ class MultiHeadAttention(Composite):
         self.dropout_rate = dropout_rate
         self.attention_dropout_rate = attention_dropout_rate
         self.groups = groups
-        self.key_bias = key_bias
         self.locality = locality
 
         dtype = self.dtype_policy
         full_precision = keras.backend.result_type(self.variable_dtype, "float32")
         factor = (width // num_heads) ** -0.5
         self.query = keras.layers.Dense(width, use_bias=qkv_bias, dtype=dtype, name="query")
-        self.key = keras.layers.Dense(width, use_bias=qkv_bias and key_bias, dtype=dtype, name="key")
+        self.key = self._key_projection()
         self.value = keras.layers.Dense(width, use_bias=qkv_bias, dtype=dtype, name="value")
         if locality:
             self.scale = HeadScale(num_heads, factor, dtype=dtype, name="scale")
@@ -83,6 +80,10 @@ class MultiHeadAttention(Composite):
         self.context = self.product_class(dtype=dtype, name="context")
         self.projection = keras.layers.Dense(width, dtype=dtype, name="projection")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
+
+    def _key_projection(self) -> keras.layers.Layer:
+        """Return the layer that computes the keys. Subclasses replace this to have another one."""
+        return keras.layers.Dense(self.width, use_bias=self.qkv_bias, dtype=self.dtype_policy, name="key")
 
     def build(self, queries_shape, tokens_shape):
         for shape in (queries_shape, tokens_shape):
@@ -138,7 +139,6 @@ class MultiHeadAttention(Composite):
             "attention_dropout_rate": self.attention_dropout_rate,
             "groups": self.groups,
             "locality": self.locality,
-            "key_bias": self.key_bias,
         }
 
 

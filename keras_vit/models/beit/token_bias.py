@@ -78,7 +78,7 @@ class TokenBias(keras.layers.Layer):
                     f"a table of relative positions has {len(table)} rows, which is not the number of a square grid: "
                     "(2 * side - 1) ** 2 + 3, such as 732 for 14 x 14 patches"
                 )
-            grid = ((side + 1) // 2,) * 2
+            grid = ((side + 1) // 2, (side + 1) // 2)
         patches = resize_positions(table[None, :count], _positions(grid), _positions(self.grid), "cubic")[0]
         return np.concatenate([patches, table[count:]])
 
@@ -134,13 +134,16 @@ class BiasedSelfAttention(MultiHeadSelfAttention):
         super().__init__(
             width,
             num_heads,
-            key_bias=False,
             dropout_rate=dropout_rate,
             attention_dropout_rate=attention_dropout_rate,
             **kwargs,
         )
         self.grid = tuple(grid)
         self.bias = TokenBias(num_heads, grid, dtype=self.softmax.dtype_policy, name="bias")
+
+    def _key_projection(self):
+        # The softmax does not depend on a bias of the keys.
+        return keras.layers.Dense(self.width, use_bias=False, dtype=self.dtype_policy, name="key")
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -152,7 +155,7 @@ class BiasedSelfAttention(MultiHeadSelfAttention):
 
     def get_config(self):
         config = super().get_config()
-        for name in ("qkv_bias", "key_bias", "groups", "locality"):
+        for name in ("qkv_bias", "groups", "locality"):
             del config[name]
         return {**config, "grid": self.grid}
 

@@ -59,6 +59,6 @@ class RelativeSelfAttention(MultiHeadSelfAttention):
 
     def get_config(self):
         config = super().get_config()
-        for name in ("qkv_bias", "groups", "locality", "key_bias"):
+        for name in ("qkv_bias", "groups", "locality"):
             del config[name]
         return {**config, "size": self.size}
