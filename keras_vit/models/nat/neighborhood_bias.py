@@ -4,6 +4,7 @@ Relative position bias: Hassani et al., arXiv 2204.07143, equation 1.
 """
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,9 +31,10 @@ class _Bias(keras.layers.Layer):
     def __init__(self, num_heads: int, neighborhoods: dict, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
-        self.neighborhoods = Neighborhoods(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in neighborhoods.items()}
-        )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in neighborhoods.items()
+        }
+        self.neighborhoods = Neighborhoods(**values)
 
     def build(self, input_shape):
         expected = (self.num_heads * self.neighborhoods.count, *self._areas())

@@ -142,8 +142,8 @@ class Neighborhoods:
             block: (height, width) of a block, or None to choose it.
         """
         sides = [math.ceil(max(side, kernel_size * dilation) / dilation) for side in size]
-        block = tuple(_side_of_block(side, kernel_size) for side in sides) if block is None else block
-        height, width = (min(part, side) for part, side in zip(block, sides, strict=True))
+        parts = [_side_of_block(side, kernel_size) for side in sides] if block is None else block
+        height, width = (min(part, side) for part, side in zip(parts, sides, strict=True))
         return cls((size[0], size[1]), kernel_size, dilation, (height, width))
 
     @property
