@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.devices.audit import Audit, Finding, audit
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
     from keras_vit.edge.devices.comparison import Change, Comparison, compare, load_benchmarks
+    from keras_vit.edge.devices.compilation import Compilation, CompilationError, compile
+    from keras_vit.edge.devices.profiling import Profile, profile
     from keras_vit.edge.devices.verify import Verification, verify
     from keras_vit.edge.onnx.builder import OnnxBuilder
     from keras_vit.edge.onnx.writers import register_onnx_writer
@@ -24,7 +26,9 @@ _MODULES = {
     "keras_vit.edge.conversion.export": ("export",),
     "keras_vit.edge.devices.audit": ("Audit", "Finding", "audit"),
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
+    "keras_vit.edge.devices.compilation": ("Compilation", "CompilationError", "compile"),
     "keras_vit.edge.devices.comparison": ("Change", "Comparison", "compare", "load_benchmarks"),
+    "keras_vit.edge.devices.profiling": ("Profile", "profile"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
     "keras_vit.edge.onnx.builder": ("OnnxBuilder",),
     "keras_vit.edge.onnx.writers": ("register_onnx_writer",),
@@ -41,17 +45,22 @@ __all__ = [
     "Benchmarks",
     "Change",
     "Comparison",
+    "Compilation",
+    "CompilationError",
     "Finding",
     "LayerCost",
     "OnnxBuilder",
+    "Profile",
     "Scheme",
     "Sensitivity",
     "Verification",
     "audit",
     "benchmark",
     "compare",
+    "compile",
     "export",
     "load_benchmarks",
+    "profile",
     "quantize_aware",
     "register_onnx_writer",
     "sensitivity",
