@@ -60,6 +60,8 @@ def __dir__():
 
 def _register_classes():
     importlib.import_module("keras_vit.models.families").import_every_family()
+    if importlib.import_module("keras").backend.backend() == "tensorflow":
+        importlib.import_module("keras_vit.edge")  # It registers the layers of quantized models.
 
 
 when_imported("keras", _register_classes)

@@ -17,6 +17,9 @@ from keras_vit.models.classes import set_class_names as set_class_names
 from keras_vit.models.coatnet.coatnet import CoAtNet as CoAtNet
 from keras_vit.models.convmixer.convmixer import ConvMixer as ConvMixer
 from keras_vit.models.convnext.convnext import ConvNeXt as ConvNeXt
+from keras_vit.models.cpvt.cpvt import CPVT as CPVT
+from keras_vit.models.cpvt.twins import Twins as Twins
+from keras_vit.models.cvt.cvt import CvT as CvT
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
 from keras_vit.models.image_facts import Statistics as Statistics
@@ -26,13 +29,19 @@ from keras_vit.models.mlp_mixer.mlp_mixer import MLPMixer as MLPMixer
 from keras_vit.models.mobile_former.mobile_former import MobileFormer as MobileFormer
 from keras_vit.models.mobilevit.mobilevit import MobileViT as MobileViT
 from keras_vit.models.mobilevit.mobilevit_v2 import MobileViTV2 as MobileViTV2
+from keras_vit.models.mvitv2.mvitv2 import MViTv2 as MViTv2
+from keras_vit.models.nat.nat import NAT as NAT
 from keras_vit.models.preprocessing import preprocess_input as preprocess_input
+from keras_vit.models.pvt.pvt import PVT as PVT
+from keras_vit.models.pvt.pvt_v2 import PVTv2 as PVTv2
 from keras_vit.models.registry import create_model as create_model
 from keras_vit.models.registry import download_weights as download_weights
 from keras_vit.models.registry import list_models as list_models
 from keras_vit.models.registry import list_weights as list_weights
 from keras_vit.models.swin.swin import Swin as Swin
 from keras_vit.models.swin.swin_v2 import SwinV2 as SwinV2
+from keras_vit.models.t2t.t2t import T2T as T2T
+from keras_vit.models.tnt.tnt import TNT as TNT
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
@@ -42,6 +51,12 @@ from keras_vit.weights.load import load_weights as load_weights
 
 __version__: str
 
+CPVT_B = CPVT
+CPVT_B_GAP = CPVT
+CPVT_S = CPVT
+CPVT_S_GAP = CPVT
+CPVT_Ti = CPVT
+CPVT_Ti_GAP = CPVT
 CaiT_M36 = CaiT
 CaiT_M48 = CaiT
 CaiT_S24 = CaiT
@@ -67,6 +82,9 @@ ConvNeXt_Pico = ConvNeXt
 ConvNeXt_S = ConvNeXt
 ConvNeXt_T = ConvNeXt
 ConvNeXt_XL = ConvNeXt
+CvT_13 = CvT
+CvT_21 = CvT
+CvT_W24 = CvT
 DeiT3_B16 = DeiT3
 DeiT3_H14 = DeiT3
 DeiT3_L16 = DeiT3
@@ -78,6 +96,11 @@ DeiT_S16 = DeiT
 DeiT_S16_Distilled = DeiT
 DeiT_Ti16 = DeiT
 DeiT_Ti16_Distilled = DeiT
+DiNAT_Base = NAT
+DiNAT_Large = NAT
+DiNAT_Mini = NAT
+DiNAT_Small = NAT
+DiNAT_Tiny = NAT
 EfficientViT_B0 = EfficientViT
 EfficientViT_B1 = EfficientViT
 EfficientViT_B2 = EfficientViT
@@ -92,6 +115,10 @@ EfficientViT_M2 = EfficientViT_MSRA
 EfficientViT_M3 = EfficientViT_MSRA
 EfficientViT_M4 = EfficientViT_MSRA
 EfficientViT_M5 = EfficientViT_MSRA
+MViTv2_B = MViTv2
+MViTv2_L = MViTv2
+MViTv2_S = MViTv2
+MViTv2_T = MViTv2
 Mixer_B16 = MLPMixer
 Mixer_B32 = MLPMixer
 Mixer_L16 = MLPMixer
@@ -115,6 +142,21 @@ MobileViTV2_200 = MobileViTV2
 MobileViT_S = MobileViT
 MobileViT_XS = MobileViT
 MobileViT_XXS = MobileViT
+NAT_Base = NAT
+NAT_Mini = NAT
+NAT_Small = NAT
+NAT_Tiny = NAT
+PVT_L = PVT
+PVT_M = PVT
+PVT_S = PVT
+PVT_T = PVT
+PVTv2_B0 = PVTv2
+PVTv2_B1 = PVTv2
+PVTv2_B2 = PVTv2
+PVTv2_B2_Li = PVTv2
+PVTv2_B3 = PVTv2
+PVTv2_B4 = PVTv2
+PVTv2_B5 = PVTv2
 SwinV2_B = SwinV2
 SwinV2_L = SwinV2
 SwinV2_S = SwinV2
@@ -123,6 +165,23 @@ Swin_B = Swin
 Swin_L = Swin
 Swin_S = Swin
 Swin_T = Swin
+T2T_10 = T2T
+T2T_12 = T2T
+T2T_14 = T2T
+T2T_19 = T2T
+T2T_24 = T2T
+T2T_7 = T2T
+T2T_t_14 = T2T
+T2T_t_19 = T2T
+T2T_t_24 = T2T
+TNT_B = TNT
+TNT_S = TNT
+TwinsPCPVT_B = Twins
+TwinsPCPVT_L = Twins
+TwinsPCPVT_S = Twins
+TwinsSVT_B = Twins
+TwinsSVT_L = Twins
+TwinsSVT_S = Twins
 ViT_B16 = ViT
 ViT_B28 = ViT
 ViT_B32 = ViT

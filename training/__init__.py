@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
     from keras_vit.training.running.checkpoint import TrainingCheckpoint
     from keras_vit.training.running.hyperparameters import Hyperparameters
     from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
+    from keras_vit.training.running.pruning import Prune
     from keras_vit.training.running.trainer import TrainingResult, fit
     from keras_vit.training.steps.distillation import distill
     from keras_vit.training.steps.recomputation import recompute
@@ -142,6 +143,7 @@ _NAMES = {
         "RangeTest",
         "find_learning_rate",
     ),
+    "running.pruning": ("Prune",),
     "running.trainer": (
         "TrainingResult",
         "fit",
@@ -180,6 +182,7 @@ __all__ = [
     "Lion",
     "MultiScale",
     "Pipeline",
+    "Prune",
     "RandAugment",
     "RandomResizedCrop",
     "RangeTest",

@@ -3,6 +3,7 @@
 import gc
 import os
 import tempfile
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vit.edge.conversion.description import describe, with_runtime
 from keras_vit.edge.conversion.int8_file import quantize_file
 from keras_vit.edge.conversion.integer_file import write_integer_file
 from keras_vit.edge.conversion.neighbors import neighbors_of, output_layers
 from keras_vit.edge.conversion.saving import save
 from keras_vit.edge.conversion.self_check import SelfCheck
+from keras_vit.edge.files.description import ENTRY
+from keras_vit.edge.files.op_versions import min_runtime
+from keras_vit.edge.files.tflite_graph import read_graph
+from keras_vit.edge.files.tflite_metadata import metadata_front
 from keras_vit.edge.quantization.integer_plan import IntegerPlan
 from keras_vit.edge.quantization.plan import Plan, Row
 from keras_vit.edge.quantization.quantize import (
@@ -50,7 +56,8 @@ def export(
     those of the model, and then it is moved into place. So a failed export leaves a file that existed before as it was.
 
     The signature of the file has the model's names: those of the inputs if there are several ("image" for one), and the
-    keys of a dictionary of outputs ("output_0", "output_1" and so on for others).
+    keys of a dictionary of outputs ("output_0", "output_1" and so on for others). The metadata of the file say how the
+    model takes images, the names of its classes, and more; `keras_vit.edge.file_info` reads them.
 
     Args:
         model: A functional or sequential float model, or a model returned by `quantize_aware`. It is not changed.
@@ -80,7 +87,7 @@ def export(
             used; True for the first calibration images or, without any, for two smooth random images in the model's
             range; False to leave the comparison out.
         opset: The version of an .onnx file's operators, 17 to 20. The default is 20.
-        batch_size: The number of images that the file takes at once. A .tflite file takes one.
+        batch_size: The number of images that the file takes at once. With "full_int8" and "int8_int16", it is one.
 
     Returns:
         The path as a string.
@@ -116,12 +123,21 @@ def export(
             "The name of an ONNX file ends in .onnx, and that of a TensorFlow Lite file ends in .tflite; "
             f"received {path!r}."
         )
-    if opset is not None or batch_size != 1:
-        raise ValueError(
-            "A .tflite file has no opset and takes one image at a time; received "
-            f"opset={opset}, batch_size={batch_size}."
-        )
+    if opset is not None:
+        raise ValueError(f"A .tflite file has no opset; received opset={opset}.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; received {batch_size}.")
     scheme, reference, flat, plan, ranges = _planned(model, precision, overrides, calibration_data)
+    if isinstance(plan, IntegerPlan) and batch_size != 1:
+        raise ValueError(f"A file in {scheme.name!r} takes one image at a time; received batch_size={batch_size}.")
+    # To find the layer at which a wrong file parts from the model, which is not kept alive for this alone.
+    remembered = weakref.ref(model)
+
+    def reference_again() -> keras.Model | None:
+        model = remembered()
+        return None if model is None else _planned(model, precision, overrides, calibration_data)[1]
+
+    description = describe(model, scheme)
     with native_logs(), no_retracing_warnings():
         check = None
         if verify is not False:
@@ -133,15 +149,22 @@ def export(
             rows = {} if plan is None else plan.rows
             ready = [_with_dense_kernels(flat, rows)]
             del flat, plan
-            content = _converted(ready, scheme, rows, ranges)
+            content = _converted(ready, scheme, rows, ranges, batch_size)
+        release = min_runtime(read_graph(content))
+        runtime = None if release is None else f"TensorFlow Lite {release}"
+        front = metadata_front(content, ENTRY, with_runtime(description, runtime))
         with replacing(path) as partial:
-            partial.write_bytes(content)
+            with open(partial, "wb") as file:
+                file.writelines([front, content])
+            del front, content
             if check is not None:
-                check.check(partial)
+                check.check(partial, reference_again)
     return path
 
 
-def _converted(ready: list[keras.Model], scheme: Scheme, rows: dict[str, Row], ranges: dict) -> bytes:
+def _converted(
+    ready: list[keras.Model], scheme: Scheme, rows: dict[str, Row], ranges: dict, batch_size: int
+) -> bytes | bytearray:
     """Return the file that TensorFlow's converter makes of a float model, quantized as the rows of its plan say.
 
     The model is the only entry of a list, from which it is taken, so that it can be released while it is converted.
@@ -149,7 +172,7 @@ def _converted(ready: list[keras.Model], scheme: Scheme, rows: dict[str, Row], r
     flat = ready.pop()
     neighbors, outputs = neighbors_of(flat), output_layers(flat)
     with tempfile.TemporaryDirectory() as folder:
-        save(flat, folder, keep_inputs=bool(ranges))
+        save(flat, folder, bool(ranges), batch_size)
         del flat
         # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.
         gc.collect()

@@ -1,13 +1,14 @@
-"""Convert operations of a float TFLite file to integers with ai-edge-quantizer, as a plan says."""
+"""Convert operations of a float TFLite file to integers with litert-quantizer, as a plan says."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from keras_vit.edge.conversion.neighbors import Neighbors
+from keras_vit.edge.files.layer_names import layers_in
 from keras_vit.edge.files.tflite_graph import Graph, Operator, Tensor, read_graph
 from keras_vit.edge.quantization.plan import PRODUCT, Row
 from keras_vit.utils.missing import needs
@@ -26,7 +27,7 @@ def quantize_file(
     ranges: dict[str, Range],
     neighbors: dict[str, Neighbors],
     outputs: dict[str, str],
-) -> bytes:
+) -> bytearray:
     """Return a float file with operations and kernels in integers, with one range per channel of each kernel.
 
     Args:
@@ -40,7 +41,7 @@ def quantize_file(
         The content of the quantized file.
 
     Raises:
-        ImportError: ai-edge-quantizer is not installed. The message gives the pip command.
+        ImportError: litert-quantizer is not installed. The message gives the pip command.
         RuntimeError: A layer cannot be found in the file, an operator for an int8 layer computes with other tensors
             than the layer, or a tensor would need two ranges.
     """
@@ -67,17 +68,17 @@ def quantize_file(
     return _run_quantizer(float_file, recipes, limits)
 
 
-def _run_quantizer(float_file: bytes, recipes: list[tuple[Operator, str, int]], limits: dict[str, Range]) -> bytes:
-    """Return a float file quantized by ai-edge-quantizer.
+def _run_quantizer(float_file: bytes, recipes: list[tuple[Operator, str, int]], limits: dict[str, Range]) -> bytearray:
+    """Return a float file quantized by litert-quantizer.
 
     Args:
         float_file: The content of the file.
         recipes: Operators, what their activations are ("int8", "dynamic_int8" or "float32"), and their kernels' bits.
         limits: The range of each int8 activation by its tensor's name.
     """
-    with needs("ai-edge-quantizer", "exporting int8 files", "edge"):
-        from ai_edge_quantizer import model_modifier, params_generator, qtyping, recipe_manager
-        from ai_edge_quantizer.utils import tfl_flatbuffer_utils
+    with needs("litert-quantizer", "exporting int8 files", "edge"):
+        from litert_quantizer import model_modifier, params_generator, qtyping, recipe_manager
+        from litert_quantizer.utils import tfl_flatbuffer_utils
 
     # This is what the package's class `Quantizer` does, without its progress bar, which it always draws, and without
     # opening the float file in an interpreter to check that no range is empty, which takes memory and warns about it.
@@ -97,7 +98,7 @@ def _run_quantizer(float_file: bytes, recipes: list[tuple[Operator, str, int]], 
     parameters = params_generator.ParamsGenerator(model).generate_quantization_parameters(
         recipe, statistics or None, enable_progress_bar=False
     )
-    return bytes(model_modifier.ModelModifier(model).modify_model(parameters, enable_progress_bar=False))
+    return model_modifier.ModelModifier(model).modify_model(parameters, enable_progress_bar=False)
 
 
 def _configuration(qtyping, activations: str, bits: int):
@@ -147,7 +148,7 @@ def _operators_by_layer(
     for op in graph.operators:
         kind = PRODUCT if op.name in _PRODUCTS else op.name
         name = op.outputs[0].name
-        named = _layers_in(name, rows) | ({output_layers[name]} if name in output_layers else set())
+        named = layers_in(name, rows) | ({output_layers[name]} if name in output_layers else set())
         matches = [layer for layer in named if calls.get(layer) and rows[layer].operator == kind]
         if len(matches) == 1:
             calls[matches[0]] -= 1
@@ -177,8 +178,8 @@ def _check_tensors(graph: Graph, int8: list[tuple[Operator, str]], neighbors: di
             if path[-1] in inputs:
                 fits = None in sources
             else:  # Neither an output of the file nor a plain operation has the name of a layer.
-                unnamed = path[-1] in outputs or not _layers_in(path[-1], neighbors)
-                fits = unnamed or any(_layers_in(name, neighbors) & sources for name in path)
+                unnamed = path[-1] in outputs or not layers_in(path[-1], neighbors)
+                fits = unnamed or any(layers_in(name, neighbors) & sources for name in path)
             if not fits:
                 wanted = " or ".join(sorted("the input" if name is None else repr(name) for name in sources))
                 raise RuntimeError(
@@ -187,22 +188,11 @@ def _check_tensors(graph: Graph, int8: list[tuple[Operator, str]], neighbors: di
                     "it is a layer class of your own that passes its input on in inference, set its attribute "
                     "`identity_in_inference = True`; otherwise put its arithmetic into layers of Keras or keras_vit."
                 )
-        if folded := _layers_in(op.outputs[0].name, neighbors) & neighbors[layer].followers:
+        if folded := layers_in(op.outputs[0].name, neighbors) & neighbors[layer].followers:
             raise RuntimeError(
                 f"In the converted file, the int8 layer {layer!r} gives the output of {min(folded)!r}: the converter "
                 "has folded that layer into it, and the range of its output does not fit."
             )
-
-
-def _layers_in(name: str, layers: Collection[str]) -> set[str]:
-    """Return the layers that the name of a tensor mentions."""
-    return {_layer_of(piece, layers) for piece in re.split(r"[;/]", name)} & set(layers)
-
-
-def _layer_of(piece: str, layers: Collection[str]) -> str:
-    """Return the layer in a piece of a tensor's name, without the number that TensorFlow appends to used names."""
-    numbered = re.sub(r"_\d+$", "", piece)
-    return numbered if numbered in layers else piece
 
 
 def _layout_between(operators: Sequence[Operator], int8: dict[str, Operator]) -> list[Operator]:

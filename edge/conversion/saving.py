@@ -18,14 +18,15 @@ _PRODUCTS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv
 _LAYOUT = (*RESHAPES, *PERMUTATIONS, *SLICES, keras.layers.ZeroPadding2D)
 
 
-def save(flat: keras.Model, folder: str, keep_inputs: bool = False) -> None:
-    """Write a SavedModel that takes one image, or one sample of each input.
+def save(flat: keras.Model, folder: str, keep_inputs: bool = False, batch_size: int = 1) -> None:
+    """Write a SavedModel that takes a fixed number of images, or samples of each input.
 
     Args:
         flat: A model returned by `keras_vit.fuse`.
         folder: The folder to write to.
         keep_inputs: Whether every product keeps the input that its layer has. Otherwise the converter may fold what is
             multiplied and added before it into its weights.
+        batch_size: The number of images.
     """
     flat = _prepared(flat, keep_inputs)
     gc.collect()  # Graphs contain reference cycles, and hold copies of weights.
@@ -35,7 +36,7 @@ def save(flat: keras.Model, folder: str, keep_inputs: bool = False) -> None:
     names = ["image"] if is_single else [name for name, _ in model_inputs(flat)]
     serve = _function_of_one_input(flat) if is_single else _function_of_several_inputs(flat)
     signature = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)
+        tf.TensorSpec((batch_size, *tensor.shape[1:]), tensor.dtype, name=name)
         for name, tensor in zip(names, flat.inputs, strict=True)
     ]
     archive.add_endpoint("serve", serve, input_signature=signature)
@@ -74,9 +75,10 @@ class _GroupedConv2D(keras.layers.Conv2D):
 
 
 class _RepeatedNumber(keras.layers.Layer):
-    """Multiply by one number and add another, each written as several equal numbers.
+    """Multiply by one number and add another, each written as several numbers.
 
-    The converter folds a single number into the product behind it, but not several.
+    The converter folds a single number into the product behind it, but not several. Behind a ReLU, it folds several
+    equal numbers too. So the last one is the next number that a float can be.
     """
 
     def __init__(self, scale: float, shift: float, **kwargs):
@@ -92,9 +94,9 @@ class _RepeatedNumber(keras.layers.Layer):
         shape = (inputs.shape[axis], *[1] * (rank - 1 - axis))
         outputs = ops.cast(inputs, self.compute_dtype)
         if self.scale != 1:
-            outputs = outputs * tf.constant(np.full(shape, self.scale, "float32"))
+            outputs = outputs * tf.constant(_repeated(self.scale, shape))
         if self.shift != 0:
-            outputs = outputs + tf.constant(np.full(shape, self.shift, "float32"))
+            outputs = outputs + tf.constant(_repeated(self.shift, shape))
         return outputs
 
     def compute_output_shape(self, input_shape):
@@ -102,6 +104,12 @@ class _RepeatedNumber(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale, "shift": self.shift}
+
+
+def _repeated(number: float, shape: tuple[int, ...]) -> np.ndarray:
+    numbers = np.full(shape, number, "float32")
+    numbers[-1] = np.nextafter(numbers[-1], np.float32(np.inf))
+    return numbers
 
 
 def _repeat_number(node: Node) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_vit.edge.devices.computation import matching, of_file, of_model
+from keras_vit.edge.devices.layer_by_layer import layer_differences, parting
 from keras_vit.edge.devices.opening import open_file
 from keras_vit.edge.devices.verify import Comparison
 from keras_vit.edge.inputs import input_batches, model_inputs
@@ -58,8 +60,13 @@ class SelfCheck:
         self._precision = scheme.name
         self._limit = _limit(model, scheme)
 
-    def check(self, file: str | os.PathLike) -> None:
+    def check(self, file: str | os.PathLike, model: Callable[[], keras.Model | None]) -> None:
         """Compare the outputs of a file with those of the model.
+
+        Args:
+            file: The file.
+            model: Returns the model, to find the layer at which the file parts from it; None if it is not known any
+                more.
 
         Raises:
             RuntimeError: They differ by more than the limit of the precision.
@@ -73,10 +80,18 @@ class SelfCheck:
         if not snr >= self._limit:  # Also if it is not a number.
             raise RuntimeError(
                 f"The outputs of the {self._precision} file are not those of the model: their signal-to-noise ratio "
-                f"over {len(self._values[0])} images is {snr:.1f} dB, where at least {self._limit} dB are needed. No "
-                "file was written. If these images are unsuited to the model, pass others as `verify`; `verify=False` "
-                "writes the file without the comparison."
+                f"over {len(self._values[0])} images is {snr:.1f} dB, where at least {self._limit} dB are needed."
+                f"{self._where(file, model())} No file was written. If these images are unsuited to the model, pass "
+                "others as `verify`; `verify=False` writes the file without the comparison."
             )
+
+    def _where(self, file: str | os.PathLike, model: keras.Model | None) -> str:
+        """Return a sentence about the layer at which the file parts from the model."""
+        if model is None:
+            return ""
+        values = dict(zip((name for name, _ in self._reference.inputs), self._values, strict=True))
+        found = parting(layer_differences(model, file, values))
+        return f" They part at the layer {found}." if found else " No layer of the file falls below 20 dB."
 
 
 def _limit(model: keras.Model, scheme: Scheme) -> float:

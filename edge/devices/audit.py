@@ -18,7 +18,7 @@ from keras_vit.edge.devices.interpreter import Interpreter
 from keras_vit.edge.devices.runner import check_file
 from keras_vit.edge.devices.tensor_rt import onnx_problems
 from keras_vit.edge.devices.xnnpack import why_outside
-from keras_vit.edge.files.op_versions import parsed, release
+from keras_vit.edge.files.op_versions import min_runtime
 from keras_vit.edge.files.tflite_graph import Graph, Operator, read_graph
 from keras_vit.utils.tables import table
 
@@ -286,7 +286,7 @@ def _result(
         evidence=evidence,
         partitions=partitions,
         findings=sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity)),
-        min_runtime=_min_runtime(graph),
+        min_runtime=min_runtime(graph),
         ops=Counter(operator.name for operator in graph.operators + graph.nested),
     )
 
@@ -310,14 +310,3 @@ def _outside(graph: Graph, nodes: list[dict]) -> list[Operator]:
                 taken.add(i)
                 wanted.extend(tensor.index for tensor in graph.operators[i].inputs)
     return [operator for i, operator in enumerate(graph.operators) if i not in taken]
-
-
-def _min_runtime(graph: Graph) -> str | None:
-    used = {(operator.name, operator.version) for operator in graph.operators + graph.nested if not operator.custom}
-    releases = [release(name, version) for name, version in used]
-    known = [numbers for numbers in releases if numbers is not None]
-    if len(known) < len(releases):
-        if not graph.min_runtime:
-            return None
-        known.append(parsed(graph.min_runtime))
-    return ".".join(map(str, max(known))) if known else None

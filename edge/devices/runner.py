@@ -184,7 +184,7 @@ def _random(detail: dict, generator: np.random.Generator) -> np.ndarray:
     raise ValueError(f"Input {detail['name']!r} has type {dtype}; only floats and integers can be filled.")
 
 
-def _quantized(values: np.ndarray, detail: dict) -> np.ndarray:
+def quantized(values: np.ndarray, detail: dict) -> np.ndarray:
     """Return real numbers as a tensor stores them, by its scale and zero point."""
     dtype, (scale, zero_point) = np.dtype(detail["dtype"]), detail["quantization"]
     if dtype.kind == "f":
@@ -193,7 +193,7 @@ def _quantized(values: np.ndarray, detail: dict) -> np.ndarray:
     return np.clip(np.rint(values / (scale or 1) + zero_point), limits.min, limits.max).astype(dtype)
 
 
-def _dequantized(values: np.ndarray, detail: dict) -> np.ndarray:
+def dequantized(values: np.ndarray, detail: dict) -> np.ndarray:
     """Return the real numbers that a tensor stores, by its scale and zero point."""
     scale, zero_point = detail["quantization"]
     return ((values.astype(np.float32) - zero_point) * scale if scale else values).astype(np.float32)
@@ -302,11 +302,11 @@ class Runner:
             for i, detail in enumerate(self._inputs):
                 part = arrays[i][first : first + batch_size]
                 full = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), axis=0)])
-                self._interpreter.set_tensor(detail["index"], _quantized(full, detail))
+                self._interpreter.set_tensor(detail["index"], quantized(full, detail))
             self._interpreter.invoke()
             for i, output in enumerate(self._outputs):
                 values = self._interpreter.get_tensor(output["index"])
-                results[i].append(_dequantized(values, output)[: len(arrays[0]) - first])
+                results[i].append(dequantized(values, output)[: len(arrays[0]) - first])
         for i, path in enumerate(outputs):
             np.save(path, np.concatenate(results[i]), allow_pickle=False)
         return {}

@@ -1,1 +1,1 @@
-"""Reading .tflite files."""
+"""Reading exported files, and what they say about themselves."""

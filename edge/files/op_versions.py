@@ -6,6 +6,11 @@ vision models. Source: tensorflow/compiler/mlir/lite/tools/versioning/runtime_ve
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_vit.edge.files.tflite_graph import Graph
+
 # The releases of versions 1, 2, 3, ... of each operator; "-" for a version that was never released.
 _RELEASES = {
     "ABS": "1.13 2.4 2.5 2.6 2.12",
@@ -69,6 +74,22 @@ _RELEASES = {
     "TRANSPOSE_CONV": "1.9 2.2 2.3 2.13 2.15",
     "UNPACK": "1.11 1.14 2.2 2.3 2.22",
 }
+
+
+def min_runtime(graph: Graph) -> str | None:
+    """Return the oldest TensorFlow Lite release that has every operator of a file in the version that the file uses.
+
+    Returns:
+        The release, such as "2.17.0"; None if it is not known.
+    """
+    used = {(operator.name, operator.version) for operator in graph.operators + graph.nested if not operator.custom}
+    releases = [release(name, version) for name, version in used]
+    known = [numbers for numbers in releases if numbers is not None]
+    if len(known) < len(releases):
+        if not graph.min_runtime:
+            return None
+        known.append(parsed(graph.min_runtime))
+    return ".".join(map(str, max(known))) if known else None
 
 
 def release(operator: str, version: int) -> tuple[int, ...] | None:

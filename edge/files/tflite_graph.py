@@ -19,7 +19,8 @@ class Tensor:
         name: Its name, made from the names of layers.
         shape: Its shape, with -1 for a size that is known only at run time.
         dtype: Its type as the file format's schema calls it, such as "INT8".
-        zero_points: The zero point of its grid, or of each channel's grid; empty for a tensor that is not quantized.
+        scales: The step of its grid, or of each channel's grid; empty for a tensor that is not quantized.
+        zero_points: The integers that stand for 0 on these grids.
         constant: Whether the file holds its values.
     """
 
@@ -27,6 +28,7 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
+    scales: tuple[float, ...]
     zero_points: tuple[int, ...]
     constant: bool
 
@@ -73,6 +75,7 @@ class Graph:
         operators: The operators of the main graph, in order.
         nested: The operators of the graphs that control flow and composites refer to.
         inputs, outputs: The tensors of the main graph.
+        input_names: The names of the inputs in the first signature, by their numbers; empty if there is none.
         signature: The outputs of the first signature by their names there; empty if there is none.
         min_runtime: The oldest runtime for the file, as the converter noted it; "" if it did not.
     """
@@ -81,6 +84,7 @@ class Graph:
     nested: tuple[Operator, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    input_names: dict[int, str]
     signature: dict[str, Tensor]
     min_runtime: str
 
@@ -100,13 +104,15 @@ def read_graph(content: bytes) -> Graph:
 
     def tensor(index: int, parts: Any) -> Tensor:
         signature = parts.shape if parts.shapeSignature is None else parts.shapeSignature
-        points = parts.quantization.zeroPoint if parts.quantization else None
+        grids = parts.quantization
+        points, scales = (None, None) if grids is None else (grids.zeroPoint, grids.scale)
         buffer = model.buffers[parts.buffer]
         return Tensor(
             index=index,
             name=_text(parts.name),
             shape=() if signature is None else tuple(int(size) for size in signature),
             dtype=types[parts.type],
+            scales=() if scales is None else tuple(float(scale) for scale in scales),
             zero_points=() if points is None else tuple(int(point) for point in points),
             constant=buffer.data is not None or buffer.size > 0,
         )
@@ -133,13 +139,15 @@ def read_graph(content: bytes) -> Graph:
             inputs, outputs = (
                 tuple(tensors[i] for i in _indices(ends)) for ends in (subgraph.inputs, subgraph.outputs)
             )
-            ends = model.signatureDefs[0].outputs if model.signatureDefs else ()
-            signature = {_text(end.name): tensors[end.tensorIndex] for end in ends}
+            signed = model.signatureDefs[0] if model.signatureDefs else None
+            input_names = {end.tensorIndex: _text(end.name) for end in signed.inputs or ()} if signed else {}
+            signature = {_text(end.name): tensors[end.tensorIndex] for end in signed.outputs or ()} if signed else {}
     return Graph(
         operators=tuple(graphs[0]),
         nested=tuple(operator for graph in graphs[1:] for operator in graph),
         inputs=inputs,
         outputs=outputs,
+        input_names=input_names,
         signature=signature,
         min_runtime=_min_runtime(model),
     )

@@ -12,7 +12,9 @@ from typing import Any
 import keras
 
 import keras_vit
+from keras_vit.edge.conversion.description import describe, with_runtime
 from keras_vit.edge.conversion.self_check import SelfCheck
+from keras_vit.edge.files.description import ENTRY
 from keras_vit.edge.onnx.builder import OnnxBuilder
 from keras_vit.edge.onnx.program import Program, Tensor, Value
 from keras_vit.edge.onnx.rounding import round_for_each_user, skip_rounding_before_softmax
@@ -29,7 +31,9 @@ from keras_vit.utils.missing import needs
 
 # What ONNX files have of `keras_vit.edge.SCHEMES`.
 PRECISIONS = ("float32", "float16", "int8_weights", "hybrid_int8", "symmetric_int8")
-OPSETS = (17, 18, 19, 20)
+# The first release of onnxruntime that knows each version of the operators, and the format of files for it.
+_FIRST_RUNTIMES = {17: "1.12", 18: "1.14", 19: "1.16", 20: "1.17"}
+OPSETS = tuple(_FIRST_RUNTIMES)
 _PROTOBUF_LIMIT = 2**31
 
 
@@ -83,14 +87,16 @@ def export_onnx(
         from keras_vit.edge.onnx.emission import Emitter
     check_no_lambda(model)
     scheme, flat = _prepared(model, precision, overrides, calibration_data)
+    reference = flat if scheme.makes_integers or is_quantized(model) else model
     check = None
     if verify is not False:
-        reference = flat if scheme.makes_integers or is_quantized(model) else model
         check = SelfCheck(reference, scheme, calibration_data if verify is True else verify)
     program = program_of(flat, model.output_names, opset, batch_size)
     written = Emitter(program, opset, half=scheme.weights == "float16").model()
     written.producer_name, written.producer_version = "keras_vit", keras_vit.__version__
     written.metadata_props.update(_metadata(os.path.basename(path), scheme, opset))
+    runtime = f"onnxruntime {_FIRST_RUNTIMES[opset]}"
+    written.metadata_props[ENTRY] = with_runtime(describe(model, scheme), runtime).decode()
     constants = [value.const_value for value in written.graph.initializers.values()]
     size = sum(int(constant.nbytes) for constant in constants if constant is not None)
     if size >= _PROTOBUF_LIMIT:
@@ -104,7 +110,7 @@ def export_onnx(
     with replacing(path) as partial:
         partial.write_bytes(proto.SerializeToString())
         if check is not None:
-            check.check(partial)
+            check.check(partial, lambda: reference)
     return path
 
 

@@ -45,6 +45,9 @@ def _weights(layer, kernel):
     if layer.bits != 8:
         raise ValueError(f"The kernel of {layer.name!r} has {layer.bits} bits; ONNX files have kernels of int8.")
     limits = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
+    if layer.learned:  # Larger weights are clipped.
+        limits = np.abs(array(layer.rounded_kernel())).reshape(-1, kernel.shape[-1]).max(axis=0)
+        kernel = np.clip(kernel, -limits, limits)
     bias = array(layer.bias) + array(layer.correction) if layer.use_bias else None
     return Weights(kernel, bias, np.maximum(limits, 1e-12) / np.float32(127))
 

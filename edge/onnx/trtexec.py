@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from keras_vit.edge.quantization.schemes import Scheme
 
@@ -25,9 +26,6 @@ def trtexec_commands(file: str, scheme: Scheme) -> dict[str, str]:
     return {f"{_PREFIX}10": command + flags, f"{_PREFIX}11": command}
 
 
-def commands_in(path: str) -> dict[str, str]:
+def commands_in(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the commands in the metadata of a file by TensorRT's major version."""
-    import onnx
-
-    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     return {key.removeprefix(_PREFIX): value for key, value in metadata.items() if key.startswith(_PREFIX)}

@@ -29,7 +29,9 @@ from keras_vit.layers import (
     Unfold,
 )
 from keras_vit.layers.diagonal_mask import _BELOW
+from keras_vit.layers.pooling import AdaptiveAveragePooling
 from keras_vit.layers.window_bias import WindowBias
+from keras_vit.layers.window_moves import WindowPartition, WindowReverse
 from keras_vit.utils.normalization import scale_and_offset
 
 
@@ -161,3 +163,29 @@ def _window_bias(build, layer, scores):
     bias, area = array(layer.bias), layer.windows.area
     repeated = np.broadcast_to(bias, (bias.shape[0], layer.windows.count, bias.shape[2]))
     return build.op("Add", scores, repeated.reshape(-1, area, area))
+
+
+@register_onnx_writer(WindowPartition)
+def _window_partition(build, layer, maps):
+    batch, height, width, channels = maps.shape
+    windows = build.reshape(maps, (batch, height, width // layer.width, layer.width, channels))
+    return build.reshape(build.transpose(windows, (0, 2, 1, 3, 4)), (batch, height * width, channels))
+
+
+@register_onnx_writer(WindowReverse)
+def _window_reverse(build, layer, tokens):
+    (height, width), channels = layer.size, tokens.shape[-1]
+    windows = build.reshape(tokens, (-1, width // layer.width, height, layer.width, channels))
+    return build.reshape(build.transpose(windows, (0, 2, 1, 3, 4)), (-1, height, width, channels))
+
+
+@register_onnx_writer(AdaptiveAveragePooling)
+def _adaptive_average_pooling(build, layer, maps):
+    batch, height, width, channels = maps.shape
+    if height % layer.side == 0 and width % layer.side == 0:
+        window = (height // layer.side, width // layer.side)
+        return maps if window == (1, 1) else build.pooling(maps, "AveragePool", window, window, "valid")
+    with build.float32():
+        rows, columns = (build.tensor(layer.window_means(size)) for size in (height, width))
+        maps = build.matmul(rows, build.reshape(maps, (batch, height, width * channels)))
+        return build.matmul(columns, build.reshape(maps, (batch, layer.side, width, channels)))

@@ -1,33 +1,16 @@
 """Layers that compute in float with the rounding of integers, to train with it (Jacob et al., arXiv 1712.05877)."""
 
-import os
+import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_vit.edge.quantization.learned_steps import learned_rounding
 from keras_vit.edge.quantization.schemes import Scheme
-from keras_vit.utils.missing import needs
-
-
-def _tfmot_quantizers():
-    """Return tensorflow-model-optimization's quantizers, which use plain TensorFlow operations and any variables.
-
-    Importing that package asks for Keras 2 in the whole process, by setting an environment variable that `tf.keras`
-    reads when it is first used. Therefore `tf.keras` is used first, and the variable is restored.
-    """
-    tf.keras.version()
-    before = os.environ.get("TF_USE_LEGACY_KERAS")
-    try:
-        with needs("tensorflow-model-optimization", "quantization-aware training", "edge"):
-            from tensorflow_model_optimization.python.core.quantization.keras import quantizers
-    finally:
-        if before is None:
-            os.environ.pop("TF_USE_LEGACY_KERAS", None)
-        else:
-            os.environ["TF_USE_LEGACY_KERAS"] = before
-    return quantizers
+from keras_vit.utils.tfmot import tfmot
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -56,31 +39,78 @@ class QuantizationScheme(keras.layers.Layer):
         return {**super().get_config(), "scheme": self.scheme.to_dict()}
 
 
+class LearnedSteps:
+    """The learned steps of a layer's grids. The variable is their logarithm.
+
+    An optimizer such as Adam, whose updates do not depend on the size of the gradient, then changes steps of all sizes
+    by the same ratio, and they stay positive.
+
+    Args:
+        layer: The layer, which has the variables.
+        shape: Shape of the steps.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, shape: tuple[int, ...]):
+        self._log = layer.add_weight(name="log_step", shape=shape, initializer="zeros")
+        # Momentum moves a variable even after its gradient is zero. These are used instead.
+        self._frozen_log = layer.add_weight(
+            name="frozen_log_step", shape=shape, initializer="zeros", trainable=False, aggregation="mean"
+        )
+
+    def __call__(self, frozen: bool):
+        """Return the steps."""
+        log = tf.convert_to_tensor(self._log)
+        return tf.exp(tf.convert_to_tensor(self._frozen_log) + 0 * log if frozen else log)
+
+    def set(self, steps) -> None:
+        """Set the steps."""
+        self._log.assign(np.log(steps))
+
+    def freeze(self) -> None:
+        """Remember the steps as they are."""
+        self._frozen_log.assign(self._log)
+
+
 @keras.saving.register_keras_serializable("keras_vit")
 class FakeQuant(keras.layers.Layer):
     """Round an activation to a grid of integers. The gradient passes unchanged inside the range.
 
-    In training, a range that is not fixed follows the data as a moving average. `quantize_aware` sets its initial
-    value. The layer computes in float32 under every dtype policy.
+    In training, a range that has no limits follows the data as a moving average, or its step is learned and the integer
+    for 0 stays the same, until the range is frozen. `quantize_aware` sets its initial value. The layer computes in
+    float32 under every dtype policy.
 
     Args:
         bits: Number of bits of an integer.
         symmetric: Whether zero is in the middle of the range.
-        limits: The smallest and the largest value of a fixed range; None for one that follows the data.
+        limits: The smallest and the largest value of a fixed range; None for one that changes in training.
+        learned: Whether the step is learned (`keras_vit.edge.quantization.learned_steps`).
+        frozen: Whether the range stays as it is in training, see `freeze_ranges`.
 
     Input and output: any shape.
     """
 
-    def __init__(self, bits: int = 8, symmetric: bool = True, limits: tuple[float, float] | None = None, **kwargs):
+    rounds = True  # For `keras_vit.training.gives_logits`.
+
+    def __init__(
+        self,
+        bits: int = 8,
+        symmetric: bool = True,
+        limits: tuple[float, float] | None = None,
+        learned: bool = False,
+        frozen: bool = False,
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.bits, self.symmetric = bits, symmetric
         self.limits = None if limits is None else (limits[0], limits[1])
-        self.quantizer = _tfmot_quantizers().MovingAverageQuantizer(
+        self.learned, self.frozen = learned and limits is None, frozen
+        quantizers = tfmot(tf, "quantization.keras.quantizers", "quantization-aware training")
+        self.quantizer = quantizers.MovingAverageQuantizer(
             num_bits=bits, per_axis=False, symmetric=symmetric, narrow_range=symmetric
         )
 
     def build(self, input_shape):
-        def bound(name, value):
+        def number(name, value):
             return self.add_weight(
                 name=name,
                 shape=(),
@@ -89,15 +119,26 @@ class FakeQuant(keras.layers.Layer):
                 aggregation="mean",
             )
 
-        if self.limits is None:
-            self.minimum = bound("minimum", -6.0)
-            self.maximum = bound("maximum", 6.0)
+        if self.learned:
+            self.steps = LearnedSteps(self, ())
+            self.lowest = number("lowest", -(2.0 ** (self.bits - 1)))
+        elif self.limits is None:
+            self.minimum = number("minimum", -6.0)
+            self.maximum = number("maximum", 6.0)
+
+    @property
+    def _integers(self) -> int:
+        """The largest integer minus the smallest one."""
+        return 2**self.bits - (2 if self.symmetric else 1)
 
     @property
     def range(self) -> tuple[float, float]:
         """The smallest and the largest value on the grid."""
         if self.limits is not None:
             return self.limits
+        if self.learned:
+            step, lowest = (float(ops.convert_to_numpy(each)) for each in (self.steps(self.frozen), self.lowest))
+            return lowest * step, (lowest + self._integers) * step
         low, high = (float(ops.convert_to_numpy(bound)) for bound in (self.minimum, self.maximum))
         return (-max(-low, high), max(-low, high)) if self.symmetric else (min(low, 0.0), max(high, 0.0))
 
@@ -108,20 +149,42 @@ class FakeQuant(keras.layers.Layer):
         low, high = limits
         if self.symmetric:
             low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
-        self.minimum.assign(low)
-        self.maximum.assign(high)
+        if self.learned:
+            step = (high - low) / self._integers
+            self.lowest.assign(round(low / step))
+            self.steps.set(step)
+        else:
+            self.minimum.assign(low)
+            self.maximum.assign(high)
+
+    def freeze(self) -> None:
+        """Keep the range as it is, also in training."""
+        if self.learned and not self.frozen:
+            self.steps.freeze()
+        self.frozen = True
 
     def call(self, inputs, training=False):
         if self.limits is not None:
             return tf.quantization.fake_quant_with_min_max_args(inputs, *self.limits, num_bits=self.bits)
+        if self.learned:
+            lowest = tf.convert_to_tensor(self.lowest)
+            count = math.prod(inputs.shape[1:])
+            return learned_rounding(inputs, self.steps(self.frozen), lowest, lowest + self._integers, count)
         bounds = {"min_var": self.minimum.value, "max_var": self.maximum.value}
-        return self.quantizer(inputs, training=bool(training), weights=bounds)
+        return self.quantizer(inputs, training=bool(training) and not self.frozen, weights=bounds)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "bits": self.bits, "symmetric": self.symmetric, "limits": self.limits}
+        return {
+            **super().get_config(),
+            "bits": self.bits,
+            "symmetric": self.symmetric,
+            "limits": self.limits,
+            "learned": self.learned,
+            "frozen": self.frozen,
+        }
 
 
 def on_grid(kernel, bits: int = 8):
@@ -151,21 +214,28 @@ class WithRoundedKernel:
 
     Args:
         bits: Number of bits of an integer.
+        learned: Whether the step of each output channel is learned, instead of following the channel's largest
+            magnitude.
+        frozen: Whether learned steps stay as they are in training, see `freeze_ranges`.
     """
 
     # Attributes of Keras' layers, for type checkers.
+    name: str
     use_bias: bool
     activation: Any
     kernel: Any
     bias: Any
     _inbound_nodes: list
 
-    def __init__(self, *args, bits: int = 8, **kwargs):
+    def __init__(self, *args, bits: int = 8, learned: bool = False, frozen: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         self.bits = bits
+        self.learned, self.frozen = learned, frozen
 
     def build(self, input_shape):
         super().build(input_shape)
+        if self.learned:
+            self.steps = LearnedSteps(self, (self._by_channel().shape[-1],))
         self.correction = None
         if self.use_bias:
             self.correction = self.add_weight(
@@ -177,7 +247,36 @@ class WithRoundedKernel:
 
     def rounded_kernel(self):
         """Return the kernel as the file will store it."""
-        return on_grid(self.kernel, self.bits)
+        kernel = self._by_channel()
+        rounded = self._with_learned_steps(kernel) if self.learned else on_grid(kernel, self.bits)
+        return tf.reshape(rounded, self.kernel.shape)
+
+    def _by_channel(self):
+        """Return the kernel with the channels that have a step each as the last axis."""
+        return tf.convert_to_tensor(self.kernel)
+
+    def _with_learned_steps(self, kernel):
+        flat = tf.reshape(tf.cast(kernel, tf.float32), (-1, kernel.shape[-1]))
+        highest = 2 ** (self.bits - 1) - 1
+        step = self.steps(self.frozen)
+        # A file stores the largest magnitude of a channel as the largest integer.
+        largest = tf.maximum(tf.reduce_max(tf.abs(flat), axis=0), 1e-12) / highest
+        step += tf.stop_gradient(tf.minimum(step, largest) - step)
+        return tf.cast(learned_rounding(flat, step, -highest, highest, flat.shape[0]), kernel.dtype)
+
+    def set_initial_steps(self) -> None:
+        """Set learned steps to 2 mean(|w|) / sqrt(highest), the paper's, and at most max(|w|) / highest."""
+        magnitudes = np.abs(ops.convert_to_numpy(self._by_channel()))
+        magnitudes = magnitudes.reshape(-1, magnitudes.shape[-1])
+        highest = 2 ** (self.bits - 1) - 1
+        steps = np.minimum(2 * magnitudes.mean(0) / highest**0.5, magnitudes.max(0) / highest)
+        self.steps.set(np.maximum(steps, 1e-12))
+
+    def freeze(self) -> None:
+        """Keep learned steps as they are, also in training."""
+        if self.learned and not self.frozen:
+            self.steps.freeze()
+        self.frozen = True
 
     # Keras' own layers save and load their kernel and bias by name, and leave out other weights.
     def save_own_variables(self, store):
@@ -191,7 +290,7 @@ class WithRoundedKernel:
         return super().call(inputs)
 
     def get_config(self):
-        return {**super().get_config(), "bits": self.bits}
+        return {**super().get_config(), "bits": self.bits, "learned": self.learned, "frozen": self.frozen}
 
 
 @keras.saving.register_keras_serializable("keras_vit")
@@ -223,9 +322,8 @@ class QuantizedConv2D(WithRoundedKernel, keras.layers.Conv2D):
 class QuantizedDepthwiseConv2D(WithRoundedKernel, keras.layers.DepthwiseConv2D):
     """A depthwise convolution that computes with its kernel rounded to integers, with one range per output channel."""
 
-    def rounded_kernel(self):
-        flat = ops.reshape(self.kernel, (*self.kernel_size, -1))
-        return ops.reshape(on_grid(flat, self.bits), self.kernel.shape)
+    def _by_channel(self):
+        return tf.reshape(self.kernel, (*self.kernel_size, -1))
 
     def call(self, inputs):
         outputs = ops.depthwise_conv(

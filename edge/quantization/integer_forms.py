@@ -28,7 +28,8 @@ from keras_vit.layers import ClassToken, FloatMatMul, LearnedTokens, MatMul, Reg
 # times as fast on a CPU.
 MAX_SOFTMAX_ROW = 64
 
-# An addition of less than this before a division or reciprocal root only prevents a division by zero.
+# A smaller number that is added before a division or reciprocal root, or is the least that is divided by, only
+# prevents a division by zero.
 _MAX_EPSILON = 1e-3
 
 
@@ -215,8 +216,8 @@ def _evaluated(operation, args, kwargs):
 
 
 def _epsilon(call, taken):
-    """Return the small number that a call adds; None if it does anything else."""
-    if type(call.operation) is not _ADD:
+    """Return the small number that a call adds, or that is its smallest output; None if it does anything else."""
+    if type(call.operation) not in (_ADD, _MAXIMUM):
         return None
     numbers = [each for each in taken if not isinstance(each, keras.KerasTensor)]
     if len(numbers) != 1 or isinstance(numbers[0], _Constant) or np.size(numbers[0]) != 1:
@@ -361,18 +362,29 @@ def _reduce(place, operation, x):
 
 
 def _matmul(place, operation, a, b):
-    if _as_constant(a):
-        raise NoFormError("a product with a constant on the left")
-    constant = _as_constant(b)
+    constant = _as_constant(a) or _as_constant(b)
     if constant is not None:
         if constant.value.ndim != 2:
             raise NoFormError(f"a product with a constant of {constant.value.ndim} axes")
-        config = {"units": constant.value.shape[1], "use_bias": False, "trainable": constant.trainable}
-        config["dtype"] = "float32"
-        return place.call(keras.layers.Dense, a, config=config, weights={"kernel": constant.value})
+        if _as_constant(a):
+            return _with_constant_on_the_left(place, constant, b)
+        return _dense(place, a, constant.value, constant.trainable)
     transposed = id(b) in place.lowering.swapped
     b = place.lowering.swapped.get(id(b), b)
     return place.call(MatMul, a, b, config={"transpose_b": transposed})
+
+
+def _dense(place, x, kernel, trainable):
+    config = {"units": kernel.shape[1], "use_bias": False, "trainable": trainable, "dtype": "float32"}
+    return place.call(keras.layers.Dense, x, config=config, weights={"kernel": kernel})
+
+
+def _with_constant_on_the_left(place, constant, x):
+    """A dense layer between two transposes, whose kernel has a range for each output channel."""
+    swap = _SWAPAXES(-1, -2)
+    columns = _swapaxes(place.before("columns"), swap, x)
+    product = _dense(place.before("product"), columns, constant.value.T, constant.trainable)
+    return _swapaxes(place, swap, product)
 
 
 def _product_of_two(place, layer, a, b):
@@ -479,10 +491,21 @@ def _concatenate(place, operation, tensors):
 def _extreme(place, operation, a, b):
     if _as_constant(a) or _as_constant(b):
         constant, x = (_as_constant(a), b) if _as_constant(a) else (_as_constant(b), a)
-        if type(operation) is _MAXIMUM and not np.any(constant.value):
-            return place.call(_RELU, x)
-        raise NoFormError(f"a {type(operation).__name__.lower()} with a constant")
+        if type(operation) is _MAXIMUM:
+            return _at_least(place, x, constant)
+        # The smaller of two numbers is the larger of their negatives, negated.
+        negative = _negative(place.before("negative"), None, x)
+        bound = _Constant(-constant.value, constant.trainable)
+        return _negative(place, None, _at_least(place.before("bounded"), negative, bound))
     return place.call(type(operation), a, b)
+
+
+def _at_least(place, x, constant):
+    """The larger of a tensor and a constant, as a ReLU of their difference."""
+    if not np.any(constant.value):
+        return place.call(_RELU, x)
+    above = place.before("relu").call(_RELU, _subtract(place.before("difference"), None, x, constant))
+    return _add(place, None, above, constant)
 
 
 def _resize(place, operation, x):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_vit.edge.quantization.fake_quant import QuantizationScheme
@@ -90,12 +91,29 @@ LEAVES: dict[type, Leaf] = {
 }
 _WHOLE_LAYER = Leaf("LAYER")  # It stays in float and is converted by itself.
 _CLAMPS = ("RELU", "RELU6")
+# Numbers up to this one that are added before a softmax are masks, which make a probability 0.
+_MASK = -30.0
 BITS = {"int8": 8, "int16": 16}
 
 
 def leaf_of(operation) -> Leaf:
     """Return what a layer or operation of an integer form is in a file."""
     return LEAVES.get(type(operation), _WHOLE_LAYER)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mask:
+    """What is known of scores that a mask is added to.
+
+    Attributes:
+        low: A number so far below all scores that are not masked that its probability is 0.
+        high: The largest of these scores, with what is added to them.
+        highest_score: The largest score before the addition.
+    """
+
+    low: float
+    high: float
+    highest_score: float
 
 
 class IntegerPlan:
@@ -176,11 +194,14 @@ class IntegerPlan:
         return rebuild(form, make, call)
 
     def adjusted_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        """Return calibrated ranges as the operators need them: those of reciprocal roots are bounded.
+        """Return calibrated ranges as the operators need them: those of masked scores and reciprocal roots are bounded.
 
-        The smallest number that a grid tells from 0 is one step, so the largest reciprocal root is that of one step.
+        A masked score has to be only so far below all others that its probability is 0. The smallest number that a grid
+        tells from 0 is one step, so the largest reciprocal root is that of one step.
         """
         ranges = dict(ranges)
+        for name, mask in self._masks(ranges).items():
+            ranges[self.rows[name].output] = mask.low, mask.high
         for name, step in self._steps_of_roots(ranges).items():
             output = self.rows[name].output
             if output in ranges:
@@ -189,10 +210,43 @@ class IntegerPlan:
         return ranges
 
     def prepare(self, quantized: keras.Model, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """Raise the floor of each `ReciprocalRoot` to one step of the grid of its input."""
+        """Raise the floor of each `ReciprocalRoot` to one step of the grid of its input, and masks as far as possible.
+
+        A constant has one grid for its masks and its other numbers, so that of a smaller range is finer.
+        """
+        for name, mask in self._masks(ranges).items():
+            constant = quantized.get_layer(name).constant
+            values = ops.convert_to_numpy(constant)
+            constant.assign(np.where(values > _MASK, values, np.maximum(values, mask.low - mask.highest_score)))
         for name, step in self._steps_of_roots(ranges).items():
             floor = quantized.get_layer(name).floor
             floor.assign(max(float(ops.convert_to_numpy(floor)), step))
+
+    def _masks(self, ranges):
+        """Return the `_Mask` of each operation that adds one, by the operation's name."""
+        masks = {}
+        for name, operation in self._operations.items():
+            row = self.rows[name]
+            if not isinstance(operation, AddConstant) or not row.output or not self._is_for_softmax(name):
+                continue
+            values = ops.convert_to_numpy(operation.constant)
+            others = values[values > _MASK]
+            if 0 < others.size < values.size:
+                low, high = self.grids[row.inputs[0]].limits or ranges[row.inputs[0]]
+                margin = (BITS[row.activations] + 1) * math.log(2)  # Less than half a step of a probability's grid.
+                masks[name] = _Mask(low + float(others.min()) - margin, high + float(others.max()), high)
+        return masks
+
+    def _is_for_softmax(self, name):
+        """Return whether a softmax takes the output of an operation, perhaps in another layout."""
+        for user in self._uses[name]:
+            leaf = None if user is None else self._leaves[user.name]
+            # That of long rows starts with their maximum.
+            if leaf is not None and leaf.operator in ("SOFTMAX", "REDUCE_MAX"):
+                return True
+            if leaf is not None and leaf.grid == "moved" and self._is_for_softmax(user.name):
+                return True
+        return False
 
     def _steps_of_roots(self, ranges):
         steps = {}

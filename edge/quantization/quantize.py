@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from keras_vit.edge.quantization.fake_quant import (
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
+    WithRoundedKernel,
 )
 from keras_vit.edge.quantization.integer_forms import integer_form
 from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
@@ -53,6 +55,10 @@ def quantize_aware(
     overrides: Mapping[str, str] | None = None,
     ranges: Method = "least_error",
     bias_correction: bool = True,
+    learned_steps: bool = False,
+    keep_accuracy: float | None = None,
+    accuracy_data: Any = None,
+    labels: np.ndarray | None = None,
     batch_size: int = 16,
 ) -> keras.Model:
     """Return a copy of a model that computes with the rounding of integers and can be trained, saved, and exported.
@@ -89,6 +95,18 @@ def quantize_aware(
             rounding and clipping, "min_max" clips nothing, and "percentile" clips 0.01 % of the values at either end.
         bias_correction: Whether layers correct their biases for what rounding does to the mean of each channel, by the
             first batch of `calibration_data` (`keras_vit.edge.quantization.bias_correction`).
+        learned_steps: Whether training learns the step of each grid (LSQ; Esser et al., arXiv 1902.08153), of
+            activations and of each channel of the kernels. Otherwise, ranges follow the activations and the largest
+            magnitudes of the kernels. The step of an activation starts from its range, and that of a channel w with
+            integers up to q at 2 mean(|w|) / sqrt(q), but at most at max(|w|) / q. Layers of a constant, such as a
+            position embedding, keep the range of its values.
+        keep_accuracy: The loss of accuracy that is allowed without further training, in percentage points. The layers
+            that cost most (`sensitivity`) stay in float, as few as possible, until the loss is within it. The
+            `AccuracyReport` is the attribute `accuracy_report` of the returned model; it is not saved.
+        accuracy_data: Images to measure the accuracy on, as `calibration_data`, or a dataset of (image, label) batches.
+            Without labels, the accuracy is the fraction of images that are assigned to the same class as by the float
+            model. The default is `calibration_data`.
+        labels: Class indices (n,) or one-hot labels (n, classes) of `accuracy_data`, if it is an array.
         batch_size: Images per calibration step.
 
     Returns:
@@ -97,8 +115,8 @@ def quantize_aware(
     Raises:
         ValueError: The scheme is unknown or makes nothing an integer, an override matches no layer, the model is
             quantized already, a layer cannot be copied or would need different ranges in its calls, a layer has no
-            integer operators and the scheme needs them, or the images are missing, not of the model's input shape, not
-            finite, in another range than the model takes, or none at all.
+            integer operators and the scheme needs them, the images are missing, not of the model's input shape, not
+            finite, in another range than the model takes, or none at all, or the accuracy cannot be kept.
         TypeError: The model is neither functional nor sequential, or the images are neither an array nor a dataset of
             numbers.
         ImportError: tensorflow-model-optimization is not installed. The message gives the pip command.
@@ -116,6 +134,36 @@ def quantize_aware(
         raise ValueError(f"The model {model.name!r} is quantized already; pass the float model that it was made from.")
     if scheme.needs_ranges and calibration_data is None:
         raise ValueError(f"{scheme.name} needs the ranges of the activations: pass calibration_data (images).")
+    settings = {"calibration_data": calibration_data, "ranges": ranges, "bias_correction": bias_correction}
+    settings |= {"learned_steps": learned_steps, "batch_size": batch_size}
+    data = calibration_data if accuracy_data is None else accuracy_data
+    if keep_accuracy is None:
+        if accuracy_data is not None or labels is not None:
+            raise ValueError("accuracy_data and labels are for keep_accuracy, the loss that is allowed; it is None.")
+        return _quantized(model, scheme, **settings)
+    if data is None:
+        raise ValueError("keep_accuracy needs images to measure the accuracy on: pass accuracy_data.")
+    from keras_vit.edge.quantization.keep_accuracy import quantize_within  # It uses this module.
+
+    def quantize(kept):
+        return _quantized(model, dataclasses.replace(scheme, overrides={**scheme.overrides, **kept}), **settings)
+
+    quantized, report = quantize_within(model, keep_accuracy, data, labels, quantize, batch_size=batch_size)
+    quantized.accuracy_report = report
+    return quantized
+
+
+def _quantized(
+    model: keras.Model,
+    scheme: Scheme,
+    *,
+    calibration_data: Any,
+    ranges: Method,
+    bias_correction: bool,
+    learned_steps: bool,
+    batch_size: int,
+) -> keras.Model:
+    """Return the quantized copy of a float model; see `quantize_aware`."""
     fused = fuse(model)
     scheme.check_overrides(layer.name for layer in fused.layers)
     if scheme.covers_all:
@@ -132,16 +180,23 @@ def quantize_aware(
         bits = plan.rows[layer.name].kernel_bits
         if bits is None:
             return type(layer).from_config(layer.get_config())
-        return _QUANTIZED[type(layer)].from_config({**layer.get_config(), "bits": bits})
+        config = {**layer.get_config(), "bits": bits}
+        if isinstance(layer, WITH_KERNEL):
+            config["learned"] = learned_steps
+        return _QUANTIZED[type(layer)].from_config(config)
 
     @functools.cache
     def grid(name):
-        return FakeQuant(**vars(plan.grids[name]), name=f"{name}.fake_quant")
+        return FakeQuant(**vars(plan.grids[name]), learned=learned_steps, name=f"{name}.fake_quant")
 
     quantized = plan.on_grids(flat, make, lambda name, tensors: [grid(name)(tensor) for tensor in tensors])
     for name, ends in limits.items():
         grid(name).range = ends
     plan.prepare(quantized, limits)
+    if learned_steps:
+        for layer in quantized.layers:
+            if isinstance(layer, WithRoundedKernel):
+                layer.set_initial_steps()
     if limits and bias_correction:
         images, _ = next(iter(batches()))
         correct_biases(quantized, images)
@@ -226,7 +281,8 @@ def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
     def make(layer):
         config = layer.get_config()
         if type(layer) in _PLAIN:
-            config.pop("bits")
+            for name in ("bits", "learned", "frozen"):
+                config.pop(name, None)
         return _PLAIN.get(type(layer), type(layer)).from_config(config)
 
     def call(layer, *args, **kwargs):
@@ -235,7 +291,7 @@ def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
     floats = rebuild(quantized, make, call)
     if kernels_on_grid:
         for layer in quantized.layers:
-            if isinstance(layer, (QuantizedDense, QuantizedConv2D, QuantizedDepthwiseConv2D)):
+            if isinstance(layer, WithRoundedKernel):
                 plain = floats.get_layer(layer.name)
                 plain.kernel.assign(layer.rounded_kernel())
                 if layer.use_bias:

@@ -148,14 +148,14 @@ def sensitivity(
         for values, own in input_batches(data, model_inputs(flat), batch_size, model)
     ]
     with native_logs(), no_retracing_warnings():
-        reference = [_outputs(flat(pixels, training=False)) for pixels, _, _ in batches]
+        reference = [outputs_of(flat(pixels, training=False)) for pixels, _, _ in batches]
 
         def compare(name, run):
             comparison = Comparison(name)
             first = 0
             for (pixels, count, own), expected in zip(batches, reference, strict=True):
                 given = own if labels is None else labels[first : first + count]
-                comparison.add(expected, _outputs(run(pixels)), given)
+                comparison.add(expected, outputs_of(run(pixels)), given)
                 first += count
             return comparison.result()
 
@@ -175,7 +175,8 @@ def sensitivity(
     )
 
 
-def _outputs(outputs) -> list[np.ndarray]:
+def outputs_of(outputs: Any) -> list[np.ndarray]:
+    """Return what a model gives as a list of arrays in float32."""
     return [ops.convert_to_numpy(ops.cast(output, "float32")) for output in keras.tree.flatten(outputs)]
 
 

@@ -84,13 +84,53 @@ def load_images(path: str, model: keras.Model) -> np.ndarray:
     return preprocess_input([pictures[index] for index in chosen], model)
 
 
+def load_images_for_file(images: str, file: str) -> np.ndarray:
+    """Return images for a .tflite or .onnx file: the array of a .npy file, or pictures prepared as the file says.
+
+    Args:
+        images: A .npy file, a picture, or a folder, as `load_images` takes them.
+        file: The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file does not say how it takes pictures, or as `load_images`.
+    """
+    if images.endswith(".npy"):
+        return load_array(images)
+    import keras
+
+    from keras_vit import edge
+    from keras_vit.layers import Preprocessing
+
+    info = edge.file_info(file)
+    said = info.description and info.description.preprocessing
+    if said is None:
+        raise ValueError(
+            f"{file} does not say how it takes pictures: pass a .npy file of prepared images, or a .keras file as the "
+            f"reference; received {images!r}."
+        )
+    normalizes = said.mean is None or said.std is None
+    facts = Preprocessing(
+        0.0 if said.mean is None else said.mean,
+        1.0 if said.std is None else said.std,
+        said.crop_fraction,
+        said.interpolation,
+        normalize=normalizes,
+    )
+    return load_images(images, keras.Sequential([keras.Input(info.inputs[0].shape[1:]), facts]))
+
+
+def is_exported(path: str) -> bool:
+    """Return whether a path is that of a .tflite or .onnx file."""
+    return path.endswith((".tflite", ".onnx"))
+
+
 def load_model(name_or_path: str) -> keras.Model:
     """Return the model of a .keras file, or build a model of the registry with random weights."""
     import keras_vit
 
     if not name_or_path.endswith(".keras"):
         return keras_vit.create_model(name_or_path)
-    from keras_vit.edge import quantize_aware  # noqa: F401  Its module registers the layers of quantized models.
     from keras_vit.utils.files import saved_model
 
     return saved_model(name_or_path)

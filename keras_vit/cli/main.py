@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 _COMMANDS = {
     "list": "List the models.",
-    "info": "Show the size, cost and origin of a model.",
+    "info": "Show the size, cost and origin of a model, or what a .tflite or .onnx file says about itself.",
     "weights": "List or download the published weights of a model.",
     "inspect": "Write a page that shows what a model sees in an image.",
     "records": "Convert a folder of images to TFRecord files.",

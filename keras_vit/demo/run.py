@@ -167,7 +167,7 @@ def _report(path, results, benchmarks, float_run, int8_run, model, quantized, da
             "threads": benchmarks[0].threads,
             "runtime": benchmarks[0].runtime,
             "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            **{name: version(name) for name in ("tensorflow", "keras", "keras-vit", "ai-edge-quantizer")},
+            **{name: version(name) for name in ("tensorflow", "keras", "keras-vit", "litert-quantizer")},
             "duration of the demo": f"{seconds:.0f} s",
         },
     )

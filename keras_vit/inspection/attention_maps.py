@@ -26,8 +26,8 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
         `(images, heads, queries, keys)`, in which each row sums to 1. The names of attention layers that share a block
         are extended until they differ. Attention in windows is put back into place on the map: queries and keys are
         the pixels of the map, row by row, and the attention between different windows is 0. If the map was padded,
-        attention to the padding is left out, so rows sum to less than 1. Attention between channels, as in XCiT, is
-        left out.
+        attention to the padding is left out, so rows sum to less than 1. Attention between channels, as in XCiT, and
+        between the pixels of a patch, as in TNT, is left out.
 
     Raises:
         NoSuchPart: If the model has no attention with a softmax.
@@ -60,7 +60,7 @@ def attention_maps(model: keras.Model, images: np.ndarray, *, batch_size: int = 
     ]
     maps = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
     for name, layer in zip(names, softmaxes, strict=True):
-        for windows in _layers_of_scores(layer):
+        for windows in (layer, *_layers_of_scores(layer)):
             if hasattr(windows, "on_map"):
                 maps[name] = windows.on_map(maps[name])
     return maps

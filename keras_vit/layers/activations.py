@@ -6,6 +6,11 @@ import warnings
 import keras
 from keras import ops
 
+from keras_vit.layers.composite import SequentialComposite
+from keras_vit.layers.scale import Scale
+
+_QUICK_FACTOR = 1.702  # Of the QuickGELU.
+
 
 @keras.saving.register_keras_serializable("keras_vit", name="gelu_tanh")
 def gelu_tanh(x):
@@ -75,8 +80,32 @@ class AttentionSoftmax(keras.layers.Activation):
         return config
 
 
+@keras.saving.register_keras_serializable("keras_vit")
+class QuickGELU(SequentialComposite):
+    """Apply x * sigmoid(1.702 * x), an approximation of the GELU (arXiv 1606.08415, section 2).
+
+    It is the SiLU of 1.702 * x divided by 1.702. `keras_vit.fuse` moves the two factors into the layers around it.
+
+    Input and output: any shape.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.set_sequence(
+            {
+                "expand": Scale(_QUICK_FACTOR, dtype=dtype, name="expand"),
+                "silu": keras.layers.Activation("silu", dtype=dtype, name="silu"),
+                "contract": Scale(1 / _QUICK_FACTOR, dtype=dtype, name="contract"),
+            }
+        )
+
+
+_LAYERS = {"gelu": GELU, "quick_gelu": QuickGELU}
+
+
 def activation_layer(function: str, **kwargs) -> keras.layers.Layer:
     """Return the layer of an activation named by Keras or this file; `kwargs` are passed to the layer."""
-    if function == "gelu":
-        return GELU(**kwargs)
+    if function in _LAYERS:
+        return _LAYERS[function](**kwargs)
     return keras.layers.Activation({"gelu_tanh": gelu_tanh}.get(function, function), **kwargs)

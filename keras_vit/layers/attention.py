@@ -39,6 +39,8 @@ class MultiHeadAttention(Composite):
         ValueError: The sizes do not fit each other.
     """
 
+    product_class: type = MatMul  # Of the products of queries and keys, and of probabilities and values.
+
     def __init__(
         self,
         width: int,
@@ -72,10 +74,10 @@ class MultiHeadAttention(Composite):
             self.mask = DiagonalMask(dtype=full_precision, name="mask")
         else:
             self.scale = Scale(factor, dtype=dtype, name="scale")
-        self.scores = MatMul(transpose_b=True, dtype=dtype, name="scores")
-        self.softmax = AttentionSoftmax(dtype=full_precision, name="softmax")
+        self.scores = self.product_class(transpose_b=True, dtype=dtype, name="scores")
+        self.softmax = self.make_softmax(dtype=full_precision, name="softmax")
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
-        self.context = MatMul(dtype=dtype, name="context")
+        self.context = self.product_class(dtype=dtype, name="context")
         self.projection = keras.layers.Dense(width, dtype=dtype, name="projection")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
 
@@ -108,6 +110,10 @@ class MultiHeadAttention(Composite):
         probabilities = self.attention_dropout(self.probabilities(self.scores(query, key)))
         context = merge_heads(self.context(probabilities, value), self.groups)
         return self.dropout(self.projection(context))
+
+    def make_softmax(self, **kwargs) -> keras.layers.Layer:
+        """Return the layer that computes the softmax; `kwargs` are passed to it. Subclasses may have another one."""
+        return AttentionSoftmax(**kwargs)
 
     def probabilities(self, scores):
         """Return the weights of the values (batch, heads, queries, tokens) from the scores, of the same shape.

@@ -10,6 +10,8 @@ class DropPath(keras.layers.Layer):
 
     Args:
         rate: Probability of dropping a sample, in [0, 1).
+        leading_axes: Number of axes at the beginning whose elements are samples: 1 for the images of a batch, 2 for the
+            patches of each image.
         seed: Seed of the layer's random generator, or None for one drawn from Keras' global seed.
 
     Input and output: (batch, ...).
@@ -20,19 +22,21 @@ class DropPath(keras.layers.Layer):
 
     identity_in_inference = True  # `keras_vit.fuse` removes it.
 
-    def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float = 0.0, seed: int | None = None, leading_axes: int = 1, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"rate must be at least 0 and below 1; received rate={rate}.")
         self.rate = rate
         self.seed = seed
+        self.leading_axes = leading_axes
         if rate:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs, training=False):
         if not training or not self.rate:
             return inputs
-        shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        samples = ops.shape(inputs)[: self.leading_axes]
+        shape = (*samples, *(1,) * (len(inputs.shape) - len(samples)))
         keep = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) >= self.rate
         return inputs * (ops.cast(keep, inputs.dtype) / (1 - self.rate))
 
@@ -40,4 +44,4 @@ class DropPath(keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed, "leading_axes": self.leading_axes}

@@ -13,7 +13,8 @@ class MLP(Composite):
     Args:
         width: Width of the output.
         mlp_dim: Units of the first dense layer.
-        activation: Name of a Keras activation, or "gelu_tanh". "gelu" is the exact form, with the error function.
+        activation: Name of a Keras activation, or "gelu_tanh" or "quick_gelu". "gelu" is the exact form, with the error
+            function.
         dropout_rate: Dropout rate after the activation and after the second dense layer.
 
     Input: (..., input width). Output: (..., width).

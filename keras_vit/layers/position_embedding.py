@@ -41,17 +41,19 @@ class PositionEmbedding(keras.layers.Layer):
                 f"received the shape {tuple(input_shape)}."
             )
         self.prefix = tokens - rows * columns
-        if self.kind == "learned":
-            initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-        else:
-            table = self._fixed(self.grid, width)
-
-            def initializer(shape, dtype=None):
-                return ops.convert_to_tensor(table, dtype)
-
+        initial = self._initial_table(tokens, width)
         self.table = self.add_weight(
-            name="table", shape=(1, tokens, width), initializer=initializer, trainable=self.kind == "learned"
+            name="table",
+            shape=(1, tokens, width),
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02)
+            if initial is None
+            else lambda shape, dtype=None: ops.convert_to_tensor(initial, dtype),
+            trainable=initial is None,
         )
+
+    def _initial_table(self, tokens: int, width: int) -> np.ndarray | None:
+        """Return the table (1, tokens, width) of fixed positions, or None if they are learned."""
+        return None if self.kind == "learned" else self._fixed(self.grid, width)
 
     def call(self, tokens):
         return tokens + ops.cast(self.table, tokens.dtype)

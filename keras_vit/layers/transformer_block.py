@@ -68,7 +68,7 @@ class TransformerBlock(Composite):
         self.norm1 = LayerNorm(epsilon, dtype=dtype, name="norm1")
         self.attention = self._attention()
         self.norm2 = LayerNorm(epsilon, dtype=dtype, name="norm2")
-        self.mlp = MLP(width, mlp_dim, activation, dropout_rate, dtype=dtype, name="mlp")
+        self.mlp = self._mlp()
         if layer_scale is not None:
             self.layer_scale1 = LayerScale(layer_scale, dtype=dtype, name="layer_scale1")
             self.layer_scale2 = LayerScale(layer_scale, dtype=dtype, name="layer_scale2")
@@ -82,6 +82,12 @@ class TransformerBlock(Composite):
         names = ("width", "num_heads", "qkv_bias", "dropout_rate", "attention_dropout_rate", "groups", "locality")
         settings = {name: self.settings[name] for name in names}
         return MultiHeadSelfAttention(**settings, dtype=self.dtype_policy, name="attention")
+
+    def _mlp(self) -> keras.layers.Layer:
+        """Return the MLP. Subclasses replace this to have another one."""
+        names = ("width", "mlp_dim", "activation", "dropout_rate")
+        settings = {name: self.settings[name] for name in names}
+        return MLP(**settings, dtype=self.dtype_policy, name="mlp")
 
     def build(self, input_shape):
         for part in self.parts().values():

@@ -74,6 +74,36 @@ def preprocess(images, include_preprocessing: bool | Statistics, statistics: Sta
     return Preprocessing(statistics.mean, statistics.std, normalize=normalize, name=_PREPROCESSING)(images)
 
 
+def check_stages(**settings: tuple) -> int:
+    """Return the number of stages of a model.
+
+    Args:
+        settings: The settings that have a number for each stage, by name.
+
+    Raises:
+        ValueError: They do not have the same length, or they are empty.
+    """
+    lengths = {len(values) for values in settings.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        received = ", ".join(f"{name}={tuple(values)}" for name, values in settings.items())
+        raise ValueError(f"{', '.join(settings)} must each have a number for each stage; received {received}.")
+    return lengths.pop()
+
+
+def pool_map(maps, pooling: str | None, dtype=None):
+    """Reduce a map (batch, height, width, channels) to a vector (batch, channels).
+
+    Args:
+        maps: The map.
+        pooling: "avg" for the mean over the pixels, "max" for the maximum, or None to return the map.
+        dtype: Keras dtype policy of the layer, or None for the global one.
+    """
+    if pooling is None:
+        return maps
+    layer = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling]
+    return layer(dtype=dtype, name="pooling")(maps)
+
+
 def set_image_facts(model: keras.Model, facts: ImageFacts) -> keras.Model:
     """Record in a model how its published form takes images, and return the model.
 

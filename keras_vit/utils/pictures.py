@@ -24,6 +24,8 @@ _UPRIGHT = {  # The transpose operation that turns a picture with this orientati
     8: "ROTATE_90",
 }
 _MODES = {1: "L", 3: "RGB"}
+# The modes whose pixels a color profile describes, by the profile's color space. The others are converted first.
+_PROFILED_MODES = {"RGB ": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "PA")
 
 
@@ -31,6 +33,8 @@ def open_picture(source: str | os.PathLike | bytes | BinaryIO | Image.Image, cha
     """Decode a picture completely, turn it upright, and convert it to 8 bits and the given number of channels.
 
     - The EXIF orientation is applied.
+    - Colors are converted to sRGB if the picture has another color profile, such as the Display P3 of many phones. A
+      profile that is damaged, or for another color space than that of the picture, is ignored.
     - Transparent parts become white.
     - 16-bit grayscale is scaled to 8 bits. Pictures of 32-bit integers (Pillow's mode "I") are taken for 16-bit ones,
       since this is what Pillow stores in them. Floats (mode "F") must be in [0, 1], or otherwise in [0, 255].
@@ -112,6 +116,8 @@ def _converted(image, channels):
         image = _through_another_mode(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
+    if image.info.get("icc_profile"):
+        image = _to_srgb(image)
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -126,6 +132,25 @@ def _through_another_mode(image):
         return image.convert("LA")
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+
+
+def _to_srgb(image):
+    """Convert an image with a color profile to sRGB, with its alpha channel as it is."""
+    from PIL import ImageCms
+
+    if "transparency" in image.info or image.mode == "PA":
+        image = image.convert("RGBA")  # The transparent color is not known after the conversion.
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        fits = image.mode in _PROFILED_MODES.get(profile.profile.xcolor_space, ())
+        if not fits or "sRGB" in ImageCms.getProfileDescription(profile):
+            return image
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ValueError):  # Some programs write damaged profiles into sound pictures.
+        return image
 
 
 def _to_8_bits(image):

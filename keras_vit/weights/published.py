@@ -40,8 +40,8 @@ class PublishedWeights:
         image_size: (height, width) in pixels of the images in the last training or fine-tuning.
         classes: Number of classes of the classifier, or None without a classifier.
         top1: ImageNet-1k top-1 accuracy in percent, or None if none was published. timm measured it with this
-            preprocessing (results/results-imagenet.csv, commit 0173a139), except for EfficientViT, and for ConvNeXt at
-            224, where it is the authors' figure.
+            preprocessing (results/results-imagenet.csv, commit 0173a139). For EfficientViT, for ConvNeXt at 224,
+            and where it has a single decimal, it is the authors' figure.
         statistics: Mean and standard deviation that the training images were normalized with.
         crop_fraction: Fraction of the resized image's side that evaluation keeps.
         interpolation: Interpolation with which evaluation resizes: "bicubic" or "bilinear".

@@ -8,6 +8,7 @@ BENCHMARKS = (
     "latency_vit",
     "latency_keras_hub",
     "latency_families",
+    "neighborhood_attention",
     "latency_kecam",
     "accelerators",
     "latency_litert",
@@ -15,6 +16,7 @@ BENCHMARKS = (
     "zoo",
     "input_pipeline",
     "train_step",
+    "quantized_digits",
 )
 
 

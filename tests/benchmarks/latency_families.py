@@ -19,6 +19,14 @@ TARGETS = {  # Largest allowed p50 of hybrid_int8 over that of float32, on one t
     "swin_t": 0.50,
     "swinv2_t": 0.55,
     "convnext_t": 0.60,
+    "pvtv2_b0": 0.55,
+    "cvt_13": 0.55,
+    "nat_mini": 0.80,
+    "dinat_mini": 0.80,
+    "mvitv2_t": 0.55,
+    "t2t_7": 0.80,
+    "tnt_s": 0.55,
+    "cpvt_ti": 0.55,
 }
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -11,18 +11,23 @@ import numpy as np
 @contextlib.contextmanager
 def random_files(name: str, precisions: Iterable[str]) -> Iterator[dict[str, str]]:
     """Export a model with random weights, and give the paths of its files by precision for the time of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {precision: os.path.join(folder, f"{precision}.tflite") for precision in precisions}
+        export_random(name, paths)
+        yield paths
+
+
+def export_random(name: str, paths: Mapping[str, str | os.PathLike]) -> None:
+    """Export a model with random weights to a path for each precision."""
     import keras_vit
     from keras_vit import edge
 
     model = keras_vit.create_model(name)
     randomize(model)
     images = np.random.default_rng(0).standard_normal((8, *model.input_shape[1:])).astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = {precision: os.path.join(folder, f"{precision}.tflite") for precision in precisions}
-        for precision, path in paths.items():
-            calibration = {"calibration_data": images} if edge.SCHEMES[precision].needs_ranges else {}
-            edge.export(model, path, precision=precision, **calibration)
-        yield paths
+    for precision, path in paths.items():
+        calibration = {"calibration_data": images} if edge.SCHEMES[precision].needs_ranges else {}
+        edge.export(model, path, precision=precision, **calibration)
 
 
 def randomize(model) -> None:

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks zoo
 
-It writes zoo.png and zoo.json to build/zoo, and continues an interrupted run from zoo.json. The weights are random,
-which the latency does not depend on.
+It writes zoo.png and zoo.json to build/zoo, and continues an interrupted run from zoo.json. It exports all files before
+it measures the first. The weights are random, which the latency does not depend on.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from keras_vit.utils.files import replacing
 from keras_vit.utils.tables import table
-from tests.benchmarks.weights import random_files
+from tests.benchmarks.weights import export_random
 
 FOLDER = Path("build/zoo")
 PRECISIONS = ("float32", "hybrid_int8")
@@ -38,16 +38,24 @@ def entries() -> dict[str, dict]:
     return found
 
 
-def latencies(name: str) -> dict[str, float]:
-    """Return the p50 of a model in ms, by precision."""
+def make_files(name: str) -> dict[str, Path]:
+    """Return the paths of a model's files by precision, and write those that do not exist."""
     import keras
 
+    paths = {precision: FOLDER / f"{name}.{precision}.tflite" for precision in PRECISIONS}
+    missing = {precision: path for precision, path in paths.items() if not path.exists()}
+    if missing:
+        keras.backend.clear_session()
+        export_random(name, missing)
+    return paths
+
+
+def latencies(paths: dict[str, Path]) -> dict[str, float]:
+    """Return the p50 of files in ms, by precision."""
     from keras_vit import edge
 
-    keras.backend.clear_session()
-    with random_files(name, PRECISIONS) as paths:
-        results = edge.benchmark(list(paths.values()))
-    return {precision: result.p50_ms for precision, result in zip(PRECISIONS, results, strict=True)}
+    results = edge.benchmark(list(paths.values()))
+    return {precision: result.p50_ms for precision, result in zip(paths, results, strict=True)}
 
 
 def draw(measured: dict[str, dict]):
@@ -77,15 +85,21 @@ def draw(measured: dict[str, dict]):
     return figure
 
 
-def main() -> None:
+def main(only_files: bool = False) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     record = FOLDER / "zoo.json"
     measured = json.loads(record.read_text()) if record.exists() else {}
-    for name, entry in entries().items():
-        if name not in measured:
-            measured[name] = {**entry, "p50_ms": latencies(name)}
-            with replacing(record) as partial:
-                partial.write_text(json.dumps(measured, indent=1))
+    todo = {name: entry for name, entry in entries().items() if name not in measured}
+    # All files first, so that the times are measured one soon after the other.
+    files = {name: make_files(name) for name in todo}
+    if only_files:
+        return
+    for name, entry in todo.items():
+        measured[name] = {**entry, "p50_ms": latencies(files[name])}
+        with replacing(record) as partial:
+            partial.write_text(json.dumps(measured, indent=1))
+        for path in files[name].values():
+            path.unlink()
     with replacing(FOLDER / "zoo.png") as partial:
         draw(measured).savefig(partial, dpi=150, format="png")
     rows = [

@@ -63,6 +63,19 @@ def test_from_a_model_to_a_measured_file(folder, capsys):
     assert [len(row["samples_ms"]) for row in json.loads(out)["benchmarks"]] == [3, 3]
 
 
+def test_layers_are_kept_in_float_for_the_accuracy(folder, capsys):
+    command = ["quantize", "model.keras", "int8.keras", "--calibration", "images.npy", "--scheme", "full_int8"]
+    code, out, err = run(capsys, *command, "--keep-accuracy", 100, "--labels", "labels.npy")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].split() == ["scheme", "top-1", "p50", "ms"] and lines[3].startswith("full_int8")
+    assert lines[4] == "6 images, at most 100 points lost" and lines[5].startswith("int8.keras: train it")
+    code, _, err = run(capsys, *command, "--labels", "labels.npy")
+    assert code == 1 and "labels are for keep_accuracy" in err
+    code, _, err = run(capsys, *command[:-1], "int3")
+    assert code == 1 and "'full_int8'" in err and "received 'int3'" in err
+
+
 def test_pictures_are_prepared_as_the_model_takes_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
@@ -128,7 +141,7 @@ def test_training_on_records_of_a_folder(folder, capsys):
         (["quantize", "model.keras", "out.keras", "--calibration", "."], "no pictures in '.'"),
         (["quantize", "model.keras", "out.keras", "--calibration", "pixels.npy"], "from 0 to 255, but the model 'vit'"),
         (["verify", "model.keras", "x.tflite", "--images", "none.jpg"], "no picture 'none.jpg'"),
-        (["verify", "x.tflite", "x.tflite", "--images", "photo.jpg"], "does not say how it takes images"),
+        (["verify", "x.tflite", "x.tflite", "--images", "photo.jpg"], "x.tflite cannot be opened"),
         (["audit", "broken.tflite"], "broken.tflite"),
         (["benchmark", "none.tflite"], "none.tflite"),
         (["benchmark", "broken.tflite", "--device", "phone"], "received 'phone'"),

@@ -22,7 +22,7 @@ SCRIPT = """
 import json, logging, os, sys, threading, time, warnings
 
 environment = dict(os.environ)
-import keras_vit.edge  # Before a quantized model is loaded: this registers its layers.
+import keras_vit  # Registers the layers of quantized models, which are in keras_vit.edge.
 import keras
 import numpy as np
 import tensorflow as tf
@@ -94,7 +94,7 @@ def run_script(folder):
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(8, 3, activation="relu")(image)
-    # More than a hundred tensors, since ai-edge-quantizer draws no progress bar for fewer.
+    # More than a hundred tensors, since litert-quantizer draws no progress bar for fewer.
     for _ in range(30):
         x = keras.layers.Dense(8, activation="gelu")(x)
     model = keras.Model(image, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
@@ -145,7 +145,7 @@ edge.audit("quantized.tflite")
 edge.benchmark("quantized.tflite", runs=1)
 edge.verify("None.tflite", "dynamic_int8.tflite", np.load("images.npy"))
 imported = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(*sorted(imported & {"keras", "tensorflow", "ai_edge_quantizer"}))
+print(*sorted(imported & {"keras", "tensorflow", "litert_quantizer"}))
 """
     result = subprocess.run([sys.executable, "-c", script], cwd=run[0], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "\n"), result.stderr[-2000:]

@@ -3,7 +3,8 @@
 `tests/models/<family>/forms.py` defines `FORMS`, the builder and the settings of small models by name; `REFERENCES`,
 the fixtures that the family is compared with; and `LAYERS`, the family's own layers with one input, each with its
 settings and an input. If 20 dB are too much to expect of a
-family, `INT8_SNR_DB` is the smallest signal-to-noise ratio of an int8 file. No suite names a family.
+family, `INT8_SNR_DB` is the smallest signal-to-noise ratio of an int8 file. `WITHOUT_EFFECT` has the beginnings of the
+paths of weights on which the outputs of the first form do not depend. No suite names a family.
 """
 
 import importlib

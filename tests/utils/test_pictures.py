@@ -1,6 +1,7 @@
 """Pictures of every mode, depth, orientation and format become the same RGB, wherever they are opened."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -196,3 +197,85 @@ def test_lists_and_empty_batches(model):
     for nothing in ([], (), np.zeros((0, 20, 20, 3), "uint8")):
         empty = keras_vit.preprocess_input(nothing, model)
         assert empty.shape == (0, 32, 32, 3) and empty.dtype == np.float32
+
+
+# The XYZ coordinates of the primaries in columns, adapted to D50 as in color profiles: Display P3's and sRGB's.
+P3 = np.array([[0.5151, 0.2920, 0.1571], [0.2412, 0.6922, 0.0666], [-0.0011, 0.0419, 0.7841]])
+SRGB = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7142]])
+
+
+def color_profile(primaries, gamma, space=b"RGB "):
+    """Return a color profile as in version 2.4 of the ICC's specification."""
+
+    def xyz(values):
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
+
+    text = b"a display\0"
+    curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78),
+        b"cprt": b"text\0\0\0\0none\0",
+        b"wtpt": xyz((0.9642, 1, 0.8249)),
+        **{name + b"XYZ": xyz(column) for name, column in zip((b"r", b"g", b"b"), primaries.T, strict=True)},
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
+    }
+    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        table += struct.pack(">4sII", name, start + len(data), len(content))
+        data += content + bytes(-len(content) % 4)
+    header = struct.pack(">I4xI4s4s4s12x4s", start + len(data), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
+    header += bytes(28) + struct.pack(">3i", *(round(value * 65536) for value in (0.9642, 1, 0.8249))) + bytes(48)
+    return header + struct.pack(">I", len(tags)) + table + data
+
+
+PHONE = color_profile(P3, 2.2)
+MUTED = np.array([[[180, 90, 70], [90, 160, 80]], [[70, 80, 170], [128, 128, 128]]], "uint8")
+
+
+def as_srgb(pixels):
+    """Return the sRGB pixels for those of a display with the profile `PHONE`."""
+    linear = (pixels / 255) ** 2.2 @ P3.T @ np.linalg.inv(SRGB).T
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.abs(linear) ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "tiff", "webp"])
+def test_a_color_profile_is_converted_to_srgb(suffix):
+    pixels = MUTED.repeat(16, 0).repeat(16, 1)
+    file = io.BytesIO()
+    settings = {"jpeg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
+    Image.fromarray(pixels).save(file, suffix, icc_profile=PHONE, **settings)
+    opened = np.asarray(open_picture(file.getvalue())).astype(int)
+    np.testing.assert_allclose(opened, as_srgb(pixels), atol=3)
+    assert np.abs(opened - pixels.astype(int)).max() > 10
+
+
+def test_a_color_profile_keeps_what_is_transparent_and_the_orientation():
+    rgba = np.dstack([MUTED, np.array([[255, 0], [255, 255]], "uint8")])
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 3  # Upside down.
+    Image.fromarray(rgba).save(file, "png", icc_profile=PHONE, exif=exif)
+    expected = as_srgb(MUTED)
+    expected[0, 1] = 255
+    np.testing.assert_allclose(np.asarray(open_picture(file.getvalue())), expected[::-1, ::-1], atol=2)
+    palette = Image.fromarray(MUTED).quantize(4)
+    palette.info["transparency"] = palette.getpixel((1, 0))
+    file = io.BytesIO()
+    palette.save(file, "png", icc_profile=PHONE)
+    np.testing.assert_allclose(np.asarray(open_picture(file.getvalue())), expected, atol=4)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        b"no profile",
+        PHONE[:200],
+        color_profile(P3, 2.2, b"CMYK"),
+    ],
+    ids=["sRGB", "none", "damaged", "of another color space"],
+)
+def test_other_profiles_leave_the_pixels(profile):
+    file = io.BytesIO()
+    Image.fromarray(MUTED).save(file, "png", icc_profile=profile)
+    np.testing.assert_array_equal(np.asarray(open_picture(file.getvalue())), MUTED)

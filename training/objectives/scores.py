@@ -10,7 +10,8 @@ def gives_logits(model: keras.Model) -> bool:
 
     Args:
         model: A functional or sequential model. Its last operation decides: a softmax gives probabilities, and a layer
-            with weights and without an activation gives logits.
+            with weights and without an activation gives logits. A layer whose class declares `rounds = True` gives what
+            it takes, except for rounding.
 
     Raises:
         ValueError: If the last operation is neither of these, or the model is neither functional nor sequential.
@@ -20,6 +21,8 @@ def gives_logits(model: keras.Model) -> bool:
     for last in reversed(operations):
         if isinstance(last, keras.Model):
             return gives_logits(last)
+        if getattr(type(last), "rounds", False):
+            continue
         activation = getattr(last, "activation", None)
         if activation is keras.activations.softmax or isinstance(last, SOFTMAXES):
             return False

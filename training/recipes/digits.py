@@ -13,6 +13,21 @@ from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
+_PYRAMID = {
+    "channels": (32, 64),
+    "depths": (2, 2),
+    "num_heads": (2, 4),
+    "mlp_ratios": (4, 4),
+    "reductions": (2, 1),
+    "drop_path_rate": 0.1,
+}
+_NEIGHBORHOODS = {
+    "channels": 32,
+    "depths": (2, 2),
+    "num_heads": (2, 4),
+    "kernel_size": 3,
+    "drop_path_rate": 0.1,
+}
 _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, image size and epochs.
     "vit": ("ViT", _TOKENS, 16, 80),
     "deit": ("DeiT", _TOKENS, 16, 80),
@@ -80,6 +95,33 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
     "convmixer": ("ConvMixer", {"channels": 64, "depth": 4, "kernel_size": 5, "patch_size": 2}, 16, 40),
     "cait": ("CaiT", {**_TOKENS, "class_depth": 1, "drop_path_rate": 0.1, "layer_scale": 0.1}, 16, 80),
     "xcit": ("XCiT", {**_TOKENS, "class_depth": 1, "drop_path_rate": 0.1}, 16, 80),
+    "cvt": (
+        "CvT",
+        {"channels": (32, 64), "depths": (1, 2), "num_heads": (2, 4), "drop_path_rate": 0.1},
+        32,
+        60,
+    ),
+    "tnt": (
+        "TNT",
+        {
+            "patch_size": 8,
+            "strides": 2,
+            "width": 64,
+            "pixel_width": 16,
+            "depth": 4,
+            "num_heads": 4,
+            "pixel_heads": 2,
+            "drop_path_rate": 0.1,
+        },
+        32,
+        40,
+    ),
+    "cpvt": ("CPVT", _TOKENS, 16, 80),
+    "cpvt_gap": ("CPVT", {**_TOKENS, "class_token": False}, 16, 80),
+    "twins_pcpvt": ("Twins", _PYRAMID, 32, 80),
+    "twins_svt": ("Twins", {**_PYRAMID, "window": 4}, 32, 80),
+    "pvt": ("PVT", _PYRAMID, 32, 80),
+    "pvtv2": ("PVTv2", _PYRAMID, 32, 80),
     "coatnet": (
         "CoAtNet",
         {
@@ -92,6 +134,10 @@ _MODELS: dict[str, tuple[str, dict, int, int]] = {  # Builder, model settings, i
         64,
         40,
     ),
+    "nat": ("NAT", _NEIGHBORHOODS, 32, 60),
+    "dinat": ("NAT", {**_NEIGHBORHOODS, "dilations": (2, 1)}, 32, 60),
+    "t2t": ("T2T", {"width": 64, "depth": 4, "num_heads": 4, "token_width": 32, "drop_path_rate": 0.1}, 64, 60),
+    "mvitv2": ("MViTv2", {"channels": 32, "depths": (1, 2), "drop_path_rate": 0.1}, 32, 60),
 }
 
 RECIPES = {

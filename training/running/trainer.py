@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,8 +188,8 @@ def fit(
         run.prepare_step(teacher, recomputed)
         run.create_variables()
         epoch, step = run.resume() if resume else run.start(notes)
-        with range_check.errors():
-            run.loop(epoch, step, callbacks, verbose)
+        with range_check.errors(on_error=run.discard_if_untrained):
+            run.loop(epoch, step, [range_check, *callbacks], verbose)
     return TrainingResult(history=run.log.rows, best_model=run.best.path, run_dir=run.run_dir)
 
 
@@ -199,6 +200,7 @@ class _Run:
         self.model, self.data, self.run_dir, self.hyperparameters = model, data, run_dir, hyperparameters
         self.objective = objective
         self.seed, self.deterministic = seed, deterministic
+        self.trained = False
         self.strategy = model.distribute_strategy
         self.total_steps = hyperparameters.total_steps(data.steps_per_epoch)
         self.epochs = math.ceil(self.total_steps / data.steps_per_epoch)
@@ -300,6 +302,7 @@ class _Run:
 
     def resume(self):
         """Restore the checkpoint, and return the epoch, and the step within it, at which to continue."""
+        self.trained = True
         return self.checkpoint.restore(self.model)
 
     def start(self, notes):
@@ -311,14 +314,23 @@ class _Run:
         self.checkpoint.write(self.model, 0, 0)
         return 0, 0
 
+    def discard_if_untrained(self):
+        """Delete the files of a run without a single step, so that its folder can be used again."""
+        if not self.trained and is_chief(self.model):
+            for path in (self.run_dir / "run.json", self.checkpoint.path):
+                path.unlink()
+            shutil.rmtree(self.log.tensorboard_dir)
+
     def loop(self, epoch, step, callbacks, verbose):
         """Train from the given epoch, and the step within it, to the end."""
         model, data, steps = self.model, self.data, self.data.steps_per_epoch
+        # The optimizer's counter does not tell: Keras increments it even if there is no batch.
+        at_step = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: setattr(self, "trained", True))
         progress = Progress(data.batch_size, self.epochs, steps, self.total_steps, verbose if is_chief(model) else 0)
         average = [EvaluateAverage()] if self.hyperparameters.ema_decay is not None else []
         run = _RunCallbacks(
             # The checkpoint comes last, so that it contains what the other callbacks change, such as the learning rate.
-            [*average, StopAtNonFiniteLoss(), progress, self.best, self.log, *callbacks, self.checkpoint],
+            [at_step, *average, StopAtNonFiniteLoss(), progress, self.best, self.log, *callbacks, self.checkpoint],
             add_history=True,
             model=model,
             verbose=0,

@@ -8,7 +8,7 @@ from keras_vit.edge.onnx.keras_layers import array
 from keras_vit.edge.onnx.unit_vectors import unit_vectors
 from keras_vit.edge.onnx.writers import register_onnx_writer
 from keras_vit.models.swin.unit_norm import _EPSILON, _LARGEST, UnitNorm
-from keras_vit.models.swin.window_moves import CyclicShift, JoinPatches, WindowPartition, WindowReverse
+from keras_vit.models.swin.window_moves import CyclicShift, JoinPatches
 
 
 @register_onnx_writer(CyclicShift)
@@ -19,20 +19,6 @@ def _cyclic_shift(build, layer, maps):
             parts = build.slice(maps, axis, size - shift % size, None), build.slice(maps, axis, 0, size - shift % size)
             maps = build.concat(parts, axis)
     return maps
-
-
-@register_onnx_writer(WindowPartition)
-def _window_partition(build, layer, maps):
-    batch, height, width, channels = maps.shape
-    windows = build.reshape(maps, (batch, height, width // layer.width, layer.width, channels))
-    return build.reshape(build.transpose(windows, (0, 2, 1, 3, 4)), (batch, height * width, channels))
-
-
-@register_onnx_writer(WindowReverse)
-def _window_reverse(build, layer, tokens):
-    (height, width), channels = layer.size, tokens.shape[-1]
-    windows = build.reshape(tokens, (-1, width // layer.width, height, layer.width, channels))
-    return build.reshape(build.transpose(windows, (0, 2, 1, 3, 4)), (-1, height, width, channels))
 
 
 @register_onnx_writer(JoinPatches)

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_vit.layers import LayerNorm
 from keras_vit.models.arguments import check_arguments
-from keras_vit.models.builder import classifier, finish, image_input, preprocess
+from keras_vit.models.builder import classifier, finish, image_input, pool_map, preprocess
 from keras_vit.models.image_facts import IMAGENET, Statistics
 from keras_vit.models.swin.swin_block import EPSILON, PatchMap, PatchMerging, SwinBlock
 
@@ -186,9 +186,7 @@ def head(x, include_top, pooling, classes, classifier_activation, dropout_rate, 
         dtype: Keras dtype policy of every layer, or None for the global one.
     """
     x = LayerNorm(EPSILON, dtype=dtype, name="norm")(x)
-    poolings = {None: None, "avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
-    layer = poolings["avg" if include_top else pooling]
-    x = x if layer is None else layer(dtype=dtype, name="pooling")(x)
+    x = pool_map(x, "avg" if include_top else pooling, dtype)
     if include_top:
         x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
         x = classifier(x, classes, classifier_activation, dtype)

@@ -10,10 +10,11 @@ from keras_vit.layers.heads import merge_heads, split_heads
 from keras_vit.layers.matmul import MatMul
 from keras_vit.layers.scale import Scale
 from keras_vit.layers.window_bias import RelativePositionBias
+from keras_vit.layers.window_moves import WindowPartition, WindowReverse
 from keras_vit.layers.windows import Windows
 from keras_vit.models.swin.continuous_position_bias import ContinuousPositionBias
 from keras_vit.models.swin.unit_norm import UnitNorm
-from keras_vit.models.swin.window_moves import CyclicShift, WindowPartition, WindowReverse
+from keras_vit.models.swin.window_moves import CyclicShift
 
 
 class AttentionInWindows(Composite):

@@ -120,6 +120,17 @@ def test_numbers_between_products_that_others_use_too(tmp_path):
     assert_file_is_the_model(randomized(keras.Model(image, keras.layers.Dense(4)(x))), PIXELS, tmp_path)
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("arithmetic", [lambda x: keras_vit.layers.Shift(0.5)(x), lambda x: 2 * x - 1, lambda x: 3 * x])
+def test_numbers_behind_a_relu(arithmetic, padding, tmp_path):
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(image)
+    x = keras.layers.Conv2D(8, 3, padding=padding, activation="relu")(arithmetic(x))
+    x = keras.layers.Dense(6, activation="relu")(keras.layers.GlobalAveragePooling2D()(x))
+    model = randomized(keras.Model(image, keras.layers.Dense(4)(arithmetic(x))))
+    assert_file_is_the_model(model, PIXELS / 255, tmp_path)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Divide(keras.layers.Layer):
     """A user's layer with arithmetic that keras_vit cannot see."""

@@ -30,7 +30,11 @@ def model(layer=None):
 def test_a_file_that_is_not_the_model_is_not_left(precision, tmp_path):
     (tmp_path / "model.tflite").write_bytes(b"before")
     settings = {"calibration_data": IMAGES} if precision == "hybrid_int8" else {}
-    sentence = rf"outputs of the {precision} file .* over 2 images is 6\.\d dB, where at least \d+ dB are needed"
+    sentence = (
+        rf"outputs of the {precision} file .* over 2 images is 6\.\d dB, where at least \d+ dB are needed\. "
+        rf"They part at the layer '(wrong_in_the_file|global_average_pooling2d)[_0-9]*' "
+        r"\(\d\d dB before it, 6 dB after it\)"
+    )
     with pytest.raises(RuntimeError, match=sentence):
         edge.export(model(WrongInTheFile()), tmp_path / "model.tflite", precision, **settings)
     assert (tmp_path / "model.tflite").read_bytes() == b"before"

@@ -92,7 +92,7 @@ def test_every_truncation_is_refused_before_the_runtime_reads_it(tmp_path, tflit
 
 
 def test_weights_behind_the_flatbuffer_are_checked(tmp_path):
-    """Large files store them there, and ai-edge-quantizer always does."""
+    """Large files store them there, and litert-quantizer always does."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

@@ -188,12 +188,29 @@ from keras_vit import edge
 images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     model = keras_vit.ViT(input_shape=(8, 8, 3), patch_size=4, width=12, depth=1, num_heads=2, classes=3)
+    learned = edge.quantize_aware(model, calibration_data=images, learned_steps=True)
     model = edge.quantize_aware(model, calibration_data=images)
-    model.compile("sgd", "categorical_crossentropy")
-first = next(layer for layer in model.layers if type(layer).__name__ == "FakeQuant")
-limit = first.range[1]
-model.fit(images * 2, np.eye(3)[np.arange(8) % 3], batch_size=8, verbose=0)
-assert first.range[1] > limit
+    for each in (model, learned):
+        each.compile(keras.optimizers.Adam(1e-2), "categorical_crossentropy")
+
+def fit(model):
+    model.fit(images * 2, np.eye(3)[np.arange(8) % 3], batch_size=8, verbose=0)
+
+def first_range(model):
+    return next(layer for layer in model.layers if type(layer).__name__ == "FakeQuant").range
+
+limit, learned_range = first_range(model)[1], first_range(learned)
+fit(model)
+assert first_range(model)[1] > limit
+fit(learned)
+assert first_range(learned) != learned_range
+for variable in learned.variables:
+    copies = [np.array(copy) for copy in variable.value.values]
+    assert np.array_equal(*copies), variable.path
+frozen = first_range(learned)
+edge.freeze_ranges(learned)
+fit(learned)
+assert first_range(learned) == frozen
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]

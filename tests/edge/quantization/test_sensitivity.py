@@ -12,13 +12,11 @@ from tests.edge.models import IMAGES, vit
 SPOILED = "block_1.mlp.contract"
 
 
-@pytest.fixture(scope="module")
-def spoiled():
-    """A model of which one layer has an outlier in the kernel of each output channel, so that its grid is coarse.
+def spoil(model):
+    """Give a layer an outlier in the kernel of each output channel, so that its grid is coarse.
 
     The input that the outliers multiply is always zero, so the float model is as before.
     """
-    model = vit(depth=3)
     expand, contract = (model.get_layer("block_1").mlp.expand, model.get_layer("block_1").mlp.contract)
     for variable, index in ((expand.kernel, np.s_[:, 0]), (expand.bias, np.s_[0])):
         values = np.array(variable)
@@ -27,6 +25,13 @@ def spoiled():
     kernel = np.array(contract.kernel)
     kernel[0] = np.where(np.arange(kernel.shape[1]) % 2, 40, -40)  # Of mean zero, which fusing would subtract.
     contract.kernel.assign(kernel)
+
+
+@pytest.fixture(scope="module")
+def spoiled():
+    """A model of which one layer loses much by quantization."""
+    model = vit(depth=3)
+    spoil(model)
     return model
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from keras_vit.layers.window_bias import RelativePositionBias, WindowBias
+from keras_vit.layers.window_moves import WindowPartition
 from keras_vit.models.swin.continuous_position_bias import ContinuousPositionBias
 from keras_vit.models.swin.swin_block import PatchMap, PatchMerging, PatchMergingV2, SwinBlock, SwinV2Block
 from keras_vit.models.swin.unit_norm import UnitNorm
-from keras_vit.models.swin.window_moves import CyclicShift, JoinPatches, WindowPartition
+from keras_vit.models.swin.window_moves import CyclicShift, JoinPatches
 from tests.models.cases import IMAGES, Reference
 
 # The maps are 8 x 8 (four windows), 4 x 4 and 2 x 2 (one window).

@@ -1,6 +1,7 @@
 """Data asks the model it is used with how to normalize and crop images, and refuses what contradicts the model."""
 
 import dataclasses
+import warnings
 
 import keras
 import numpy as np
@@ -224,12 +225,18 @@ def by_hand(images, labels):
     )
 
 
-def test_images_that_a_user_prepared_are_used_as_they_are_or_refused(tmp_path):
+def test_images_that_a_user_prepared_are_used_as_they_are_or_refused(tmp_path, capfd):
     images = np.stack([picture(number, 16, 16) for number in range(12)])
     labels = np.arange(12) % 3
     takes = r"from 0 to 255, but the model 'vit' takes images normalized by"
-    with pytest.raises(ValueError, match=takes):
-        training.fit(vit(), by_hand(images, labels), run_dir=tmp_path / "pixels", **SETTINGS)
+    model, untrained = vit(), vit()
+    untrained.set_weights(model.get_weights())
+    with pytest.raises(ValueError, match=takes), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        training.fit(model, by_hand(images, labels), run_dir=tmp_path / "right", **SETTINGS)
+    for weight, before in zip(model.get_weights(), untrained.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, before)
+    assert "Traceback" not in capfd.readouterr().err
     with pytest.raises(ValueError, match=takes):
         training.evaluate(vit(), by_hand(images, labels).validation, ("a", "b", "c"))
     normalized = by_hand(images / 127.5 - 1, labels)
@@ -241,6 +248,7 @@ def test_images_that_a_user_prepared_are_used_as_they_are_or_refused(tmp_path):
     wrong = dataclasses.replace(normalized, validation=by_hand(images, labels).validation)
     with pytest.raises(ValueError, match=takes):
         training.fit(vit(), wrong, run_dir=tmp_path / "validation", **SETTINGS)
+    training.fit(vit(), normalized, run_dir=tmp_path / "validation", resume=True, **SETTINGS)
 
 
 def test_a_teacher_gets_images_as_it_takes_them():

@@ -1,0 +1,1 @@
+"""CPVT and Twins."""

@@ -1,0 +1,1 @@
+"""PVT and PVT v2."""
