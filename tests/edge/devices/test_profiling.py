@@ -70,7 +70,7 @@ def test_tables_of_every_program_are_read():
 
 
 def tensor(*shape, dtype="FLOAT32", constant=False, name="block_0.mlp.dense/x"):
-    return Tensor(0, name, shape, dtype, (), constant)
+    return Tensor(0, name, shape, dtype, (), (), constant)
 
 
 def operator(name, inputs, output, options=None):
