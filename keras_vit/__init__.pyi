@@ -11,6 +11,7 @@ from keras_vit.inspection.attention_maps import attention_maps as attention_maps
 from keras_vit.inspection.attention_maps import attention_rollout as attention_rollout
 from keras_vit.inspection.attention_maps import position_similarity as position_similarity
 from keras_vit.inspection.features import feature_extractor as feature_extractor
+from keras_vit.models.beit.beit import BEiT as BEiT
 from keras_vit.models.cait.cait import CaiT as CaiT
 from keras_vit.models.classes import class_names as class_names
 from keras_vit.models.classes import set_class_names as set_class_names
@@ -45,12 +46,15 @@ from keras_vit.models.tnt.tnt import TNT as TNT
 from keras_vit.models.vit.deit import DeiT as DeiT
 from keras_vit.models.vit.deit import DeiT3 as DeiT3
 from keras_vit.models.vit.deit import average_heads as average_heads
+from keras_vit.models.vit.dinov2 import DINOv2 as DINOv2
 from keras_vit.models.vit.vit import ViT as ViT
 from keras_vit.models.xcit.xcit import XCiT as XCiT
 from keras_vit.weights.load import load_weights as load_weights
 
 __version__: str
 
+BEiT_B16 = BEiT
+BEiT_L16 = BEiT
 CPVT_B = CPVT
 CPVT_B_GAP = CPVT
 CPVT_S = CPVT
@@ -85,6 +89,14 @@ ConvNeXt_XL = ConvNeXt
 CvT_13 = CvT
 CvT_21 = CvT
 CvT_W24 = CvT
+DINOv2_B14 = DINOv2
+DINOv2_B14_Reg = DINOv2
+DINOv2_L14 = DINOv2
+DINOv2_L14_Reg = DINOv2
+DINOv2_S14 = DINOv2
+DINOv2_S14_Reg = DINOv2
+DINOv2_g14 = DINOv2
+DINOv2_g14_Reg = DINOv2
 DeiT3_B16 = DeiT3
 DeiT3_H14 = DeiT3
 DeiT3_L16 = DeiT3

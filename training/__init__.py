@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
     from keras_vit.training.distribution.strategy import precision, strategy, synchronize
     from keras_vit.training.evaluation.averaging import EvaluateAverage, averaged_weights
     from keras_vit.training.evaluation.evaluation import ClassAccuracy, Evaluation, evaluate
+    from keras_vit.training.evaluation.landscape import Landscape, LossSurface, landscape
     from keras_vit.training.objectives.losses import DistillationLoss, SigmoidCrossentropy
     from keras_vit.training.objectives.scores import gives_logits
     from keras_vit.training.optimizers.adam import LAMB, AdamW
@@ -47,13 +48,18 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
     from keras_vit.training.optimizers.schedules import Cosine, InverseSquareRoot, Linear
     from keras_vit.training.optimizers.soap import SOAP
     from keras_vit.training.recipes import Recipe, list_recipes, recipe
-    from keras_vit.training.recipes.training import train
+    from keras_vit.training.recipes.training import pretrain_recipe, train
     from keras_vit.training.running.callbacks import BestModel, EpochLog, StopAtNonFiniteLoss
     from keras_vit.training.running.checkpoint import TrainingCheckpoint
     from keras_vit.training.running.hyperparameters import Hyperparameters
     from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
     from keras_vit.training.running.pruning import Prune
     from keras_vit.training.running.trainer import TrainingResult, fit
+    from keras_vit.training.self_supervised.dino import self_distillation
+    from keras_vit.training.self_supervised.mae import masked_autoencoder
+    from keras_vit.training.self_supervised.methods import DINO, MAE
+    from keras_vit.training.self_supervised.pretrain import PretrainingResult, pretrain
+    from keras_vit.training.self_supervised.probing import features, knn_accuracy, linear_classifier
     from keras_vit.training.steps.distillation import distill
     from keras_vit.training.steps.recomputation import recompute
     from keras_vit.training.steps.sam import use_sam
@@ -103,6 +109,11 @@ _NAMES = {
         "Evaluation",
         "evaluate",
     ),
+    "evaluation.landscape": (
+        "Landscape",
+        "LossSurface",
+        "landscape",
+    ),
     "objectives.losses": (
         "DistillationLoss",
         "SigmoidCrossentropy",
@@ -131,7 +142,10 @@ _NAMES = {
         "list_recipes",
         "recipe",
     ),
-    "recipes.training": ("train",),
+    "recipes.training": (
+        "pretrain_recipe",
+        "train",
+    ),
     "running.callbacks": (
         "BestModel",
         "EpochLog",
@@ -148,6 +162,21 @@ _NAMES = {
         "TrainingResult",
         "fit",
     ),
+    "self_supervised.dino": ("self_distillation",),
+    "self_supervised.mae": ("masked_autoencoder",),
+    "self_supervised.methods": (
+        "DINO",
+        "MAE",
+    ),
+    "self_supervised.pretrain": (
+        "PretrainingResult",
+        "pretrain",
+    ),
+    "self_supervised.probing": (
+        "features",
+        "knn_accuracy",
+        "linear_classifier",
+    ),
     "steps.distillation": ("distill",),
     "steps.recomputation": ("recompute",),
     "steps.sam": ("use_sam",),
@@ -157,8 +186,10 @@ _NAMES = {
 _MODULES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "DINO",
     "LAMB",
     "LARS",
+    "MAE",
     "SGD",
     "SOAP",
     "Adafactor",
@@ -178,10 +209,13 @@ __all__ = [
     "Hyperparameters",
     "ImageData",
     "InverseSquareRoot",
+    "Landscape",
     "Linear",
     "Lion",
+    "LossSurface",
     "MultiScale",
     "Pipeline",
+    "PretrainingResult",
     "Prune",
     "RandAugment",
     "RandomResizedCrop",
@@ -201,19 +235,27 @@ __all__ = [
     "distill",
     "evaluate",
     "evaluation_data",
+    "features",
     "find_learning_rate",
     "fit",
     "gives_logits",
     "image_folder",
+    "knn_accuracy",
+    "landscape",
     "layer_depths",
+    "linear_classifier",
     "list_recipes",
+    "masked_autoencoder",
     "multi_crop",
     "open_data",
     "optimizer",
     "precision",
+    "pretrain",
+    "pretrain_recipe",
     "recipe",
     "recompute",
     "restore_step",
+    "self_distillation",
     "strategy",
     "synchronize",
     "tfds_images",

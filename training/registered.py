@@ -5,4 +5,9 @@ import keras_vit.training.optimizers.adam
 import keras_vit.training.optimizers.factory
 import keras_vit.training.optimizers.lars
 import keras_vit.training.optimizers.schedules
-import keras_vit.training.optimizers.soap  # noqa: F401
+import keras_vit.training.optimizers.soap
+import keras_vit.training.self_supervised.dino
+import keras_vit.training.self_supervised.encoder
+import keras_vit.training.self_supervised.mae
+import keras_vit.training.self_supervised.masking
+import keras_vit.training.self_supervised.objective  # noqa: F401

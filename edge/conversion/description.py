@@ -43,11 +43,11 @@ def image_preprocessing(model: keras.Model) -> ImagePreprocessing | None:
     """Return how to prepare images for a model; None if it takes no images, or does not know."""
     inputs = model_inputs(as_functional(model))
     own = own_facts(model) if len(inputs) == 1 and len(inputs[0][1]) == 3 else None
-    if own is None:
+    channels = inputs[0][1][-1]
+    if own is None or channels is None:
         return None
     facts, normalizes = own
     mean, std = (None, None) if normalizes else (facts.statistics.mean, facts.statistics.std)
-    channels = inputs[0][1][-1]
     return ImagePreprocessing.of(mean, std, channels, facts.crop_fraction, facts.interpolation)
 
 

@@ -143,6 +143,7 @@ def export(
         if verify is not False:
             check = SelfCheck(reference, scheme, calibration_data if verify is True else verify)
         del model, reference
+        content: bytes | bytearray
         if isinstance(plan, IntegerPlan):
             content = write_integer_file(flat, plan, ranges)
         else:

@@ -49,13 +49,12 @@ class ImagePreprocessing:
         interpolation: str,
     ) -> ImagePreprocessing:
         """Return the preprocessing for statistics, or for a file that takes pixels in [0, 255] if they are None."""
-        if mean is None or std is None:
-            scale, offset = [1.0] * channels, [0.0] * channels
-        else:
-            mean, std = (tuple(np.broadcast_to(value, (channels,)).tolist()) for value in (mean, std))
-            scale, offset = scale_and_offset(mean, std, channels)
+        scale, offset = [1.0] * channels, [0.0] * channels
+        means, stds = (None if value is None else _for_channels(value, channels) for value in (mean, std))
+        if means is not None and stds is not None:
+            scale, offset = scale_and_offset(means, stds, channels)
         ends = [*offset, *(255 * s + o for s, o in zip(scale, offset, strict=True))]
-        return cls(mean, std, tuple(scale), tuple(offset), (min(ends), max(ends)), crop_fraction, interpolation)
+        return cls(means, stds, tuple(scale), tuple(offset), (min(ends), max(ends)), crop_fraction, interpolation)
 
     def agrees_with(self, other: ImagePreprocessing) -> bool:
         """Return whether both give the same values for the same pixels."""
@@ -123,6 +122,10 @@ class Description:
 def _known(kind: type, values: dict) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(kind)}
     return {name: value for name, value in values.items() if name in names}
+
+
+def _for_channels(value: float | Sequence[float], channels: int) -> tuple[float, ...]:
+    return tuple(np.broadcast_to(value, (channels,)).tolist())
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -109,7 +109,7 @@ def read_description(file: str | os.PathLike) -> Description | None:
     """Return what a valid file says about its model; None if `keras_vit.edge.export` did not write it."""
     path = os.fspath(file)
     if path.endswith(".onnx"):
-        text = _properties(_onnx_model(path)).get(ENTRY)
+        text: str | bytes | None = _properties(_onnx_model(path)).get(ENTRY)
     else:
         text = read_metadata(Path(path).read_bytes()).get(ENTRY)
     return None if text is None else Description.from_json(text)

@@ -89,7 +89,7 @@ class Graph:
     min_runtime: str
 
 
-def read_graph(content: bytes) -> Graph:
+def read_graph(content: bytes | bytearray) -> Graph:
     """Read the content of a valid file: one just converted, or one that the runner's `check_file` has accepted.
 
     Raises:

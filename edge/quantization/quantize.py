@@ -169,7 +169,7 @@ def _quantized(
     if scheme.covers_all:
         flat = integer_form(fused, functools.partial(bits_of_layer, scheme))
     else:
-        flat = _with_separate_activations(fused)
+        flat = _with_known_operators(fused)
     flat = _with_record(flat, scheme)
     plan = plan_of(flat, scheme)
     batches = functools.partial(input_batches, calibration_data, model_inputs(flat), batch_size, model)
@@ -318,8 +318,12 @@ def _with_record(flat, scheme):
     return graph.build()
 
 
-def _with_separate_activations(flat):
-    """Return the model with every activation that is not fused as a layer of its own, and SiLU as a product."""
+def _with_known_operators(flat):
+    """Return the model with other layers for some, whose operators in the file are then known.
+
+    Every activation that is not fused is a layer of its own, SiLU is a product, and a mean over maps of one pixel,
+    which the converter sometimes leaves out, is a reshape.
+    """
     activations = {layer.name: layer.activation for layer in flat.layers if not _has_fused_activation(layer)}
 
     @functools.cache  # A layer that is called several times has one activation behind it.
@@ -336,12 +340,19 @@ def _with_separate_activations(flat):
         if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
             gate = added(keras.layers.Activation, f"{layer.name}.sigmoid", "sigmoid")(args[0])
             return added(keras.layers.Multiply, layer.name)([args[0], gate])
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D) and _size_of_maps(layer, args[0]) == (1, 1):
+            return added(keras.layers.Reshape, layer.name, tuple(layer.compute_output_shape(args[0].shape)[1:]))(args[0])
         output = layer(*args, **kwargs)
         if layer.name in activations:
             output = added(keras.layers.Activation, f"{layer.name}.activation", activations[layer.name])(output)
         return output
 
     return rebuild(flat, make, call)
+
+
+def _size_of_maps(layer, maps):
+    """Return the (height, width) of the maps that a layer takes."""
+    return tuple(maps.shape[1:3] if layer.data_format == "channels_last" else maps.shape[2:4])
 
 
 def _has_fused_activation(layer):

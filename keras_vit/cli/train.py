@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from keras_vit.cli.common import print_json
@@ -37,6 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a recipe that --list prints, or the name of a family such as mobilevit together with --model",
     )
+    add_run_arguments(parser, _FIELDS)
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="use less memory by computing activations again in the backward pass",
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, fields: Mapping[str, tuple[str, type, str]]) -> None:
+    """Add the arguments that training with and without labels have in common.
+
+    Args:
+        parser: The parser of the command.
+        fields: Options that set one field of the recipe: the field, the type, and the help text, by name.
+    """
     parser.add_argument("--list", action="store_true", help="print the names of the recipes")
     parser.add_argument(
         "--data",
@@ -51,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in --run-dir")
     parser.add_argument("--dry-run", action="store_true", help="print all settings without training")
     parser.add_argument("--json", action="store_true", help="with --dry-run or --list: print JSON")
-    for name, (_, kind, text) in _FIELDS.items():
+    for name, (_, kind, text) in fields.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper(), help=text)
     parser.add_argument("--drop-path", type=float, metavar="FLOAT", help="rate of stochastic depth")
     parser.add_argument(
@@ -73,11 +89,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dtype policy of the model (default: the best one for the devices)",
     )
     parser.add_argument(
-        "--recompute",
-        action="store_true",
-        help="use less memory by computing activations again in the backward pass",
-    )
-    parser.add_argument(
         "--checkpoint-steps", type=int, default=500, metavar="STEPS", help="steps between checkpoints (default: 500)"
     )
     parser.add_argument(
@@ -90,14 +101,12 @@ def run(given: argparse.Namespace) -> None:
     from keras_vit.training.recipes import list_recipes
 
     if given.list:
-        print_json(list_recipes()) if given.json else print(*list_recipes(), sep="\n")
+        names = list_recipes()
+        print_json(names) if given.json else print(*names, sep="\n")
         return
     chosen = recipe_of(given)
-    if given.dry_run:
-        print_json(_json_fields(chosen)) if given.json else print(chosen)
+    if describe_or_check(chosen, given):
         return
-    if given.run_dir is None:
-        raise ValueError("A training needs a folder for the run: pass --run-dir FOLDER.")
 
     from keras_vit import training
     from keras_vit.training.recipes import train
@@ -117,9 +126,18 @@ def run(given: argparse.Namespace) -> None:
     print(f"{result.best_model}: top-1 {best['val_accuracy']:.1%} on the validation images, in epoch {best['epoch']}")
 
 
+def describe_or_check(chosen: Recipe, given: argparse.Namespace) -> bool:
+    """Print a recipe if only that was asked for, and return whether it was. Otherwise, there must be a run folder."""
+    if given.dry_run:
+        print_json(_json_fields(chosen)) if given.json else print(chosen)
+    elif given.run_dir is None:
+        raise ValueError("A training needs a folder for the run: pass --run-dir FOLDER.")
+    return given.dry_run
+
+
 def recipe_of(given: argparse.Namespace) -> Recipe:
     """Return the recipe with the changes that the arguments ask for."""
-    from keras_vit.training.recipes import Recipe, changed, images, parsed, recipe
+    from keras_vit.training.recipes import Recipe, images, recipe
     from keras_vit.training.running.hyperparameters import Hyperparameters
 
     if given.recipe is not None:
@@ -137,13 +155,20 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
             "A training needs --recipe NAME or --model NAME. `keras-vit train --list` and `keras-vit list` print the "
             "names."
         )
+    return with_changes(chosen, given, _FIELDS)
+
+
+def with_changes(chosen: Recipe, given: argparse.Namespace, fields: Mapping[str, tuple[str, type, str]]) -> Recipe:
+    """Return a recipe with the changes that the arguments of `add_run_arguments` ask for."""
+    from keras_vit.training.recipes import changed, images, parsed
+
     changes = {}
     if given.model not in (None, chosen.model):
         # Another model has its own image size and images, and cannot use the recipe's weights.
         own = images(given.model, given.weights)
         changes = {"model": given.model, "weights": None}
         changes |= {f"pipeline.{name}": getattr(own, name) for name in ("image_size", "statistics", "evaluation")}
-    for name, (field, _, _) in _FIELDS.items():
+    for name, (field, _, _) in fields.items():
         if (value := getattr(given, name)) is not None:
             changes[field] = value
     if given.drop_path is not None:

@@ -67,7 +67,7 @@ class MultiHeadAttention(Composite):
         full_precision = keras.backend.result_type(self.variable_dtype, "float32")
         factor = (width // num_heads) ** -0.5
         self.query = keras.layers.Dense(width, use_bias=qkv_bias, dtype=dtype, name="query")
-        self.key = keras.layers.Dense(width, use_bias=qkv_bias, dtype=dtype, name="key")
+        self.key = self._key_projection()
         self.value = keras.layers.Dense(width, use_bias=qkv_bias, dtype=dtype, name="value")
         if locality:
             self.scale = HeadScale(num_heads, factor, dtype=dtype, name="scale")
@@ -80,6 +80,10 @@ class MultiHeadAttention(Composite):
         self.context = self.product_class(dtype=dtype, name="context")
         self.projection = keras.layers.Dense(width, dtype=dtype, name="projection")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
+
+    def _key_projection(self) -> keras.layers.Layer:
+        """Return the layer that computes the keys. Subclasses replace this to have another one."""
+        return keras.layers.Dense(self.width, use_bias=self.qkv_bias, dtype=self.dtype_policy, name="key")
 
     def build(self, queries_shape, tokens_shape):
         for shape in (queries_shape, tokens_shape):

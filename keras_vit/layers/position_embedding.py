@@ -51,12 +51,35 @@ class PositionEmbedding(keras.layers.Layer):
             trainable=initial is None,
         )
 
+    def call(self, tokens, grid=None):
+        """Add the positions.
+
+        Args:
+            tokens: (batch, tokens, width).
+            grid: Rows and columns of the patches in `tokens`, if they are not those of the table. The table is then
+                resized in the graph, as in multi-crop training (Caron et al., arXiv 2104.14294).
+        """
+        table = self.table if grid is None or tuple(grid) == self.grid else self._at(tuple(grid))
+        return tokens + ops.cast(table, tokens.dtype)
+
+    def _at(self, grid):
+        """Return the table for another grid as a tensor; gradients reach the layer's own table."""
+        width = self.table.shape[2]
+        if self.kind != "learned":
+            return self._fixed(grid, width)
+        table = ops.convert_to_tensor(self.table)
+        rows, columns = (
+            ops.convert_to_tensor(_METHODS[self.resizing](old, new), table.dtype)
+            for old, new in zip(self.grid, grid, strict=True)
+        )
+        patches = ops.reshape(table[0, self.prefix :], (self.grid[0], self.grid[1] * width))
+        patches = ops.reshape(ops.matmul(rows, patches), (grid[0], self.grid[1], width))
+        patches = ops.reshape(ops.matmul(columns, patches), (1, grid[0] * grid[1], width))
+        return ops.concatenate([table[:, : self.prefix], patches], axis=1)
+
     def _initial_table(self, tokens: int, width: int) -> np.ndarray | None:
         """Return the table (1, tokens, width) of fixed positions, or None if they are learned."""
         return None if self.kind == "learned" else self._fixed(self.grid, width)
-
-    def call(self, tokens):
-        return tokens + ops.cast(self.table, tokens.dtype)
 
     def resized(self, table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
         """Return this layer's table, computed from the table of another grid.
@@ -138,28 +161,44 @@ def _half_pixel_linear(old: int, new: int) -> np.ndarray:
     return matrix
 
 
-def _half_pixel_cubic(old: int, new: int, a: float = -0.75) -> np.ndarray:
-    def kernel(x):
-        x = np.abs(x)
-        near = (a + 2) * x**3 - (a + 3) * x**2 + 1
-        far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
-        return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+def _cubic_kernel(x: np.ndarray, a: float) -> np.ndarray:
+    x = np.abs(x)
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
-    at = (np.arange(new) + 0.5) * old / new - 0.5
+
+def _half_pixel_cubic(old: int, new: int, offset: float = 0.0) -> np.ndarray:
+    at = (np.arange(new) + 0.5) * old / (new + offset) - 0.5
     matrix = np.zeros((new, old))
     for tap in range(-1, 3):
         source = np.floor(at).astype(int) + tap
-        np.add.at(matrix, (np.arange(new), np.clip(source, 0, old - 1)), kernel(at - source))
+        np.add.at(matrix, (np.arange(new), np.clip(source, 0, old - 1)), _cubic_kernel(at - source, a=-0.75))
     return matrix
+
+
+def _cubic_with_offset(old: int, new: int) -> np.ndarray:
+    return _half_pixel_cubic(old, new, offset=0.1)
+
+
+def _antialiased_cubic(old: int, new: int) -> np.ndarray:
+    scale = old / new
+    distances = np.arange(old) + 0.5 - scale * (np.arange(new)[:, None] + 0.5)
+    matrix = _cubic_kernel(distances / max(scale, 1.0), a=-0.5)
+    return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 # How the authors of each family resize a table, as a matrix (new, old) for one axis. No function of Keras computes
 # these: "linear" aligns the corners (scipy's zoom of order 1, in Google's code), and "cubic" is PyTorch's (a = -0.75,
 # no antialiasing), where TensorFlow has a = -0.5. "half_pixel_linear" is TensorFlow's bilinear resizing of images.
+# "cubic_offset" takes the scale new / old from a side of new + 0.1 patches, and "cubic_antialiased" is PyTorch's with
+# antialiasing (a = -0.5).
 _METHODS = {
     "linear": _corner_aligned_linear,
     "half_pixel_linear": _half_pixel_linear,
     "cubic": _half_pixel_cubic,
+    "cubic_offset": _cubic_with_offset,
+    "cubic_antialiased": _antialiased_cubic,
 }
 
 
@@ -172,8 +211,9 @@ def resize_positions(
         table: Array (1, prefix + old rows * old columns, width). The prefix, for class tokens and the like, is kept.
         old_grid: Rows and columns of the table.
         new_grid: Rows and columns to resize it to.
-        method: "linear", as ViT's authors do, "cubic", as DeiT's do, or "half_pixel_linear", as those of MaxViT and
-            CoAtNet do.
+        method: "linear", as ViT's authors do; "cubic", as DeiT's do; "half_pixel_linear", as those of MaxViT and
+            CoAtNet do; "cubic_offset", as those of DINO and DINOv2 do; or "cubic_antialiased", as those of DINOv2 with
+            registers do.
 
     Returns:
         An array (1, prefix + new rows * new columns, width) in the table's dtype.

@@ -16,6 +16,7 @@ BENCHMARKS = (
     "zoo",
     "input_pipeline",
     "train_step",
+    "masked_autoencoder",
     "quantized_digits",
 )
 

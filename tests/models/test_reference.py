@@ -44,6 +44,6 @@ def test_outputs_equal_the_reference(reference, tmp_path):
 def test_every_fixture_is_compared():
     """A fixture that is not in the REFERENCES of a family has a test of its own, which reads it by name."""
     named = {reference.fixture for reference in REFERENCES}
-    texts = "".join(path.read_text() for path in Path(__file__).parent.rglob("*.py"))
+    texts = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py"))
     for path in FIXTURES.glob("*.npz"):
         assert path.stem in named or path.stem in texts, path.name

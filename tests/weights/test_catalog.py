@@ -19,8 +19,8 @@ UNPUBLISHED = (
     *("vit_g14", "vit_gg14", "vit_xs16", "vit_xs28", "vit_b28", "efficientvit_l0", "mobile_former_"),
     *("mixer_s", "mixer_b32", "mixer_l32", "coatnet_"),
 )
-# Tags of weights that others than the model's authors trained, with their own statistics.
-OTHER_STATISTICS = ("miil_",)
+# Tags of weights with other statistics than the model's: others than its authors trained them, or it is BEiT v2.
+OTHER_STATISTICS = ("miil_", "in1k_ft_")
 
 
 def test_records_and_models_know_each_other():
@@ -41,7 +41,8 @@ def test_records_are_plausible():
     for record in CATALOG:
         assert record.repository.startswith("timm/") and record.repository.count("/") == 1, record
         assert re.sub(r"_(384|window\d+)$", "", record.tag) in record.repository, record
-        assert record.image_size[0] == record.image_size[1] and record.image_size[0] % 32 == 0, record
+        side = record.image_size[0]
+        assert record.image_size == (side, side) and (side % 32 == 0 or side % 14 == 0), record
         assert 0.85 < record.crop_fraction <= 1 and record.interpolation in ("bicubic", "bilinear"), record
         assert record.classes in (None, 1000, 11221, 11821, 21841, 21843), record
         assert record.top1 is None or (record.classes == 1000 and 60 < record.top1 < 90), record

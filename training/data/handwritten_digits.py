@@ -7,6 +7,7 @@ import numpy as np
 from keras_vit.models.image_facts import UNIT, Statistics
 from keras_vit.training import augment as augmentations
 from keras_vit.training.data.image_data import ImageData
+from keras_vit.training.data.numpy_arrays import arrays
 from keras_vit.training.data.pipeline import as_json
 from keras_vit.training.lazy_modules import keras, tf
 from keras_vit.utils.missing import needs
@@ -42,28 +43,18 @@ def digits(
         ImportError: If scikit-learn is missing.
         ValueError: If `image_size` is not a multiple of 8, or `batch_size` is not between 1 and 1,257.
     """
-    with needs("scikit-learn", "the digits data set", "train"):
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
     if image_size < 8 or image_size % 8:
         raise ValueError(f"image_size must be a multiple of 8, the size of the scanned digits; received {image_size}.")
 
-    source = load_digits()
-    images = (source.images[..., None] / 16).astype("float32")
+    images, labels, split, class_names = _load()
     images = tf.image.resize(images, (image_size, image_size), "bilinear").numpy()
-    labels = source.target.astype("int64")
-    rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
-    train, validation = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
+    train = split["train"]
     if not 1 <= batch_size <= len(train):
         raise ValueError(
             f"batch_size must be between 1 and {len(train)}, the number of training images; received {batch_size}."
         )
-    parts = {
-        name: (images[part], labels[part])
-        for name, part in (("train", train), ("validation", validation), ("test", test))
-    }
+    parts = {name: (images[part], labels[part]) for name, part in split.items()}
     settings = {"image_size": image_size, "batch_size": batch_size, "seed": seed, "augment": augment}
-    class_names = tuple(str(name) for name in source.target_names)
 
     from keras_vit.models.model_images import set_preparation
 
@@ -92,6 +83,45 @@ def digits(
         )
 
     return as_data(_Digits(parts, settings, statistics))
+
+
+def digit_views(**pipeline) -> ImageData:
+    """Load the handwritten digits in several views of each training image, for `keras_vit.training.DINO`.
+
+    Args:
+        pipeline: Arguments of `Pipeline`.
+
+    Returns:
+        Image data with one channel and the split of `digits`.
+
+    Raises:
+        ImportError: If scikit-learn is missing.
+        ValueError: If an argument is out of range, or a view needs colors.
+    """
+    images, labels, split, class_names = _load()
+    pixels = np.rint(255 * images).astype("uint8")
+    train, validation = split["train"], split["validation"]
+    return arrays(
+        pixels[train],
+        labels[train],
+        validation=(pixels[validation], labels[validation]),
+        class_names=class_names,
+        **{**pipeline, "channels": 1},
+    )
+
+
+def _load():
+    """Return images in [0, 1], their classes, the indices of each part of the split, and the names of the classes."""
+    with needs("scikit-learn", "the digits data set", "train"):
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
+    source = load_digits()
+    images, labels = (source.images[..., None] / 16).astype("float32"), source.target.astype("int64")
+    rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
+    train, validation = train_test_split(rest, test_size=180, stratify=labels[rest], random_state=0)
+    split = {"train": train, "validation": validation, "test": test}
+    return images, labels, split, tuple(str(name) for name in source.target_names)
 
 
 def _statistics_for(model, stated):

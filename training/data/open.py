@@ -3,7 +3,7 @@
 import os
 
 from keras_vit.training.data.folder import image_folder
-from keras_vit.training.data.handwritten_digits import digits
+from keras_vit.training.data.handwritten_digits import digit_views, digits
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.manifest import csv_images
 from keras_vit.training.data.pipeline import Pipeline
@@ -22,7 +22,7 @@ def open_data(source: str, **pipeline) -> ImageData:
             ".txt", see `csv_images`; "tfds:NAME", see `tfds_images`; or "tfrecords:FOLDER", a local folder or one on
             Google Cloud Storage, with files named train-* and validation-* as written by `write_tfrecords`.
         pipeline: Arguments of `Pipeline`. For "digits", only `image_size`, `batch_size`, `seed`, `statistics` and
-            whether `augmentation` is None have an effect.
+            whether `augmentation` is None have an effect, unless it has several views.
 
     Returns:
         Image data to train on.
@@ -34,6 +34,8 @@ def open_data(source: str, **pipeline) -> ImageData:
     kind, colon, name = source.partition(":")
     if source == "digits":
         asked = Pipeline(**{"image_size": 32, **pipeline})
+        if len(asked.views) > 1:
+            return digit_views(**pipeline)
         return digits(asked.image_size, asked.batch_size, asked.seed, asked.augmentation is not None, asked.statistics)
     if colon and kind == "tfds":
         return tfds_images(name, **pipeline)

@@ -66,7 +66,7 @@ class AdamW(Adam):
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
 
     def descend(self, index, variable, gradient, learning_rate):
-        decay = self.weight_decay * self.weight_decay_factor(index)
+        decay = self.current_weight_decay(index)
         self.assign_sub(variable, learning_rate * (self.direction(index, gradient) + decay * variable))
 
 
@@ -91,7 +91,7 @@ class LAMB(Adam):
 
     def descend(self, index, variable, gradient, learning_rate):
         factor = self.weight_decay_factor(index)
-        update = self.direction(index, gradient) + self.weight_decay * factor * variable
+        update = self.direction(index, gradient) + self.current_weight_decay(index) * variable
         if factor:
             learning_rate = learning_rate * norm_ratio(norm(variable), norm(update))
         self.assign_sub(variable, learning_rate * update)

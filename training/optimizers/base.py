@@ -1,5 +1,6 @@
 """The base class of the optimizers. It adds per-variable factors, correct sums over replicas, and moving averages."""
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -25,6 +26,9 @@ class Optimizer(keras.optimizers.Optimizer):
     Args:
         learning_rate: A number or a schedule. Schedules count updates of the weights, not batches.
         weight_decay: The weight decay; see the subclass for how it is applied.
+        final_weight_decay: The weight decay after `weight_decay_steps` updates, which a half cosine leads to, as in
+            DINO (arXiv 2104.14294). None keeps the weight decay constant.
+        weight_decay_steps: The number of updates of this schedule.
         learning_rate_factors: One factor of the learning rate for each trainable variable, in the variables' order.
         weight_decay_factors: One factor of the weight decay for each trainable variable. A variable with the factor 0
             is also excluded from anything else that applies to kernels only.
@@ -51,6 +55,8 @@ class Optimizer(keras.optimizers.Optimizer):
         learning_rate: LearningRate,
         *,
         weight_decay: float = 0.0,
+        final_weight_decay: float | None = None,
+        weight_decay_steps: int | None = None,
         learning_rate_factors: Sequence[float] | None = None,
         weight_decay_factors: Sequence[float] | None = None,
         adaptive_clip: float | None = None,
@@ -71,7 +77,13 @@ class Optimizer(keras.optimizers.Optimizer):
             raise ValueError(f"adaptive_clip must be above 0; received {adaptive_clip}.")
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1; received {ema_decay}.")
+        if final_weight_decay is not None and (weight_decay_steps is None or weight_decay_steps < 1):
+            raise ValueError(
+                f"final_weight_decay needs weight_decay_steps of at least 1; received {weight_decay_steps}."
+            )
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
+        self.final_weight_decay = final_weight_decay
+        self.weight_decay_steps = weight_decay_steps
         self.learning_rate_factors = _as_tuple(learning_rate_factors)
         self.weight_decay_factors = _as_tuple(weight_decay_factors)
         self.adaptive_clip = adaptive_clip
@@ -105,6 +117,15 @@ class Optimizer(keras.optimizers.Optimizer):
     def weight_decay_factor(self, index: int) -> float:
         return 1.0 if self.weight_decay_factors is None else self.weight_decay_factors[index]
 
+    def current_weight_decay(self, index: int):
+        """Return the weight decay of a variable at this update, which follows the schedule if there is one."""
+        factor = self.weight_decay_factor(index)
+        if self.final_weight_decay is None:
+            return self.weight_decay * factor
+        progress = ops.minimum(ops.cast(self.iterations, "float32") / self.weight_decay_steps, 1.0)
+        rest = 0.5 * (1.0 + ops.cos(math.pi * progress))
+        return factor * (self.final_weight_decay + (self.weight_decay - self.final_weight_decay) * rest)
+
     def descend(self, index: int, variable, gradient, learning_rate) -> None:
         """Update one variable.
 
@@ -114,9 +135,8 @@ class Optimizer(keras.optimizers.Optimizer):
             gradient: Its gradient.
             learning_rate: The learning rate, already multiplied by the variable's factor.
         """
-        decay = self.weight_decay * self.weight_decay_factor(index)
-        if decay:
-            self.assign_sub(variable, variable * (learning_rate * decay))
+        if self.weight_decay_factor(index) and (self.weight_decay or self.final_weight_decay):
+            self.assign_sub(variable, variable * (learning_rate * self.current_weight_decay(index)))
         super().update_step(gradient, variable, learning_rate)
 
     def update_step(self, gradient, variable, learning_rate):
@@ -193,7 +213,8 @@ class Optimizer(keras.optimizers.Optimizer):
             factors = getattr(self, name)
             config[name] = None if factors is None else list(factors)
         config["clip_axes"] = self.clip_axes and [None if axes is None else list(axes) for axes in self.clip_axes]
-        for name in ("adaptive_clip", "accumulation_steps", "ema_decay", "ema_warmup"):
+        names = ("final_weight_decay", "weight_decay_steps", "adaptive_clip")
+        for name in (*names, "accumulation_steps", "ema_decay", "ema_warmup"):
             config[name] = getattr(self, name)
         return config
 

@@ -70,6 +70,7 @@ def optimizer(
     weight_decay: float = 0.0,
     layer_decay: float = 1.0,
     clip_norm: float | None = None,
+    clip_variable_norm: float | None = None,
     clip_value: float | None = None,
     adaptive_clip: float | None = None,
     accumulation_steps: int = 1,
@@ -93,6 +94,7 @@ def optimizer(
         layer_decay: The layer-wise learning rate decay. The learning rate of a variable is multiplied by
             layer_decay ** (distance from the head); see `layer_depths`. 1 means no decay.
         clip_norm: The largest global norm of the gradients. Larger gradients are scaled down to it.
+        clip_variable_norm: The largest norm of the gradient of each variable, instead of `clip_norm`, as in DINO.
         clip_value: The largest absolute value of each element of the gradients.
         adaptive_clip: The largest ratio of the norm of a unit's gradient to the norm of the unit's weights. Larger
             gradients are scaled down to it (adaptive gradient clipping; Brock et al., arXiv 2102.06171, section 4.1).
@@ -120,6 +122,7 @@ def optimizer(
         weight_decay_factors=weight_decay_factors(model.trainable_variables),
         learning_rate_factors=None if layer_decay == 1 else layer_decay_factors(model, layer_decay),
         global_clipnorm=clip_norm,
+        clipnorm=clip_variable_norm,
         clipvalue=clip_value,
         adaptive_clip=adaptive_clip,
         clip_axes=None if adaptive_clip is None else unit_axes(model),

@@ -36,7 +36,7 @@ class LARS(Optimizer):
     def descend(self, index, variable, gradient, learning_rate):
         factor = self.weight_decay_factor(index)
         if factor:
-            decay = self.weight_decay * factor
+            decay = self.current_weight_decay(index)
             length = norm(variable)
             learning_rate = learning_rate * self.trust * norm_ratio(length, norm(gradient) + decay * length)
             gradient = gradient + decay * variable

@@ -92,7 +92,7 @@ class SOAP(Optimizer):
         root = ops.sqrt(velocity / (1.0 - ops.power(self.beta_2, updates)))
         direction = _from_basis(mean / (root + self.epsilon), left, right)
 
-        decay = self.weight_decay * self.weight_decay_factor(index)
+        decay = self.current_weight_decay(index)
         step = ops.reshape(direction, variable.shape) + decay * variable
         self.assign(self._momentums[index], ops.reshape(momentum, variable.shape))
         self.assign(self._velocities[index], ops.reshape(velocity, variable.shape))

@@ -20,9 +20,11 @@ from keras_vit.training.recipes import (
     deit,
     deit3,
     digits,
+    dino,
     efficientvit,
     efficientvit_msra,
     fixres,
+    mae,
     mlp_mixer,
     mobile_former,
     mobilevit,
@@ -79,6 +81,8 @@ _MODULES = (
     cpvt,
     small_data,
     transfer,
+    mae,
+    dino,
     digits,
 )
 _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES.items()}

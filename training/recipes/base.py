@@ -22,6 +22,7 @@ from keras_vit.training.augment import (
 )
 from keras_vit.training.data import MultiScale, Pipeline
 from keras_vit.training.running.hyperparameters import Hyperparameters
+from keras_vit.training.self_supervised.methods import DINO, MAE
 from keras_vit.utils.plain import plain
 
 # The classes that can be used in a value given as text.
@@ -59,6 +60,7 @@ class Recipe:
             weights.
         teacher: The path of a saved model for the student to learn from. None trains without a teacher.
         head_bias: The initial bias of a new classifier. None keeps the model's default.
+        method: How the model is trained without labels, see `keras_vit.training.pretrain`. None trains a classifier.
         pipeline: How the images are loaded, augmented and preprocessed.
         hyperparameters: How the model is trained.
     """
@@ -73,6 +75,7 @@ class Recipe:
     weights: str | None = None
     teacher: str | None = None
     head_bias: float | None = None
+    method: MAE | DINO | None = None
     pipeline: Pipeline
     hyperparameters: Hyperparameters
 
@@ -103,7 +106,7 @@ def fields_of(recipe: Recipe) -> dict:
     def within(value, prefix):
         for part in dataclasses.fields(value):
             item, name = getattr(value, part.name), f"{prefix}{part.name}"
-            if isinstance(item, Pipeline | Hyperparameters | Augmentation):
+            if isinstance(item, Pipeline | Hyperparameters | Augmentation | MAE | DINO):
                 yield from within(item, f"{name}.")
             else:
                 yield name, item

@@ -32,8 +32,11 @@ class Hyperparameters:
         optimizer_settings: Further arguments of the optimizer, such as `momentum`.
         weight_decay: The weight decay. `keras_vit.training.optimizer` describes this setting and the ones up to
             `accumulation_steps`.
+        final_weight_decay: The weight decay at the end of the training, which a half cosine leads to. None keeps it
+            constant.
         layer_decay: The factor by which the learning rate decreases from layer to layer. 1 means no decay.
         clip_norm: The largest global norm of the gradients. None means no clipping.
+        clip_variable_norm: The largest norm of the gradient of each variable, instead of `clip_norm`.
         adaptive_clip: The largest ratio of gradient norm to weight norm. None means no clipping.
         ema_decay: The decay of a moving average of the weights. The average is used for validation and saved as the
             best model. None means no average.
@@ -68,8 +71,10 @@ class Hyperparameters:
     optimizer: str = "adamw"
     optimizer_settings: Mapping = field(default_factory=dict)
     weight_decay: float = 0.05
+    final_weight_decay: float | None = None
     layer_decay: float = 1.0
     clip_norm: float | None = 1.0
+    clip_variable_norm: float | None = None
     adaptive_clip: float | None = None
     ema_decay: float | None = None
     ema_warmup: bool = False
@@ -164,12 +169,20 @@ class Hyperparameters:
             weight_decay=self.weight_decay,
             layer_decay=self.layer_decay,
             clip_norm=self.clip_norm,
+            clip_variable_norm=self.clip_variable_norm,
             adaptive_clip=self.adaptive_clip,
             accumulation_steps=self.accumulation_steps,
             ema_decay=self.ema_decay,
             ema_warmup=self.ema_warmup,
+            **self._weight_decay_schedule(steps_per_epoch),
             **self.optimizer_settings,
         )
+
+    def _weight_decay_schedule(self, steps_per_epoch):
+        if self.final_weight_decay is None:
+            return {}
+        updates = math.ceil(self.scheduled_steps(steps_per_epoch) / self.accumulation_steps)
+        return {"final_weight_decay": self.final_weight_decay, "weight_decay_steps": updates}
 
     def make_loss(self, from_logits: bool) -> keras.losses.Loss:
         """Return the loss for logits or probabilities."""

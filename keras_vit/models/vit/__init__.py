@@ -1,1 +1,1 @@
-"""ViT, DeiT and DeiT III."""
+"""ViT, DeiT, DeiT III and DINOv2."""

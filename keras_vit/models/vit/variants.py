@@ -1,4 +1,4 @@
-"""The sizes of ViT, DeiT and DeiT III, and their published checkpoints."""
+"""The sizes of ViT, DeiT, DeiT III and DINOv2, and their published checkpoints."""
 
 from keras_vit.models.family import Family, Variant
 from keras_vit.models.image_facts import HALF, IMAGENET
@@ -9,6 +9,9 @@ _AUGREG = "How to train your ViT?, arXiv 2106.10270, table 2"
 _SCALING = "Scaling Vision Transformers, arXiv 2106.04560, table 2"
 _DEIT = "Training data-efficient image transformers & distillation through attention, arXiv 2012.12877, table 1"
 _DEIT3 = "DeiT III: Revenge of the ViT, arXiv 2204.07118, table 1"
+
+_DINOV2 = "DINOv2: Learning Robust Visual Features without Supervision, arXiv 2304.07193, table 17"
+_REGISTERS = "Vision Transformers Need Registers, arXiv 2309.16588, section 3"
 
 _VIT_SIZES = {  # width, depth, heads, MLP width
     "XS": (256, 6, 8, 1024),
@@ -57,6 +60,12 @@ _DEITS = (  # builder, size, patch, distilled
     ("DeiT3", "L", 16, False),
     ("DeiT3", "H", 14, False),
 )
+_DINOV2_SIZES = {  # width, depth, heads, MLP width, whether the MLPs are gated
+    "S": (384, 12, 6, 1536, False),
+    "B": (768, 12, 12, 3072, False),
+    "L": (1024, 24, 16, 4096, False),
+    "g": (1536, 40, 24, 4096, True),
+}
 
 
 def _vit(size: str, patch: int, paper: str) -> Variant:
@@ -89,6 +98,25 @@ def _deit(builder: str, size: str, patch: int, distilled: bool) -> Variant:
         paper=_DEIT3 if builder == "DeiT3" else _DEIT,
         license="Apache-2.0",
         statistics=IMAGENET,
+    )
+
+
+def _dinov2(size: str, registers: bool) -> Variant:
+    width, depth, heads, mlp_dim, swiglu = _DINOV2_SIZES[size]
+    name = f"DINOv2_{size}14{'_Reg' if registers else ''}"
+    settings = {"width": width, "depth": depth, "num_heads": heads, "mlp_dim": mlp_dim, "swiglu": swiglu}
+    return Variant(
+        name.lower(),
+        name,
+        "DINOv2",
+        {**settings, "num_registers": 4} if registers else settings,
+        summary=f"DINOv2 {size}/14{' with 4 registers' if registers else ''}: width {width}, {depth} blocks, {heads} "
+        "heads, patches of 14 x 14.",
+        paper=_REGISTERS if registers else _DINOV2,
+        license="Apache-2.0",
+        statistics=IMAGENET,
+        image_size=(518, 518),
+        crop_fraction=1.0,
     )
 
 
@@ -191,6 +219,7 @@ _WEIGHTS = [
             ("vit_b8", "vit_base_patch8_224", 224, 0.9, None),
         ],
         classes=None,
+        settings={"position_resizing": "cubic_offset"},
     ),
     *release(
         "mae",
@@ -202,6 +231,22 @@ _WEIGHTS = [
         ],
         classes=None,
         license="CC-BY-NC-4.0",
+        settings={"position_resizing": "cubic"},
+    ),
+    *release(
+        "lvd142m",
+        "LVD-142M without labels",
+        [
+            ("dinov2_s14", "vit_small_patch14_dinov2", 518, 1.0, None),
+            ("dinov2_b14", "vit_base_patch14_dinov2", 518, 1.0, None),
+            ("dinov2_l14", "vit_large_patch14_dinov2", 518, 1.0, None),
+            ("dinov2_g14", "vit_giant_patch14_dinov2", 518, 1.0, None),
+            ("dinov2_s14_reg", "vit_small_patch14_reg4_dinov2", 518, 1.0, None),
+            ("dinov2_b14_reg", "vit_base_patch14_reg4_dinov2", 518, 1.0, None),
+            ("dinov2_l14_reg", "vit_large_patch14_reg4_dinov2", 518, 1.0, None),
+            ("dinov2_g14_reg", "vit_giant_patch14_reg4_dinov2", 518, 1.0, None),
+        ],
+        classes=None,
     ),
     *release(
         "fb_in1k",
@@ -242,7 +287,11 @@ _WEIGHTS = [
 ]
 
 FAMILY = Family(
-    functions={"ViT": "vit", "DeiT": "deit", "DeiT3": "deit", "average_heads": "deit"},
-    variants=(*(_vit(*size) for size in _VITS), *(_deit(*size) for size in _DEITS)),
+    functions={"ViT": "vit", "DeiT": "deit", "DeiT3": "deit", "average_heads": "deit", "DINOv2": "dinov2"},
+    variants=(
+        *(_vit(*size) for size in _VITS),
+        *(_deit(*size) for size in _DEITS),
+        *(_dinov2(size, registers) for registers in (False, True) for size in _DINOV2_SIZES),
+    ),
     weights=tuple(_WEIGHTS),
 )

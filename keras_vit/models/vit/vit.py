@@ -47,6 +47,7 @@ def ViT(
     class_token: bool = True,
     num_registers: int = 0,
     position_embedding: Literal["learned", "sincos2d", "sincos2d_mae"] = "learned",
+    position_resizing: Literal["linear", "half_pixel_linear", "cubic", "cubic_offset", "cubic_antialiased"] = "linear",
     position_on_class_token: bool = True,
     norm_after_pooling: bool = False,
     representation_size: int | None = None,
@@ -90,6 +91,8 @@ def ViT(
             and the patches, and have no position.
         position_embedding: "learned", or a fixed table of sines and cosines for the patches: "sincos2d" (big_vision's,
             arXiv 2205.01580) or "sincos2d_mae" (arXiv 2111.06377).
+        position_resizing: How a position table for another image size is resized when weights are loaded, see
+            `keras_vit.layers.resize_positions`. DINO's authors use "cubic_offset", and MAE's use "cubic".
         position_on_class_token: Whether the class token has a learned position too, as in the paper; in big_vision and
             in DINOv2 with registers it has none.
         norm_after_pooling: Whether the last LayerNorm follows the pooling, as in the fine-tuning of MAE and BEiT.
@@ -140,6 +143,7 @@ def ViT(
         special_tokens=("class_token",) if class_token else (),
         num_registers=num_registers,
         positions=position_embedding,
+        resizing=position_resizing,
         position_on_special_tokens=position_on_class_token,
         shifted_patches=shifted_patches,
         dropout_rate=dropout_rate,
@@ -231,7 +235,13 @@ def embed(
 
 
 def encode(
-    tokens: keras.KerasTensor, num_heads: int, mlp_dim: int, *, drop_path_rates: Sequence[float], **settings
+    tokens: keras.KerasTensor,
+    num_heads: int,
+    mlp_dim: int,
+    *,
+    drop_path_rates: Sequence[float],
+    block: type[TransformerBlock] = TransformerBlock,
+    **settings,
 ) -> keras.KerasTensor:
     """Pass tokens through the transformer blocks.
 
@@ -240,13 +250,14 @@ def encode(
         num_heads: Number of attention heads in each block.
         mlp_dim: Units between the two dense layers of each MLP.
         drop_path_rates: Rate of stochastic depth of each block; its length is the number of blocks.
-        settings: Further arguments of `TransformerBlock`.
+        block: Class of the blocks.
+        settings: Further arguments of the blocks.
 
     Returns:
         Tokens (batch, tokens, width).
     """
     for index, rate in enumerate(drop_path_rates):
-        tokens = TransformerBlock(
+        tokens = block(
             tokens.shape[-1], num_heads, mlp_dim, drop_path_rate=float(rate), name=f"block_{index}", **settings
         )(tokens)
     return tokens

@@ -1,4 +1,4 @@
-"""The names that published files use for the arrays of ViT, DeiT and DeiT III.
+"""The names that published files use for the arrays of ViT, DeiT, DeiT III and DINOv2.
 
 The keys are names of leaf layers in `keras_vit.flatten`, the values their names in the file; {i} is the block's number.
 """
@@ -9,6 +9,24 @@ import numpy as np
 
 from keras_vit.weights.layouts import FLAX, PYTORCH
 from keras_vit.weights.naming import Naming, Part, half, third, without_first_axis
+
+# The names of DINOv2's authors that are not timm's, with timm's.
+_DINOV2_SPELLINGS = (
+    (r"^register_tokens$", "reg_token"),
+    (r"^(blocks\.\d+\.mlp\.)w12\b", r"\1fc1"),
+    (r"^(blocks\.\d+\.mlp\.)w3\b", r"\1fc2"),
+)
+
+
+def _with_timm_names(arrays):
+    return {_respelled(name, _DINOV2_SPELLINGS): array for name, array in arrays.items()}
+
+
+def _respelled(name, spellings):
+    for pattern, spelling in spellings:
+        name = re.sub(pattern, spelling, name)
+    return name
+
 
 TIMM = Naming(
     "timm",
@@ -28,6 +46,8 @@ TIMM = Naming(
         "block_{i}.norm2": "blocks.{i}.norm2",
         "block_{i}.mlp.expand": "blocks.{i}.mlp.fc1",
         "block_{i}.mlp.contract": "blocks.{i}.mlp.fc2",
+        "block_{i}.mlp.gate": half("blocks.{i}.mlp.fc1", 0),
+        "block_{i}.mlp.value": half("blocks.{i}.mlp.fc1", 1),
         "block_{i}.layer_scale2": Part("blocks.{i}.ls2.gamma", is_array=True),
         "norm": "norm",
         "pooling.probe": without_first_axis("attn_pool.latent"),
@@ -42,8 +62,24 @@ TIMM = Naming(
         "pre_logits": "pre_logits.fc",
         "head": "head",
         "head_dist": "head_dist",
+        # The decoder of a masked autoencoder, in the files of MAE's authors.
+        "mask_token": "mask_token",
+        "decoder_embedding": "decoder_embed",
+        "decoder_position_embedding": "decoder_pos_embed",
+        "decoder_block_{i}.norm1": "decoder_blocks.{i}.norm1",
+        "decoder_block_{i}.attention.query": third("decoder_blocks.{i}.attn.qkv", 0),
+        "decoder_block_{i}.attention.key": third("decoder_blocks.{i}.attn.qkv", 1),
+        "decoder_block_{i}.attention.value": third("decoder_blocks.{i}.attn.qkv", 2),
+        "decoder_block_{i}.attention.projection": "decoder_blocks.{i}.attn.proj",
+        "decoder_block_{i}.norm2": "decoder_blocks.{i}.norm2",
+        "decoder_block_{i}.mlp.expand": "decoder_blocks.{i}.mlp.fc1",
+        "decoder_block_{i}.mlp.contract": "decoder_blocks.{i}.mlp.fc2",
+        "decoder_norm": "decoder_norm",
+        "decoder_prediction": "decoder_pred",
     },
+    may_be_unused=("mask_token",),  # DINOv2's, which only its pre-training uses.
     unused_without_head=("pre_logits.",),
+    respell=_with_timm_names,
 )
 
 
@@ -105,6 +141,40 @@ HUGGING_FACE_5 = _hugging_face(
     },
 )
 
+_TRANSFORMERS_DINOV2_SPELLINGS = (
+    (r"^(dinov2|dinov2_with_registers)\.", ""),  # Models with a classifier have this prefix.
+    (r"(\.mlp\.)weights_in\b", r"\1fc1"),
+    (r"(\.mlp\.)weights_out\b", r"\1fc2"),
+)
+
+# transformers' DINOv2, with and without registers.
+HUGGING_FACE_DINOV2 = Naming(
+    "Hugging Face",
+    PYTORCH,
+    {
+        "patch_embedding.projection": "embeddings.patch_embeddings.projection",
+        "class_token": "embeddings.cls_token",
+        "register_tokens": "embeddings.register_tokens",
+        "position_embedding": "embeddings.position_embeddings",
+        "block_{i}.norm1": "encoder.layer.{i}.norm1",
+        "block_{i}.attention.query": "encoder.layer.{i}.attention.attention.query",
+        "block_{i}.attention.key": "encoder.layer.{i}.attention.attention.key",
+        "block_{i}.attention.value": "encoder.layer.{i}.attention.attention.value",
+        "block_{i}.attention.projection": "encoder.layer.{i}.attention.output.dense",
+        "block_{i}.layer_scale1": Part("encoder.layer.{i}.layer_scale1.lambda1", is_array=True),
+        "block_{i}.norm2": "encoder.layer.{i}.norm2",
+        "block_{i}.mlp.expand": "encoder.layer.{i}.mlp.fc1",
+        "block_{i}.mlp.contract": "encoder.layer.{i}.mlp.fc2",
+        "block_{i}.mlp.gate": half("encoder.layer.{i}.mlp.fc1", 0),
+        "block_{i}.mlp.value": half("encoder.layer.{i}.mlp.fc1", 1),
+        "block_{i}.layer_scale2": Part("encoder.layer.{i}.layer_scale2.lambda1", is_array=True),
+        "norm": "layernorm",
+        "head": "classifier",
+    },
+    may_be_unused=("embeddings.mask_token",),
+    respell=lambda arrays: {_respelled(name, _TRANSFORMERS_DINOV2_SPELLINGS): array for name, array in arrays.items()},
+)
+
 # Replacements that turn older names into big_vision's, in this order. The first release numbered all modules of a block
 # together; later ones number each kind separately.
 _GOOGLE_SPELLINGS = (
@@ -123,9 +193,7 @@ def _one_google_spelling(arrays):
     prefix = next((prefix for prefix in _GOOGLE_PREFIXES if any(name.startswith(prefix) for name in arrays)), "")
     respelled = {}
     for name, array in arrays.items():
-        name = name.removeprefix(prefix)
-        for pattern, spelling in _GOOGLE_SPELLINGS:
-            name = re.sub(pattern, spelling, name)
+        name = _respelled(name.removeprefix(prefix), _GOOGLE_SPELLINGS)
         if name.startswith(_SCANNED):  # The blocks are stacked along the first axis.
             for index, layer in enumerate(np.atleast_1d(array)):
                 respelled[f"Transformer/encoderblock_{index}/{name.removeprefix(_SCANNED)}"] = layer
@@ -166,4 +234,4 @@ GOOGLE = Naming(
     respell=_one_google_spelling,
 )
 
-NAMINGS = (TIMM, HUGGING_FACE, HUGGING_FACE_5, GOOGLE)
+NAMINGS = (TIMM, HUGGING_FACE, HUGGING_FACE_5, HUGGING_FACE_DINOV2, GOOGLE)

@@ -48,11 +48,16 @@ def gated(x):
     return keras.layers.Multiply()([x, gate])
 
 
+def gated_pixel(x):
+    """A gate from the mean of a map of one pixel. The converter leaves out this mean, but not the one at the end."""
+    return gated(ConvNorm(8, 8, strides=8)(x))
+
+
 def concatenated(x):
     return keras.layers.Concatenate()([x, ConvNorm(8, 3, activation="relu")(x), ConvNorm(4)(x)])
 
 
-@pytest.mark.parametrize("middle", [in_a_row, residual, gated, concatenated])
+@pytest.mark.parametrize("middle", [in_a_row, residual, gated, gated_pixel, concatenated])
 def test_the_whole_network_is_int8_and_gives_the_outputs_of_the_model(middle, tmp_path):
     model = network(middle)
     quantized = edge.quantize_aware(model, calibration_data=IMAGES)

@@ -149,8 +149,9 @@ class TestAChangedDetailDoesNotPassTheComparison:
         ("function", "name"), [("PVT_T", "pvt_tiny"), ("PVTv2_B0", "pvt_v2_b0")], ids=["PVT", "PVTv2"]
     )
     def test_the_epsilon_of_the_blocks(self, function, name, tmp_path):
-        model = getattr(keras_vit, function)(classifier_activation=None, epsilon=1e-5)
-        assert self.error(model, name, "logits_small", tmp_path) > 5e-4
+        """The reference of version 2 cannot tell 1e-5 from 1e-6, but it can tell Keras' default."""
+        model = getattr(keras_vit, function)(classifier_activation=None, epsilon=1e-3)
+        assert self.error(model, name, "logits_small", tmp_path) > 1e-4
 
     def test_swapped_keys_and_values(self, tmp_path):
         arrays = timm_weights("pvt_v2_b0")

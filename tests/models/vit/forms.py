@@ -1,9 +1,10 @@
-"""Small forms of ViT, DeiT and DeiT III, and reference outputs to compare the family with."""
+"""Small forms of ViT, DeiT, DeiT III and DINOv2, and reference outputs to compare the family with."""
 
 import keras
 import numpy as np
 
 from keras_vit.models.vit.attention_pooling import AttentionPooling
+from keras_vit.models.vit.swiglu import SwiGLU, SwiGLUBlock
 from tests.models.cases import TOKENS, Reference, build
 
 TINY = dict(input_shape=(16, 16, 3), patch_size=4, width=24, depth=2, num_heads=3, classes=5)
@@ -22,6 +23,11 @@ _SETTINGS = {
     "DeiT": ("DeiT", {}),
     "distilled DeiT": ("DeiT", dict(distilled=True)),
     "DeiT III": ("DeiT3", {}),
+    "DINOv2": ("DINOv2", dict(layer_scale=0.5)),
+    "DINOv2 with registers": (
+        "DINOv2",
+        dict(layer_scale=0.5, mlp_dim=32, swiglu=True, num_registers=2, pooling="token_and_avg"),
+    ),
 }
 FORMS = {name: (builder, {**TINY, **settings}) for name, (builder, settings) in _SETTINGS.items()}
 REFERENCES = (
@@ -45,7 +51,11 @@ REFERENCES = (
     Reference("deit3_b16", "deit3_base_patch16_384", slow=True),
     Reference("deit3_l16", "deit3_large_patch16_224", slow=True),
 )
-LAYERS = [(AttentionPooling, {"width": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS)]
+LAYERS = [
+    (AttentionPooling, {"width": 12, "num_heads": 3, "mlp_dim": 20, "activation": "gelu_tanh"}, TOKENS),
+    (SwiGLU, {"width": 12, "mlp_dim": 20}, TOKENS),
+    (SwiGLUBlock, {"width": 12, "num_heads": 3, "mlp_dim": 20, "layer_scale": 0.5}, TOKENS),
+]
 
 
 def images(count: int = 4) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Save, load and export every size of ViT, DeiT and DeiT III."""
+"""Save, load and export every size of ViT, DeiT, DeiT III and DINOv2."""
 
 import keras
 import numpy as np
@@ -8,17 +8,19 @@ import keras_vit
 from keras_vit import edge
 from tests.test_backends import outputs_on_jax
 
-VARIANTS = keras_vit.list_models("vit_*") + keras_vit.list_models("deit*")
+VARIANTS = [*keras_vit.list_models("vit_*"), *keras_vit.list_models("deit*"), *keras_vit.list_models("dinov2_*")]
 # Models of which a small machine can hold several copies at full depth.
 UNDER_100_MILLION = [
     name
     for name in VARIANTS
-    if name.rstrip("0123456789") not in ("vit_l", "vit_h", "vit_g", "vit_gg", "deit3_l", "deit3_h")
+    if name.removesuffix("_reg").rstrip("0123456789")
+    not in ("vit_l", "vit_h", "vit_g", "vit_gg", "deit3_l", "deit3_h", "dinov2_l", "dinov2_g")
 ]
 
 
 def patch_of(name):
-    return int("".join(filter(str.isdigit, name.removesuffix("_distilled").removeprefix("deit3"))))
+    _, size = name.split("_", 1)
+    return int("".join(filter(str.isdigit, size)))
 
 
 def saved_and_loaded(model, folder):

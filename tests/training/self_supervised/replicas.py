@@ -1,0 +1,72 @@
+"""Train without labels on one device and on two replicas, and print how much the weights differ, as JSON.
+
+This is a separate program, because the devices of a process can't be changed once TensorFlow is running.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_vit
+from keras_vit import training
+
+TINY = dict(include_top=False, patch_size=4, width=16, depth=1, num_heads=2)
+RUN = dict(epochs=1, learning_rate=0.1, clip_norm=None, clip_variable_norm=1.0, verbose=0)
+SGD = dict(optimizer="sgd", weight_decay=0.04, final_weight_decay=0.4)
+
+
+def views():
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1)).astype("uint8")
+    crop = training.RandomResizedCrop
+    large = training.Augmentation(crop(scale=(0.5, 1.0)), flip=0.0)
+    small = training.Augmentation(crop(scale=(0.2, 0.5)), flip=0.0, image_size=4)
+    labels = np.arange(24) % 2
+    settings = dict(image_size=8, batch_size=8, channels=1, augmentation=(large, large, small))
+    return training.arrays(pixels, labels, validation=(pixels, labels), **settings)
+
+
+CASES = {
+    "mae": (lambda: training.digits(8, batch_size=400), training.MAE(decoder_width=16, decoder_depth=1, pictures=0)),
+    "dino": (views, training.DINO(prototypes=12, hidden=8, bottleneck=8, teacher_momentum=0.5, frozen_epochs=0)),
+}
+
+
+def trained(name, strategy):
+    """Return all variables of the model after training, the teacher and the center included."""
+    data, method = CASES[name]
+    kept = []
+
+    class Keep(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            kept.extend(keras.ops.convert_to_numpy(variable) for variable in self.model.weights)
+
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        encoder = keras_vit.ViT(input_shape=(8, 8, 1), **TINY, **method.encoder_settings)
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        training.pretrain(encoder, data(), method, run_dir=run_dir, callbacks=[Keep()], **RUN, **SGD)
+    return kept
+
+
+def main():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    one, two = tf.distribute.get_strategy(), training.strategy("mirrored", devices=["CPU:0", "CPU:1"])
+    distances = {}
+    for name in sys.argv[1:]:
+        left, right = trained(name, one), trained(name, two)
+        distances[name] = max(float(np.abs(a - b).max()) for a, b in zip(left, right, strict=True))
+    print(json.dumps(distances))
+
+
+if __name__ == "__main__":
+    main()

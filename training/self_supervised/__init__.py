@@ -1,0 +1,1 @@
+"""Learn features from images without labels."""

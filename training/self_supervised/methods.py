@@ -1,0 +1,150 @@
+"""The methods of learning without labels, as tables of settings. Keras is imported when a method is used."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+
+from keras_vit.training.lazy_modules import keras
+
+if TYPE_CHECKING:
+    from keras_vit.training.data import ImageData
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a method trains: the model, its data, callbacks for `fit`, and the encoder to save."""
+
+    model: keras.Model
+    data: ImageData
+    callbacks: Sequence[keras.callbacks.Callback]
+    encoder: keras.Model
+
+
+class Method(Protocol):
+    """A method of learning without labels.
+
+    Attributes:
+        encoder_settings: Arguments of the builder `ViT` with which the authors build their encoders.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, str]]
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        """Return the model that trains an encoder, and all that it needs.
+
+        Args:
+            encoder: A model that returns all tokens.
+            data: The data, ready for the encoder.
+            run_dir: The folder of the run.
+            seed: The seed of everything random.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class MAE:
+    """Masked autoencoding, see `masked_autoencoder`, which describes the other attributes.
+
+    Attributes:
+        pictures: The number of validation images in the pictures of reconstructions that are saved after each epoch, in
+            the folder "reconstructions" of the run. 0 saves none.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, str]] = {"position_embedding": "sincos2d_mae"}
+
+    mask_ratio: float = 0.75
+    decoder_width: int | None = None
+    decoder_depth: int | None = None
+    decoder_heads: int | None = None
+    normalize_targets: bool = True
+    pictures: int = 8
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.training.self_supervised.callbacks import ReconstructionPictures
+        from keras_vit.training.self_supervised.data import with_noise
+        from keras_vit.training.self_supervised.mae import masked_autoencoder
+
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        pictures = settings.pop("pictures")
+        model = masked_autoencoder(encoder, **settings)
+        data = with_noise(data, model.inputs[1].shape[1], seed)
+        callbacks: list[keras.callbacks.Callback] = []
+        if pictures and data.validation is not None:
+            (images, noise), _ = data.validation.take(1).get_single_element()
+            shown = np.asarray(images)[:pictures], np.asarray(noise)[:pictures]
+            callbacks.append(ReconstructionPictures(*shown, run_dir / "reconstructions"))
+        return Prepared(model, data, callbacks, encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DINO:
+    """Self-distillation without labels (Caron et al., arXiv 2104.14294), see `self_distillation`.
+
+    The data must have several views of each image, such as those of `multi_crop`. The saved encoder is the teacher's,
+    which the authors evaluate.
+
+    Attributes:
+        prototypes: The number of outputs of the head.
+        hidden: The units of the two hidden layers of the head.
+        bottleneck: The width of the vectors before the last layer of the head.
+        train_gain: Whether the norm of the last layer's weights is trained; the authors do so for ViT-S only.
+        student_temperature: The temperature of the student's outputs.
+        teacher_temperature: The temperature of the teacher's outputs in the first epoch.
+        final_teacher_temperature: The one after `temperature_epochs` epochs, to which it rises linearly.
+        temperature_epochs: The number of epochs of this rise.
+        center_momentum: The momentum of the moving average that is subtracted from the teacher's outputs.
+        teacher_momentum: The momentum of the teacher's weights, which a half cosine takes to 1 during the training.
+        frozen_epochs: The number of first epochs without updates of the head's last layer.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, str]] = {"position_resizing": "cubic_offset"}
+
+    prototypes: int = 65536
+    hidden: int = 2048
+    bottleneck: int = 256
+    train_gain: bool = False
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    final_teacher_temperature: float = 0.07
+    temperature_epochs: int = 30
+    center_momentum: float = 0.9
+    teacher_momentum: float = 0.996
+    frozen_epochs: int = 1
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.training.self_supervised.dino import DINOSchedule, self_distillation
+
+        views = data.train(0, 0).element_spec[0]
+        if not isinstance(views, tuple):
+            raise ValueError(
+                "DINO needs several views of each image: create the data with augmentation=training.multi_crop()."
+            )
+        model, teacher = self_distillation(
+            encoder,
+            [tuple(view.shape[1:]) for view in views],
+            prototypes=self.prototypes,
+            hidden=self.hidden,
+            bottleneck=self.bottleneck,
+            train_gain=self.train_gain,
+            student_temperature=self.student_temperature,
+            center_momentum=self.center_momentum,
+        )
+        callbacks = [
+            DINOSchedule(
+                teacher_temperature=self.teacher_temperature,
+                final_teacher_temperature=self.final_teacher_temperature,
+                temperature_epochs=self.temperature_epochs,
+                teacher_momentum=self.teacher_momentum,
+                frozen_epochs=self.frozen_epochs,
+            )
+        ]
+        # Validation images have a single view.
+        return Prepared(model, dataclasses.replace(data, validation=None, prepare=None), callbacks, teacher)
+
+
+METHODS = {"mae": MAE, "dino": DINO}
