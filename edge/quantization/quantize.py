@@ -341,7 +341,9 @@ def _with_known_operators(flat):
             gate = added(keras.layers.Activation, f"{layer.name}.sigmoid", "sigmoid")(args[0])
             return added(keras.layers.Multiply, layer.name)([args[0], gate])
         if isinstance(layer, keras.layers.GlobalAveragePooling2D) and _size_of_maps(layer, args[0]) == (1, 1):
-            return added(keras.layers.Reshape, layer.name, tuple(layer.compute_output_shape(args[0].shape)[1:]))(args[0])
+            return added(keras.layers.Reshape, layer.name, tuple(layer.compute_output_shape(args[0].shape)[1:]))(
+                args[0]
+            )
         output = layer(*args, **kwargs)
         if layer.name in activations:
             output = added(keras.layers.Activation, f"{layer.name}.activation", activations[layer.name])(output)
