@@ -16,6 +16,7 @@ test-all: lint types
 # Real programs: an SSH server on a loopback port, adb, the GPU accelerator on a software driver.
 test-devices: $(VENV)/.installed
 	tests/edge/devices/real/install.sh
+	$(BIN)/python -m pip install --quiet -e ".[qualcomm,intel]"
 	$(BIN)/python -m pytest -q -m device tests/edge/devices/real
 
 lint: $(VENV)/.installed

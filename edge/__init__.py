@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds it against the 
     from keras_vit.edge.devices.audit import Audit, Finding, audit
     from keras_vit.edge.devices.benchmark import Benchmark, Benchmarks, benchmark
     from keras_vit.edge.devices.comparison import Change, Comparison, compare, load_benchmarks
+    from keras_vit.edge.devices.compilation import Compilation, CompilationError, compile
+    from keras_vit.edge.devices.profiling import Profile, profile
     from keras_vit.edge.devices.verify import Verification, verify
     from keras_vit.edge.files.c_array import write_c_array
     from keras_vit.edge.files.description import Description, ImagePreprocessing
@@ -32,7 +34,9 @@ _MODULES = {
     "keras_vit.edge.conversion.export": ("export",),
     "keras_vit.edge.devices.audit": ("Audit", "Finding", "audit"),
     "keras_vit.edge.devices.benchmark": ("Benchmark", "Benchmarks", "benchmark"),
+    "keras_vit.edge.devices.compilation": ("Compilation", "CompilationError", "compile"),
     "keras_vit.edge.devices.comparison": ("Change", "Comparison", "compare", "load_benchmarks"),
+    "keras_vit.edge.devices.profiling": ("Profile", "profile"),
     "keras_vit.edge.devices.verify": ("Verification", "verify"),
     "keras_vit.edge.files.c_array": ("write_c_array",),
     "keras_vit.edge.files.description": ("Description", "ImagePreprocessing"),
@@ -56,6 +60,8 @@ __all__ = [
     "Benchmarks",
     "Change",
     "Comparison",
+    "Compilation",
+    "CompilationError",
     "Description",
     "FileInfo",
     "Finding",
@@ -63,16 +69,19 @@ __all__ = [
     "ImagePreprocessing",
     "LayerCost",
     "OnnxBuilder",
+    "Profile",
     "Scheme",
     "Sensitivity",
     "Verification",
     "audit",
     "benchmark",
     "compare",
+    "compile",
     "export",
     "file_info",
     "freeze_ranges",
     "load_benchmarks",
+    "profile",
     "quantize_aware",
     "register_onnx_writer",
     "sensitivity",

@@ -86,6 +86,11 @@ class AdbDevice(Device):
             raise ValueError("benchmark_model cannot be pinned to cores.")
         return PhoneFile(self, os.fspath(file), threads)
 
+    def profile(self, file: str, runs: int) -> dict:
+        with PhoneFile(self, file, 1) as phone:
+            printed, summary = phone.profiled(runs)
+            return {"runtime": phone.runtime, "table": printed, "run_ms": summary.mean_ms, "gb_per_s": None}
+
     def needs(self) -> list[Need]:
         try:
             self.connect()
@@ -202,9 +207,16 @@ class PhoneFile(Interpreter):
         self.runtime = f"{self._kind}'s benchmark_model, {device.accelerator.upper()}"
         self.load_ms = self._first.init_ms or 0.0
 
+    def profiled(self, runs: int) -> tuple[str, benchmark_model.Summary]:
+        """Return what the program prints with its profiler on, and its summary."""
+        return self._run(runs, profile=True)
+
     def _measured(self, runs: int) -> benchmark_model.Summary:
+        return self._run(runs)[1]
+
+    def _run(self, runs: int, profile: bool = False) -> tuple[str, benchmark_model.Summary]:
         words = benchmark_model.flags(
-            self._kind, f"{self._folder}/model.tflite", self._threads, runs, self._phone.accelerator
+            self._kind, f"{self._folder}/model.tflite", self._threads, runs, self._phone.accelerator, profile
         )
         printed, code = self._phone._run([f"{_FOLDER}/{_TOOL}", *words], _RUN_S)
         if code == 0:
@@ -213,7 +225,7 @@ class PhoneFile(Interpreter):
                 raise ValueError(
                     f"{self.file}: {self.device} does not run all of it on its {self._phone.accelerator.upper()}."
                 )
-            return summary
+            return printed, summary
         if code > 128 and code != 255:
             raise RuntimeError(f"{self.file}: benchmark_model on {self.device} was killed by signal {code - 128}.")
         if "Disallowed CPU fallback" in printed:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
+from keras_vit.edge.devices.compilation import CompilationError, compile
+from keras_vit.edge.devices.edge_tpu import why_refused
+from keras_vit.edge.devices.gpu import refusals
 from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.runner import check_file
+from keras_vit.edge.devices.tensor_rt import onnx_problems
 from keras_vit.edge.devices.xnnpack import why_outside
 from keras_vit.edge.files.op_versions import min_runtime
 from keras_vit.edge.files.tflite_graph import Graph, Operator, read_graph
@@ -41,9 +49,10 @@ class Audit:
     Attributes:
         file: The file.
         target: The kind of device that it was audited for.
-        runtime: The name and version of the runtime.
-        partitions: The number of pieces into which the CPU delegate (XNNPACK) of this runtime cuts the graph. The
-            operators between them run without it.
+        runtime: The name and version of what was asked: a runtime, a compiler, or rules.
+        evidence: "runtime" or "compiler" if the real one decided, "rules" if only rules with their source did.
+        partitions: The number of pieces of the graph that the target runs: its CPU delegate (XNNPACK), its GPU or its
+            NPU. The operators between them run more slowly. None if it is not known.
         findings: The findings, the most severe first; empty if the delegate runs every operator.
         min_runtime: The oldest TensorFlow Lite release that has every operator in the version that the file uses, such
             as "2.17.0"; None if it is not known.
@@ -53,7 +62,8 @@ class Audit:
     file: str
     target: str
     runtime: str
-    partitions: int
+    evidence: str
+    partitions: int | None
     findings: list[Finding]
     min_runtime: str | None
     ops: Counter[str]
@@ -63,11 +73,13 @@ class Audit:
         return {**asdict(self), "ops": dict(self.ops)}
 
     def __str__(self) -> str:
-        pieces = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
-        oldest = self.min_runtime or "(unknown)"
+        pieces = {None: "an unknown number of partitions", 1: "1 partition"}.get(
+            self.partitions, f"{self.partitions} partitions"
+        )
+        oldest = f"; runs on TensorFlow Lite {self.min_runtime} or newer" if self.min_runtime else ""
         lines = [
-            f"{os.path.basename(self.file)} on {self.target} with {self.runtime}",
-            f"{sum(self.ops.values())} operators in {pieces}; runs on TensorFlow Lite {oldest} or newer",
+            f"{os.path.basename(self.file)} on {self.target}, by {_EVIDENCE[self.evidence]}: {self.runtime}",
+            f"{sum(self.ops.values())} operators in {pieces}{oldest}",
             ", ".join(f"{name} {count}" for name, count in self.ops.most_common()),
         ]
         # The findings of a block recur in every block: one line gives their number and the first layer.
@@ -147,31 +159,44 @@ def _float16_weights(subject: _Subject) -> Iterator[Finding]:
             )
 
 
-# The checks for each target.
-_TARGETS: dict[str, tuple[Callable[[_Subject], Iterator[Finding]], ...]] = {
-    "cpu": (_not_builtin, _dynamic, _outside_xnnpack, _above_rank_4, _float16_weights),
-}
+_CPU_CHECKS: tuple[Callable[[_Subject], Iterator[Finding]], ...] = (
+    _not_builtin,
+    _dynamic,
+    _outside_xnnpack,
+    _above_rank_4,
+    _float16_weights,
+)
 _SEVERITIES = ("error", "warning", "info")
 
 
 def audit(file: str | os.PathLike, target: str = "cpu") -> Audit:
-    """Load a .tflite file with the runtime of this machine and find out what a device will not run fast.
+    """Find out what in a file a device will not run fast, or not at all, and which layers it comes from.
 
     Args:
-        file: The .tflite file.
-        target: The kind of device. The only one is "cpu": what the XNNPACK delegate of the installed runtime runs.
+        file: The .tflite file; for "jetson", the .onnx file.
+        target: The kind of device:
+            "cpu": what the XNNPACK delegate of the installed runtime runs.
+            "gpu": what LiteRT's accelerator runs on the GPU of this machine.
+            "npu:SOC", such as "npu:SM8750": what LiteRT's compiler for the NPU of a chip compiles.
+            "edgetpu": what Google's Edge TPU runs, by rules.
+            "jetson": what TensorRT takes, by rules.
 
     Returns:
         The partitions, the findings, and what else is known of the file.
 
     Raises:
-        ValueError: The target is unknown, or the file is empty, truncated, corrupt, or not a .tflite file.
+        ValueError: The target is unknown, or the file is empty, truncated, corrupt, or of another kind.
         OSError: The file is missing or cannot be read.
-        ImportError: ai-edge-litert is not installed. The message gives the pip command.
+        ImportError: A runtime or a compiler is not installed. The message gives the pip command.
         RuntimeError: The file crashed the runtime.
     """
-    if target not in _TARGETS:
-        raise ValueError(f"target must be one of {', '.join(map(repr, _TARGETS))}; received {target!r}.")
+    kind = target.partition(":")[0]
+    if kind not in _TARGETS:
+        raise ValueError(f"target must be one of {', '.join(map(repr, _TARGETS))} (with a chip); received {target!r}.")
+    return _TARGETS[kind](os.fspath(file), target)
+
+
+def _audit_cpu(file: str, target: str) -> Audit:
     with Interpreter(file) as interpreter:
         graph = read_graph(Path(interpreter.file).read_bytes())
         refusal = None
@@ -182,18 +207,87 @@ def audit(file: str | os.PathLike, target: str = "cpu") -> Audit:
         nodes = interpreter.request("operators")["operators"]
         runtime = interpreter.runtime
     subject = _Subject(graph, _outside(graph, nodes))
-    findings = [finding for check in _TARGETS[target] for finding in check(subject)]
+    findings = [finding for check in _CPU_CHECKS for finding in check(subject)]
     if refusal and not any(operator.custom for operator in subject.operators):
         findings.append(Finding("error", "", "", f"{runtime} cannot run it: {refusal}"))
+    return _result(file, target, runtime, "runtime", sum(node["name"] == "DELEGATE" for node in nodes), findings, graph)
+
+
+def _audit_gpu(file: str, target: str) -> Audit:
+    refused = refusals(file)
+    graph = read_graph(Path(file).read_bytes())
+    findings = []
+    for name, reason in refused:
+        # A reason may name a tensor in quotation marks; otherwise it is about every operator of the kind.
+        quoted = set(re.findall(r'"([^"]+)"', reason))
+        same = [operator for operator in graph.operators if operator.name == name]
+        named = [each for each in same if quoted & {tensor.name for tensor in (*each.inputs, *each.outputs)}]
+        findings += [Finding("error", name, operator.layer, reason) for operator in named or same]
+        if not same:
+            findings.append(Finding("error", name, "", reason))
+    runtime = f"LiteRT {metadata.version('ai-edge-litert')}, GPU accelerator"
+    return _result(file, target, runtime, "runtime", None if refused else 1, findings, graph)
+
+
+def _audit_npu(file: str, target: str) -> Audit:
+    soc = target.partition(":")[2]
+    runtime = f"LiteRT {metadata.version('ai-edge-litert')}, compiler for {soc}"
+    partitions: int | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            compilation = compile(file, os.path.join(folder, "compiled.tflite"), soc)
+        except CompilationError as error:
+            findings = [Finding("error", error.op, error.layer, error.reason)]
+        else:
+            partitions = compilation.partitions
+            findings = [Finding("error", left.op, left.layer, left.reason) for left in compilation.refusals]
+    graph = read_graph(Path(file).read_bytes())
+    return _result(file, target, runtime, "compiler", partitions, findings, graph)
+
+
+def _audit_edge_tpu(file: str, target: str) -> Audit:
+    check_file(file)
+    graph = read_graph(Path(file).read_bytes())
+    reasons = ((operator, why_refused(operator)) for operator in graph.operators)
+    findings = [Finding("error", operator.name, operator.layer, reason) for operator, reason in reasons if reason]
+    # Its compiler takes the operators up to the first one that it refuses; all others run on the CPU.
+    partitions = 1 if not findings else None
+    return _result(file, target, "the Edge TPU's documentation", "rules", partitions, findings, graph)
+
+
+def _audit_jetson(file: str, target: str) -> Audit:
+    if not file.endswith(".onnx"):
+        raise ValueError(
+            f"TensorRT takes .onnx files; received {file!r}. Export one with edge.export(model, 'model.onnx')."
+        )
+    ops, problems = onnx_problems(file)
+    findings = [Finding(*problem) for problem in problems]
     findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
+    return Audit(file, target, "TensorRT's documentation", "rules", None, findings, None, ops)
+
+
+_TARGETS = {
+    "cpu": _audit_cpu,
+    "gpu": _audit_gpu,
+    "npu": _audit_npu,
+    "edgetpu": _audit_edge_tpu,
+    "jetson": _audit_jetson,
+}
+_EVIDENCE = {"runtime": "the runtime itself", "compiler": "the compiler itself", "rules": "rules, not by trying"}
+
+
+def _result(
+    file: str, target: str, runtime: str, evidence: str, partitions: int | None, findings: list[Finding], graph: Graph
+) -> Audit:
     return Audit(
-        file=interpreter.file,
+        file=file,
         target=target,
         runtime=runtime,
-        partitions=sum(node["name"] == "DELEGATE" for node in nodes),
-        findings=findings,
+        evidence=evidence,
+        partitions=partitions,
+        findings=sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity)),
         min_runtime=min_runtime(graph),
-        ops=Counter(operator.name for operator in subject.operators),
+        ops=Counter(operator.name for operator in graph.operators + graph.nested),
     )
 
 

@@ -303,6 +303,10 @@ def benchmark(
         RuntimeError: A file crashed the runtime. The message names the file.
     """
     place = find_device(device)  # A name that is none is refused first.
+    if not place.measures_time:
+        raise ValueError(
+            f"{device} is an emulation, whose times mean nothing; `keras-vit verify` compares its outputs."
+        )
     if threads < 1:
         raise ValueError(f"threads must be at least 1; received {threads}.")
     if mlperf:

@@ -43,12 +43,14 @@ class Device(ABC):
         form: What its name looks like, for messages.
         summary: What it is, in a few words.
         computes_outputs: Whether outputs can be read, or only times.
+        measures_time: Whether its times mean anything, or only its outputs.
         runs_per_sample: The number of invocations of which a sample is the median.
     """
 
     form: ClassVar[str]
     summary: ClassVar[str]
     computes_outputs: ClassVar[bool] = True
+    measures_time: ClassVar[bool] = True
     runs_per_sample: ClassVar[int] = 1
 
     def __init__(self, name: str):
@@ -69,6 +71,18 @@ class Device(ABC):
             ValueError: The file is empty, truncated, corrupt, or not for this runtime.
         """
 
+    def profile(self, file: str, runs: int) -> dict:
+        """Run a file with the runtime's profiler on.
+
+        Returns:
+            `runtime`, `table` (what the profiler printed), `run_ms` (the mean time of a run), and `gb_per_s` (the
+            memory bandwidth; None if it cannot be measured).
+
+        Raises:
+            ValueError: The device has no profiler.
+        """
+        raise ValueError(f"{self.name} has no profiler; there is one on this machine, on boards and on phones.")
+
     @classmethod
     def discovered(cls) -> list[str]:
         """Return the names of the devices of this kind that can be found without an address."""
@@ -83,6 +97,7 @@ class Device(ABC):
 _CLASSES = {
     "local": ("local", "LocalDevice"),
     "gpu": ("gpu", "GpuDevice"),
+    "npu": ("npu", "NpuDevice"),
     "ssh": ("ssh", "SshDevice"),
     "adb": ("adb", "AdbDevice"),
 }

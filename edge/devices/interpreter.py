@@ -42,6 +42,7 @@ class Interpreter:
 
     Attributes:
         file: The path as given.
+        path: The path by which the runner finds the file.
         runtime: The name and version of the runtime, such as "ai-edge-litert 2.3.0".
         load_ms: The time that reading the file took, in milliseconds.
         opened: All that the runner said when it opened the file.
@@ -68,10 +69,10 @@ class Interpreter:
         self.file, self.device = os.fspath(file), device
         self.link = link or LocalLink(command or [sys.executable, os.path.abspath(runner.__file__)])
         try:
-            self._path = self.link.file(self.file)
+            self.path = self.link.file(self.file)
             if cores:
                 self.request("pin", cores=list(cores))
-            opened = self.request("open", file=self._path, threads=threads)
+            opened = self.request("open", file=self.path, threads=threads)
         except BaseException:
             self.close()
             raise
@@ -95,7 +96,7 @@ class Interpreter:
             ) from None
         if "error" not in answer:
             return answer
-        sentence = self._explained(" ".join(answer["error"].split()).replace(self._path, self.file))
+        sentence = self._explained(" ".join(answer["error"].split()).replace(self.path, self.file))
         if self.file not in sentence and answer["kind"] != "ImportError":
             sentence = f"{self.file}{where}: {sentence}"
         elif self.device and self.device not in sentence:
@@ -154,3 +155,17 @@ def _npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, np.asarray(array), allow_pickle=False)
     return file.getvalue()
+
+
+def profiled(link: Link, file: str, runs: int, device: str = "") -> dict:
+    """Profile a file by a link to edge/devices/profile_runner.py, and end the link.
+
+    Returns:
+        What that module answers to "profile" and "bandwidth".
+
+    Raises:
+        As of `Interpreter`.
+    """
+    with Interpreter(file, link=link, device=device) as interpreter:
+        measured = interpreter.request("profile", file=interpreter.path, runs=runs)
+        return {**measured, **interpreter.request("bandwidth")}

@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from keras_vit.edge.devices.device import Device, Need
-from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.interpreter import Interpreter, profiled
+from keras_vit.edge.devices.links import LocalLink
+
+# The module that profiles a file, here and on boards.
+PROFILER = "keras_vit.edge.devices.profile_runner"
 
 
 class LocalDevice(Device):
@@ -31,6 +35,9 @@ class LocalDevice(Device):
         onnx = os.fspath(file).endswith(".onnx")
         command = [sys.executable, "-m", "keras_vit.edge.devices.onnx_runner"] if onnx else None
         return Interpreter(file, threads, command, cores=cores)
+
+    def profile(self, file: str, runs: int) -> dict:
+        return profiled(LocalLink([sys.executable, "-m", PROFILER]), file, runs)
 
     def needs(self) -> list[Need]:
         return [

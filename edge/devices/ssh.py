@@ -22,8 +22,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from keras_vit.edge.devices import supervisor
 from keras_vit.edge.devices.device import Device, Need
-from keras_vit.edge.devices.interpreter import Interpreter
+from keras_vit.edge.devices.interpreter import Interpreter, profiled
 from keras_vit.edge.devices.links import Link, RunnerEnded
+from keras_vit.edge.devices.local import PROFILER
 from keras_vit.edge.devices.runner import check_file
 from keras_vit.utils import missing
 
@@ -43,6 +44,7 @@ _OLDEST_PYTHON = (3, 8)
 _SCRIPTS = (
     "edge/devices/runner.py",
     "edge/devices/onnx_runner.py",
+    "edge/devices/profile_runner.py",
     "edge/devices/sensors.py",
     "utils/missing.py",
 )
@@ -406,6 +408,9 @@ class SshDevice(Device):
         except BaseException:
             link.close()
             raise
+
+    def profile(self, file: str, runs: int) -> dict:
+        return profiled(SshLink(self.address, PROFILER), file, runs, self.name.partition("?")[0])
 
     def needs(self) -> list[Need]:
         try:

@@ -62,8 +62,13 @@ class Operator:
 
     @property
     def layer(self) -> str:
-        """The path of the Keras layer that it comes from, as far as the name of its first output shows."""
-        path = self.outputs[0].name.split(";")[0] if self.outputs else ""
+        """The path of the Keras layer that it comes from, as far as the names of its tensors show.
+
+        An output of the graph has a name of its own, so there the operator's weights tell.
+        """
+        weights = [tensor for tensor in self.inputs if tensor.constant]
+        names = [tensor.name.split(";")[0] for tensor in (*self.outputs[:1], *weights)]
+        path = next((name for name in names if "/" in name), names[0] if names else "")
         return path.rpartition("/")[0] or path
 
 

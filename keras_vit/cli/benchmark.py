@@ -7,7 +7,9 @@ from keras_vit.cli.common import add_json_argument, print_result, status
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help=".tflite and .onnx files, measured in turn")
+    parser.add_argument("files", nargs="*", metavar="FILE", help=".tflite and .onnx files, measured in turn")
+    parser.add_argument("--suite", choices=["mobile"], help="build, export, verify and measure a set of models instead")
+    parser.add_argument("--folder", default="runs/suite", help="where --suite keeps its files (default: runs/suite)")
     parser.add_argument(
         "--device",
         default="local",
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", type=float, default=0.05, help="with --compare, the change that counts as none (default: 0.05)"
     )
+    parser.add_argument("--html", metavar="PAGE", help="also write a page with the distributions and the curves")
     add_json_argument(parser)
 
 
@@ -47,6 +50,10 @@ def run(given: argparse.Namespace) -> int:
         comparison = edge.compare(old, new, given.tolerance)
         print_result(comparison, given.json)
         return 1 if comparison.slower else 0
+    if given.suite:
+        return _run_suite(given)
+    if not given.files:
+        raise ValueError("Name the .tflite and .onnx files to measure, or a --suite.")
     with status("Measuring", show=not given.json) as show:
         result = edge.benchmark(
             given.files,
@@ -63,6 +70,25 @@ def run(given: argparse.Namespace) -> int:
             resume=given.resume,
             progress=lambda sentence: show(f"Measuring: {sentence}"),
         )
+    if given.html:
+        from keras_vit.edge.devices.benchmark_page import write_benchmark_page
+
+        write_benchmark_page(given.html, result)
+    print_result(result, given.json)
+    return 0
+
+
+def _run_suite(given: argparse.Namespace) -> int:
+    from keras_vit.edge.devices.suite import run_suite
+
+    with status("Building", show=not given.json) as show:
+        result = run_suite(
+            given.suite, given.folder, given.device, threads=given.threads, runs=given.runs, progress=show
+        )
+    if given.html:
+        from keras_vit.edge.devices.benchmark_page import write_benchmark_page
+
+        write_benchmark_page(given.html, result.benchmarks, result.snr_db)
     print_result(result, given.json)
     return 0
 

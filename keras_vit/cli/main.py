@@ -27,6 +27,8 @@ _COMMANDS = {
     "benchmark": "Measure the latency of .tflite and .onnx files.",
     "devices": "List the devices that files can run on, and what each lacks.",
     "doctor": "Show the installed versions, and what is missing for which device.",
+    "profile": "Show where the time of a .tflite file goes, by operator and by part.",
+    "compile": "Compile a .tflite file for the NPU of a chip.",
     "demo": "Train, quantize, export and measure a small model, and write a report.",
 }
 

@@ -1,10 +1,12 @@
 import json
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from keras_vit.edge.devices.audit import audit
+from keras_vit.edge.files.tflite_graph import read_graph
 
 
 def _written_min_runtime(file):
@@ -124,11 +126,34 @@ def test_an_unusable_file_is_named(broken_files, name):
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones(tflite_files):
-    with pytest.raises(ValueError, match="'cpu'; received 'npu'"):
-        audit(tflite_files["float32"], target="npu")
+    with pytest.raises(ValueError, match=r"target must be one of 'cpu', 'gpu', .*; received 'toaster'"):
+        audit(tflite_files["float32"], target="toaster")
 
 
 def test_a_missing_schema_gives_the_pip_command(tflite_files, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     with pytest.raises(ImportError, match="pip install"):
         audit(tflite_files["float32"])
+
+
+def test_what_the_gpu_refuses_is_found_in_its_layers(tflite_files, monkeypatch):
+    """The accelerator names a tensor, or else only a kind of operator."""
+    graph = read_graph(Path(tflite_files["rank_5"]).read_bytes())
+    transpose = next(operator for operator in graph.operators if operator.name == "TRANSPOSE")
+    refused = [
+        ("TRANSPOSE", f'Tensor "{transpose.inputs[0].name}" has bad input dims size: 5'),
+        ("MUL", "Max version supported: 2. Requested version 4"),
+    ]
+    monkeypatch.setitem(audit.__globals__, "refusals", lambda file: refused)
+    result = audit(tflite_files["rank_5"], "gpu")
+    assert [(finding.op, finding.layer) for finding in result.findings[:1]] == [("TRANSPOSE", transpose.layer)]
+    assert (result.evidence, result.partitions) == ("runtime", None)
+    assert "by the runtime itself" in str(result) and "unknown number of partitions" in str(result)
+    monkeypatch.setitem(audit.__globals__, "refusals", lambda file: [])
+    assert audit(tflite_files["rank_5"], "gpu").partitions == 1
+
+
+def test_it_says_whether_the_real_thing_or_rules_decided(tflite_files):
+    assert audit(tflite_files["float32"]).evidence == "runtime"
+    assert audit(tflite_files["float32"]).to_dict()["evidence"] == "runtime"
+    assert audit(tflite_files["float32"], "edgetpu").evidence == "rules"

@@ -65,3 +65,9 @@ def test_what_the_gpu_refuses_is_named(tflite_files):
     with open_file(tflite_files["rank_5"], device="gpu?fallback") as interpreter:
         interpreter.allocate()
     assert refusals(tflite_files["float32"]) == []
+
+
+def test_the_audit_asks_the_accelerator(tflite_files):
+    result = edge.audit(tflite_files["rank_5"], "gpu")
+    assert result.evidence == "runtime" and "TRANSPOSE" in {finding.op for finding in result.findings}
+    assert edge.audit(tflite_files["float32"], "gpu").findings == []
