@@ -87,7 +87,8 @@ class AdbDevice(Device):
         return PhoneFile(self, os.fspath(file), threads)
 
     def profile(self, file: str, runs: int) -> dict:
-        with PhoneFile(self, file, 1) as phone:
+        phone = PhoneFile(self, file, 1)
+        with phone:
             printed, summary = phone.profiled(runs)
             return {"runtime": phone.runtime, "table": printed, "run_ms": summary.mean_ms, "gb_per_s": None}
 

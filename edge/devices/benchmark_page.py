@@ -129,7 +129,7 @@ def _distributions(benchmarks: Benchmarks) -> Figure:
 
 
 def _sustained(benchmark: Benchmark) -> Figure:
-    series = [
+    series: list[tuple[str, list[float | None]]] = [
         ("latency, ms", [moment.p50_ms for moment in benchmark.sustained]),
         ("temperature, °C", [moment.temperature_c for moment in benchmark.sustained]),
         ("clock, MHz", [moment.clock_mhz for moment in benchmark.sustained]),

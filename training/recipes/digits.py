@@ -8,11 +8,10 @@ The README has the accuracies that these recipes reach.
 """
 
 from keras_vit.models.image_facts import UNIT
-from keras_vit.training.augment import Augmentation, RandomResizedCrop
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.self_supervised.methods import DINO, MAE
+from keras_vit.training.self_supervised.methods import MAE
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
@@ -166,49 +165,20 @@ RECIPES = {
     for name, (builder, settings, image_size, epochs) in _MODELS.items()
 }
 
-_ENCODER = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4}
-_VIEWS = (
-    *[Augmentation(RandomResizedCrop(scale=(0.6, 1.0)), flip=0.0)] * 2,
-    *[Augmentation(RandomResizedCrop(scale=(0.3, 0.6)), flip=0.0, image_size=8)] * 4,
+RECIPES["digits_mae"] = Recipe(
+    paper="the settings of keras_vit's authors",
+    hardware="2 CPU cores",
+    data="digits",
+    model="ViT",
+    model_settings={"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4},
+    method=MAE(decoder_width=48, decoder_depth=2, decoder_heads=3),
+    pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1),
+    hyperparameters=Hyperparameters(
+        epochs=100,
+        learning_rate=2e-3,
+        optimizer_settings={"beta_2": 0.95},
+        warmup_epochs=10,
+        weight_decay=0.05,
+        clip_norm=None,
+    ),
 )
-_WITHOUT_LABELS = {
-    "mae": (
-        MAE(decoder_width=48, decoder_depth=2, decoder_heads=3),
-        {},
-        Hyperparameters(
-            epochs=100,
-            learning_rate=2e-3,
-            optimizer_settings={"beta_2": 0.95},
-            warmup_epochs=10,
-            weight_decay=0.05,
-            clip_norm=None,
-        ),
-    ),
-    # With a rate of 1e-3 and a momentum of 0.98, the outputs soon are the same for all images.
-    "dino": (
-        DINO(prototypes=256, hidden=256, bottleneck=64, final_teacher_temperature=0.04, teacher_momentum=0.99),
-        {"augmentation": _VIEWS},
-        Hyperparameters(
-            epochs=60,
-            learning_rate=3e-4,
-            warmup_epochs=5,
-            final_learning_rate=1e-6,
-            weight_decay=0.04,
-            clip_norm=None,
-            clip_variable_norm=3.0,
-        ),
-    ),
-}
-RECIPES |= {
-    f"digits_{name}": Recipe(
-        paper="the settings of keras_vit's authors",
-        hardware="2 CPU cores",
-        data="digits",
-        model="ViT",
-        model_settings=_ENCODER,
-        method=method,
-        pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1, **images),
-        hyperparameters=hyperparameters,
-    )
-    for name, (method, images, hyperparameters) in _WITHOUT_LABELS.items()
-}

@@ -76,13 +76,14 @@ def build_encoder(recipe: Recipe, data: ImageData, dtype: str) -> keras.Model:
     is_builder = recipe.model in builders()
     function = getattr(keras_vit, recipe.model if is_builder else variant(recipe.model).function_name)
     taken = inspect.signature(function).parameters
+    assert recipe.method is not None  # `pretrain_recipe` has checked it.
     of_method = {name: value for name, value in recipe.method.encoder_settings.items() if name in taken}
     settings = {**of_method, **recipe.model_settings}
     encoder = function(include_top=False, input_shape=data.input_shape, dtype=dtype, weights=recipe.weights, **settings)
     return _with_image_facts_of(recipe, encoder)
 
 
-def _opened(recipe, source, seed):
+def _opened(recipe: Recipe, source: str, seed: int) -> ImageData:
     pipeline = dataclasses.replace(recipe.pipeline, seed=seed)
     return open_data(source, **{field.name: getattr(pipeline, field.name) for field in dataclasses.fields(pipeline)})
 

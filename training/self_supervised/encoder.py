@@ -47,13 +47,12 @@ class Encoder:
         layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
         names = [layer.name for layer in layers]
         first = next((index for index, name in enumerate(names) if name.startswith("block_")), None)
-        found = {type(layer): layer for layer in layers}
-        self.patch_embedding = next((layer for layer in layers if isinstance(layer, PatchEmbedding)), None)
-        self.positions = found.get(PositionEmbedding)
+        patch_embedding = next((layer for layer in layers if isinstance(layer, PatchEmbedding)), None)
+        positions = next((layer for layer in layers if isinstance(layer, PositionEmbedding)), None)
         if (
             first is None
-            or self.patch_embedding is None
-            or self.positions is None
+            or patch_embedding is None
+            or positions is None
             or names[-1] != "norm"
             or len(model.operations) != len(model.layers)
             or not all(map(_NAMES.fullmatch, names))
@@ -62,6 +61,7 @@ class Encoder:
                 "The encoder must be a model of the ViT family that returns all tokens, such as "
                 f"keras_vit.ViT_S16(include_top=False); received {model.name}, whose last layer is {names[-1]!r}."
             )
+        self.patch_embedding, self.positions = patch_embedding, positions
         self.embedding, self.blocks = layers[:first], layers[first:]
         self.input_shape = tuple(model.input_shape[1:])
 

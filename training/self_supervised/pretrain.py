@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import keras
 
@@ -75,7 +76,7 @@ def pretrain(
     if isinstance(method, str):
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}; received {method!r}.")
-        method = METHODS[method]()
+        method = cast(Method, METHODS[method]())
     run_dir = Path(run_dir)
     data = data.for_model(encoder)
     keras.utils.set_random_seed(seed)

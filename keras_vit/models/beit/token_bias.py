@@ -29,7 +29,7 @@ class TokenBias(keras.layers.Layer):
     def __init__(self, num_heads: int, grid: tuple[int, int], **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
 
     def build(self, input_shape):
         tokens = 1 + self.grid[0] * self.grid[1]
@@ -138,7 +138,7 @@ class BiasedSelfAttention(MultiHeadSelfAttention):
             attention_dropout_rate=attention_dropout_rate,
             **kwargs,
         )
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
         self.bias = TokenBias(num_heads, grid, dtype=self.softmax.dtype_policy, name="bias")
 
     def _key_projection(self):
@@ -173,7 +173,7 @@ class BEiTBlock(TransformerBlock):
     """
 
     def __init__(self, *args, grid: tuple[int, int], **kwargs):
-        self.grid = tuple(grid)
+        self.grid = (grid[0], grid[1])
         super().__init__(*args, **kwargs)
 
     def _attention(self):
