@@ -242,15 +242,22 @@ def _scales_before(model, layer):
     if isinstance(model, keras.Sequential):
         before = [(operation, None) for operation in model.layers[: model.layers.index(layer)]]
     else:
-        before = []
         calls = [call for depth in getattr(model, "_nodes_by_depth", {}).values() for call in depth]
-        call = next((call for call in calls if call.operation is layer), None)
-        while call is not None and len(call.input_tensors) == 1:
-            operation, index, _ = call.input_tensors[0]._keras_history
-            call = operation._inbound_nodes[index]
-            before.insert(0, (operation, call))
+        chains = [_chain_before(call) for call in calls if call.operation is layer]
+        # Of a layer that is called several times, the call that is nearest to the images decides.
+        before = min(chains, key=len, default=[])
     scales = [_scale_and_offset(operation, call) for operation, call in before]
     return [scale for scale in scales if scale is not None]
+
+
+def _chain_before(call):
+    """Return the operations between the input of a model and a call, in order, with their calls."""
+    before = []
+    while len(call.input_tensors) == 1:
+        operation, index, _ = call.input_tensors[0]._keras_history
+        call = operation._inbound_nodes[index]
+        before.insert(0, (operation, call))
+    return before
 
 
 _ARITHMETIC = {  # From the operation to factor and term, for `x (op) number` and for `number (op) x`.
