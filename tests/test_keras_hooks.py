@@ -63,7 +63,6 @@ ATTRIBUTES = {
     "_trainable_variables",
     "_distribution_strategy",
 }
-# Attributes of other libraries: of namedtuples, LiteRT's runtime and TensorFlow's converter.
 # Of Python, LiteRT and tensorflow-model-optimization; the tests of what uses them fail if they change.
 NOT_OF_KERAS = {"_asdict", "_exit", "_fields", "_get_ops_details", "_maybe_update_block_mask", "_trackable_obj"}
 
