@@ -33,12 +33,16 @@ SHORTER_PYTHON = {
 }
 
 NUMBER = r"-?[\d.,]+(e[+-]\d+)?"
-TABLE = [r"[A-Za-z0-9%_ -]+", r"-[- ]+-"]  # Heading and rule.
+TABLE = [r"[A-Za-z0-9%_± -]+", r"-[- ]+-"]  # Heading and rule.
 EPOCH = rf"Epoch \d+/\d+  step \d+/\d+(  {NUMBER} images/s  [\d a-z]+ left)?(  \w+ {NUMBER})*"
 BEST = r"runs/\w+/best\.keras: top-1 [\d.]+% on the validation images, in epoch \d+"
-LATENCY = [*TABLE, rf"\S+\.tflite( +{NUMBER}){{5}}( +{NUMBER}x)?", r"local, 1 thread, ai-edge-litert [\d.]+, \d+ runs"]
+LATENCY = [
+    *TABLE,
+    rf"\S+\.tflite( +{NUMBER}){{6}}( +{NUMBER}x +(-|{NUMBER} to {NUMBER}))?",
+    r"local, 1 thread, ai-edge-litert [\d.]+, \d+ runs",
+]
 AUDIT = [
-    r"\S+\.tflite on cpu with ai-edge-litert [\d.]+",
+    r"\S+\.tflite on cpu, by the runtime itself: ai-edge-litert [\d.]+",
     r"\d+ operators in 1 partition; runs on TensorFlow Lite [\d.]+ or newer",
     r"[A-Z0-9_]+ \d+(, [A-Z0-9_]+ \d+)*",
     r"No findings\.",
@@ -73,7 +77,7 @@ EXPECTED = {
     "inspect": [r"Loading \S+ \.\.\.", r"Computing \S+ on \S+ \.\.\.", r"inspect\.html: open it in a browser"],
     "export": [r"Exporting \S+ \.\.\.", r"\S+\.tflite: [\d.]+ MB"],
     "audit": AUDIT,
-    "benchmark": [r"Measuring \.\.\.", *LATENCY],
+    "benchmark": [r"Measuring(: \d+ of \d+ runs)? \.\.\.", *LATENCY],
 }
 # TensorFlow prints these lines in a user's script, most of them on import and the last one in the first training.
 LOGS_OF_TENSORFLOW = [
