@@ -132,6 +132,7 @@ def user(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_from_a_folder_of_phone_pictures_to_a_file_for_the_device(user):
     write_pictures(user.home / "pictures", count=24, seed=0)
     write_pictures(user.home / "others", count=12, seed=1)

@@ -143,7 +143,7 @@ def _is_beginning_of_a_weight(beginning, match):
 
 def _is_weight_of_a_model(name, naming):
     if naming.project != PROJECT:
-        return naming.knows(name)
+        return naming.knows(name) and not name.startswith(naming.beside_the_model)
     layer = name.rpartition("/")[0]
     namings = [naming for family in families() for naming in module_of(family, "weights").NAMINGS]
     return any(naming.place(layer, "") is not None for naming in namings)

@@ -63,6 +63,8 @@ class Naming:
             "block_{i}.norm", is a number, the same in both names. A name such as "block_{i}.query/bias" stands for one
             weight of a layer whose weights come from different layers of the file.
         may_be_unused: Prefixes of names that a file may contain although the model does not need them.
+        beside_the_model: Prefixes of names of parts that only some models of the family have, such as the decoder of an
+            autoencoder. For another model, they are more than its weights rather than the weights of another model.
         unused_without_head: Prefixes of names that may be unused only if the classifier is not loaded from the file,
             because the classifier needs them.
         respell: Function that renames the arrays of a file, in any published spelling, to the names in `leaves`.
@@ -74,6 +76,7 @@ class Naming:
     layout: Layout
     leaves: Mapping[str, str | Part]
     may_be_unused: tuple[str, ...] = ()
+    beside_the_model: tuple[str, ...] = ()
     unused_without_head: tuple[str, ...] = ()
     respell: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
     aliases: Mapping[str, str] = field(default_factory=dict)

@@ -78,6 +78,7 @@ TIMM = Naming(
         "decoder_prediction": "decoder_pred",
     },
     may_be_unused=("mask_token",),  # DINOv2's, which only its pre-training uses.
+    beside_the_model=("decoder_",),
     unused_without_head=("pre_logits.",),
     respell=_with_timm_names,
 )

@@ -238,6 +238,7 @@ class TestRuns:
         difference = [np.abs(a - b).max() for a, b in zip(numpy_of(saved.weights), backbone.get_weights(), strict=True)]
         assert 0 < max(difference) < 0.01
 
+    @pytest.mark.slow
     def test_a_resumed_run_equals_an_uninterrupted_one(self, whole, tmp_path):
         class Stop(keras.callbacks.Callback):
             def on_train_batch_end(self, batch, logs=None):

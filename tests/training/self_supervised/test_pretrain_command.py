@@ -110,6 +110,7 @@ def test_a_recipe_without_labels_does_not_train_a_classifier(tmp_path):
         training.pretrain_recipe(training.recipe("digits_vit"), "digits", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_command_trains_an_encoder_and_train_fine_tunes_it(tmp_path, capsys):
     small = ["--epochs", 1, "--warmup-epochs", 0, "--set", f"model_settings={TOKENS}"]
     mae = tmp_path / "mae"
