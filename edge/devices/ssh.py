@@ -124,7 +124,7 @@ class Address:
 _FAILURES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "its host key has changed: this is another machine, or someone is in between. If the board was set up anew, "
+        "its host key has changed: this is another machine, or someone is in between. If the board was set up again, "
         "run `ssh-keygen -R {known_host}`, log in once with `{login}`, and compare the fingerprint",
     ),
     (

@@ -26,7 +26,7 @@ class SinusoidPositions(PositionEmbedding):
     """Add a fixed vector for its position in the sequence to each token.
 
     The table is not trained, but saved and loaded like a weight. That of another grid is resized by bicubic
-    interpolation, as the authors do, instead of computed anew.
+    interpolation, as the authors do, instead of computed again.
 
     Args:
         grid: Rows and columns of patches. Further tokens, such as a class token, come first in the sequence.
