@@ -6,22 +6,13 @@ import argparse
 from typing import TYPE_CHECKING
 
 from keras_vit.cli.common import print_json
-from keras_vit.cli.train import add_run_arguments, describe_or_check, with_changes
+from keras_vit.cli.train import FIELDS, add_run_arguments, describe_or_check, with_changes
 
 if TYPE_CHECKING:
     from keras_vit.training.recipes import Recipe
 
-# Options that set one field of the recipe: the field, the type, and the help text.
-_FIELDS = {
-    "weights": ("weights", str, "initial weights: a tag that `keras-vit weights` prints, or a file"),
-    "epochs": ("hyperparameters.epochs", int, "length of the training"),
-    "steps": ("hyperparameters.steps", int, "length of the training in batches, instead of --epochs"),
-    "image_size": ("pipeline.image_size", int, "height and width of the images in pixels"),
-    "batch_size": ("pipeline.batch_size", int, "images in a batch, over all devices"),
-    "learning_rate": ("hyperparameters.learning_rate", float, "highest learning rate of the schedule"),
-    "weight_decay": ("hyperparameters.weight_decay", float, "rate of the weight decay"),
-    "warmup_epochs": ("hyperparameters.warmup_epochs", float, "epochs during which the learning rate rises"),
-}
+# The options of `keras-vit train`, except those that need labels.
+_FIELDS = {name: field for name, field in FIELDS.items() if name not in ("teacher", "label_smoothing")}
 # The recipe whose settings a method has for any other model. Its batch is for one machine.
 _RECIPES = {"mae": "mae_b16", "dino": "dino_s16"}
 _BATCH_SIZE, _EPOCHS = 256, 100

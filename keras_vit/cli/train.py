@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from keras_vit.training.recipes import Recipe
 
 # Options that set one field of the recipe: the field, the type, and the help text.
-_FIELDS = {
+FIELDS = {
     "weights": ("weights", str, "initial weights: a tag that `keras-vit weights` prints, or a file"),
     "teacher": ("teacher", str, "a saved model to distill from"),
     "epochs": ("hyperparameters.epochs", int, "length of the training"),
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a recipe that --list prints, or the name of a family such as mobilevit together with --model",
     )
-    add_run_arguments(parser, _FIELDS)
+    add_run_arguments(parser, FIELDS)
     parser.add_argument(
         "--recompute",
         action="store_true",
@@ -155,7 +155,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
             "A training needs --recipe NAME or --model NAME. `keras-vit train --list` and `keras-vit list` print the "
             "names."
         )
-    return with_changes(chosen, given, _FIELDS)
+    return with_changes(chosen, given, FIELDS)
 
 
 def with_changes(chosen: Recipe, given: argparse.Namespace, fields: Mapping[str, tuple[str, type, str]]) -> Recipe:
