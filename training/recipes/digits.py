@@ -8,10 +8,11 @@ The README has the accuracies that these recipes reach.
 """
 
 from keras_vit.models.image_facts import UNIT
+from keras_vit.training.augment import Augmentation, RandomAffine
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.self_supervised.methods import MAE
+from keras_vit.training.self_supervised.methods import DINO, MAE
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
@@ -165,12 +166,14 @@ RECIPES = {
     for name, (builder, settings, image_size, epochs) in _MODELS.items()
 }
 
+_ENCODER = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4}
+
 RECIPES["digits_mae"] = Recipe(
     paper="the settings of keras_vit's authors",
     hardware="2 CPU cores",
     data="digits",
     model="ViT",
-    model_settings={"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4},
+    model_settings=_ENCODER,
     method=MAE(decoder_width=48, decoder_depth=2, decoder_heads=3),
     pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1),
     hyperparameters=Hyperparameters(
@@ -180,5 +183,44 @@ RECIPES["digits_mae"] = Recipe(
         warmup_epochs=10,
         weight_decay=0.05,
         clip_norm=None,
+    ),
+)
+
+# There are few steps, in which the outputs must not become the same for all images. With a center that follows the
+# teacher slowly, all images choose the same output. With a temperature of 0.04 from the start, all outputs stay equal.
+RECIPES["digits_dino"] = Recipe(
+    paper="the settings of keras_vit's authors",
+    hardware="2 CPU cores",
+    time="at most 8 minutes",
+    data="digits",
+    model="ViT",
+    model_settings=_ENCODER,
+    method=DINO(
+        prototypes=1024,
+        hidden=512,
+        bottleneck=64,
+        teacher_temperature=0.02,
+        final_teacher_temperature=0.05,
+        temperature_epochs=25,
+        center_momentum=0.5,
+        teacher_momentum=0.99,
+    ),
+    pipeline=Pipeline(
+        image_size=16,
+        batch_size=32,
+        statistics=UNIT,
+        channels=1,
+        augmentation=(
+            *[Augmentation(RandomAffine(), flip=0.0)] * 2,
+            *[Augmentation(RandomAffine(scale=(0.6, 0.85)), flip=0.0, image_size=8)] * 2,
+        ),
+    ),
+    hyperparameters=Hyperparameters(
+        epochs=80,
+        learning_rate=1.5e-3,
+        warmup_epochs=10,
+        weight_decay=0.04,
+        clip_norm=None,
+        clip_variable_norm=3.0,
     ),
 )
