@@ -5,6 +5,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,8 +15,10 @@ import tensorflow as tf
 from keras_vit.edge.conversion.description import describe, with_runtime
 from keras_vit.edge.conversion.int8_file import quantize_file
 from keras_vit.edge.conversion.integer_file import write_integer_file
+from keras_vit.edge.conversion.kernel_placeholders import KernelPlaceholders
+from keras_vit.edge.conversion.memory import release_memory
 from keras_vit.edge.conversion.neighbors import neighbors_of, output_layers
-from keras_vit.edge.conversion.saving import save
+from keras_vit.edge.conversion.saving import prepared, save
 from keras_vit.edge.conversion.self_check import SelfCheck
 from keras_vit.edge.files.description import ENTRY
 from keras_vit.edge.files.op_versions import min_runtime
@@ -143,6 +146,7 @@ def export(
         if verify is not False:
             check = SelfCheck(reference, scheme, calibration_data if verify is True else verify)
         del model, reference
+        release_memory()
         content: bytes | bytearray
         if isinstance(plan, IntegerPlan):
             content = write_integer_file(flat, plan, ranges)
@@ -173,11 +177,23 @@ def _converted(
     flat = ready.pop()
     neighbors, outputs = neighbors_of(flat), output_layers(flat)
     with tempfile.TemporaryDirectory() as folder:
-        save(flat, folder, bool(ranges), batch_size)
-        del flat
-        # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.
-        gc.collect()
-        content = _convert(folder, half_weights=scheme.weights == "float16")
+        if scheme.weights == "float16":  # The converter rounds the weights itself, so it needs them.
+            saved = _saved(prepared(flat, bool(ranges), None), folder, batch_size)
+            del flat
+            content = _convert(saved, half_weights=True)
+        else:
+            placeholders = KernelPlaceholders(folder)
+            model = prepared(flat, bool(ranges), placeholders)
+            del flat
+            file = Path(folder) / "converted.tflite"
+            file.write_bytes(_convert(_saved(model, folder, batch_size)))
+            if missing := placeholders.fill(file):
+                placeholders.restore(model, missing)
+                file.write_bytes(_convert(_saved(model, folder, batch_size)))
+                missing = placeholders.fill(file)
+                assert not missing, missing
+            release_memory()
+            content = file.read_bytes()
     return quantize_file(content, rows, ranges, neighbors, outputs) if rows else content
 
 
@@ -243,9 +259,17 @@ def _with_dense_kernels(flat: keras.Model, rows: dict[str, Row]) -> keras.Model:
     return graph.build()
 
 
-def _convert(folder: str, half_weights: bool = False) -> bytes:
+def _saved(model: keras.Model, folder: str, batch_size: int) -> str:
+    """Write a prepared model as a SavedModel to a new folder in a folder, and return the new folder."""
+    saved = tempfile.mkdtemp(dir=folder)
+    save(model, saved, batch_size)
+    return saved
+
+
+def _convert(saved: str, half_weights: bool = False) -> bytes:
     """Return the float TFLite file of a SavedModel."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    release_memory()  # Copies made above would stay in memory next to the converter's.
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     # Neither of these is read, and each costs a copy of the weights: metadata about the conversion, and the model as
     # TensorFlow has loaded it, which the converter loads from the folder again.
     converter.exclude_conversion_metadata = True
