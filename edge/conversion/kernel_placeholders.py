@@ -1,21 +1,27 @@
 """Converting a model without its large kernels, which are written into the file afterwards.
 
-TensorFlow's converter holds five to six copies of every weight at its peak. A constant whose elements are all equal is
-one number to it. So each large kernel is such a constant while it converts, with a number of its own that tells in the
-file which kernel belongs there.
+TensorFlow's converter holds five to six copies of every weight at its peak. So each large kernel is a constant whose
+elements are all equal while it converts, which takes no memory there. Kernels of the same shape have the same number,
+and the converter writes them once. Only layers that take the same input have different ones: otherwise, it would take
+them for the same layer.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import copy
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vit.edge.files.layer_names import layers_in
+from keras_vit.edge.files.tflite_graph import graph_of
+from keras_vit.graph.factors import only_records_facts, scale_and_shift
 from keras_vit.graph.flat_graph import Graph, Node
+from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES
 from keras_vit.utils.missing import needs
 
 # Kernels with fewer elements stay as they are.
@@ -64,73 +70,97 @@ _WITH_PLACEHOLDER: dict[type, type] = {keras.layers.Dense: _Dense, keras.layers.
 
 
 class KernelPlaceholders:
-    """The large kernels of a model while it is converted without them. They are on disk.
+    """The large kernels of a model while it is converted without them. They are in files.
 
     Args:
         folder: A folder for the kernels.
+
+    Attributes:
+        missing: The names of the layers whose placeholder was not found in the converted file, because the converter
+            has computed with it.
     """
 
     def __init__(self, folder: str):
         self._folder = Path(folder)
-        self._layers: dict[float, str] = {}
+        # Of each layer.
+        self._numbers: dict[str, float] = {}
+        self._paths: dict[str, Path] = {}
+        self.missing: list[str] = []
 
     def put(self, graph: Graph) -> None:
         """Put placeholders into the layers of a graph that have a large kernel and are called once."""
+        groups: dict[tuple, float] = {}
+        ranks: Counter = Counter()
         for node in graph.nodes:
-            if node.kind in _WITH_PLACEHOLDER and node.is_called_once and _is_large(node):
-                number = 1 + (len(self._layers) + 1) / 2**12  # Exact in float32.
-                np.save(self._path(number), node.weights["kernel"])
-                node.weights = {name: values for name, values in node.weights.items() if name != "kernel"}
-                node.kind, node.config = _WITH_PLACEHOLDER[node.kind], {**node.config, "number": number}
-                self._layers[number] = node.name
-
-    def fill(self, file: str | os.PathLike) -> list[str]:
-        """Write the kernels into a converted file.
-
-        Returns:
-            The names of the layers whose placeholder is not in the file, because the converter has computed with it.
-        """
-        missing = dict(self._layers)
-        content = np.memmap(file, np.uint8, "r+")
-        for kernel, shape in _kernels(memoryview(content)):
-            number = float(kernel[0])
-            if number not in missing or np.any(kernel != kernel[0]):
+            if node.kind not in _WITH_PLACEHOLDER or not node.is_called_once or node.config.get("groups", 1) != 1:
                 continue
-            values = np.load(self._path(number), mmap_mode="r")
-            if values.size == kernel.size:
-                kernel.reshape(shape)[...] = np.moveaxis(values, -1, 0).reshape(shape)
-                del missing[number]
-        content.flush()
-        return list(missing.values())
+            kernel = node.weights["kernel"]
+            if kernel.size < _LEAST_SIZE or _takes_constants(node):
+                continue
+            ranks[node.inputs[0], kernel.shape] += 1
+            group = (kernel.shape, ranks[node.inputs[0], kernel.shape])
+            number = groups.setdefault(group, 1 + (len(groups) + 1) / 2**12)  # Exact in float32.
+            self._numbers[node.name] = number
+            self._paths[node.name] = self._folder / f"{len(self._paths)}.npy"
+            np.save(self._paths[node.name], np.ascontiguousarray(np.moveaxis(kernel, -1, 0)))
+            del node.weights["kernel"]
+            node.kind, node.config = _WITH_PLACEHOLDER[node.kind], {**node.config, "number": number}
 
-    def restore(self, model: keras.Model, layers: list[str]) -> None:
-        """Give layers of the model their kernels back."""
-        numbers = {name: number for number, name in self._layers.items()}
-        for name in layers:
-            model.get_layer(name).real = np.load(self._path(numbers[name]))
-            del self._layers[numbers[name]]
+    def fill(self, content: bytes, outputs: dict[str, str]) -> Any:
+        """Return a converted file with its kernels, as a `ModelT` of the file format's schema.
 
-    def _path(self, number: float) -> Path:
-        return self._folder / f"{number!r}.npy"
+        Args:
+            content: The content of the file.
+            outputs: The layer that computes each output of the file, by the output's name in the signature.
+        """
+        with needs("ai-edge-litert", "exporting .tflite files", "edge"):
+            from ai_edge_litert import schema_py_generated as schema
+            from ai_edge_litert.tools import flatbuffer_utils
+
+        model = flatbuffer_utils.read_model_from_bytearray(memoryview(content))
+        tensors = model.subgraphs[0].tensors
+        placeholders = {}  # By the tensors' indices.
+        for index, tensor in enumerate(tensors):
+            values = model.buffers[tensor.buffer].data
+            if tensor.type == schema.TensorType.FLOAT32 and values is not None and len(values) >= 4 * _LEAST_SIZE:
+                values = np.asarray(values).view(np.float32)
+                if values[0] in self._numbers.values() and np.all(values == values[0]):
+                    placeholders[index] = float(values[0])
+        remaining = dict(self._numbers)
+        graph = graph_of(model)
+        ends = {tensor.name: outputs[name] for name, tensor in graph.signature.items()}
+        for operator, parts in zip(graph.operators, model.subgraphs[0].operators, strict=True):
+            if operator.name not in _WITH_KERNEL or operator.inputs[1].index not in placeholders:
+                continue
+            number, placeholder = placeholders[operator.inputs[1].index], tensors[operator.inputs[1].index]
+            name = operator.outputs[0].name
+            layers = [each for each in {*layers_in(name, remaining), ends.get(name)} if remaining.get(each) == number]
+            kernel = np.load(self._paths[layers[0]], mmap_mode="r") if len(layers) == 1 else None
+            if kernel is None or kernel.size != np.prod(placeholder.shape):
+                continue
+            del remaining[layers[0]]
+            if isinstance(model.buffers[placeholder.buffer].data, np.memmap):  # It is that of another layer already.
+                placeholder = copy.copy(placeholder)
+                parts.inputs[1], placeholder.buffer = len(tensors), len(model.buffers)
+                tensors.append(placeholder)
+                model.buffers.append(schema.BufferT())
+            placeholder.name = f"{layers[0]}/kernel".encode()
+            model.buffers[placeholder.buffer].data = kernel.reshape(-1).view(np.uint8)
+        self.missing = list(remaining)
+        for buffer in model.buffers:
+            if buffer.data is not None and not isinstance(buffer.data, np.memmap):
+                buffer.data = np.array(buffer.data)  # Otherwise, the whole content would stay in memory.
+        return model
+
+    def restore(self, model: keras.Model) -> None:
+        """Give the layers whose placeholder was not found their kernels back, in the model that is converted."""
+        for name in self.missing:
+            model.get_layer(name).real = np.moveaxis(np.load(self._paths[name]), 0, -1)
+            del self._numbers[name]
 
 
-def _is_large(node: Node) -> bool:
-    return node.weights["kernel"].size >= _LEAST_SIZE and node.config.get("groups", 1) == 1
-
-
-def _kernels(content: memoryview) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
-    """Yield the float kernels of a file, each as a flat array in place, and its shape: output channels first."""
-    with needs("ai-edge-litert", "exporting .tflite files", "edge"):
-        from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(content, 0)
-    kinds = {getattr(schema.BuiltinOperator, name) for name in _WITH_KERNEL}
-    graph = model.Subgraphs(0)
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        if max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) in kinds:
-            tensor = graph.Tensors(operator.Inputs(1))
-            buffer = model.Buffers(tensor.Buffer())
-            if tensor.Type() == schema.TensorType.FLOAT32 and buffer.DataLength():
-                yield buffer.DataAsNumpy().view(np.float32), tuple(tensor.ShapeAsNumpy())
+def _takes_constants(node: Node) -> bool:
+    """Whether constants are multiplied with the input of a product or added, which the converter may fold into it."""
+    before = node.inputs[0].node
+    passes = before.is_a(*RESHAPES, *PERMUTATIONS, *SLICES, keras.layers.ZeroPadding2D) or only_records_facts(before)
+    return scale_and_shift(before) is not None or (passes and _takes_constants(before))
