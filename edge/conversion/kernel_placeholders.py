@@ -128,13 +128,14 @@ class KernelPlaceholders:
                     placeholders[index] = float(values[0])
         remaining = dict(self._numbers)
         graph = graph_of(model)
-        ends = {tensor.name: outputs[name] for name, tensor in graph.signature.items()}
+        ends = {tensor.name: {outputs[name]} for name, tensor in graph.signature.items()}
         for operator, parts in zip(graph.operators, model.subgraphs[0].operators, strict=True):
             if operator.name not in _WITH_KERNEL or operator.inputs[1].index not in placeholders:
                 continue
             number, placeholder = placeholders[operator.inputs[1].index], tensors[operator.inputs[1].index]
             name = operator.outputs[0].name
-            layers = [each for each in {*layers_in(name, remaining), ends.get(name)} if remaining.get(each) == number]
+            named = layers_in(name, remaining) | ends.get(name, set())
+            layers = [each for each in named if remaining.get(each) == number]
             kernel = np.load(self._paths[layers[0]], mmap_mode="r") if len(layers) == 1 else None
             if kernel is None or kernel.size != np.prod(placeholder.shape):
                 continue

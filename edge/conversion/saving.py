@@ -31,7 +31,7 @@ def prepared(graph: Graph, keep_inputs: bool, placeholders: KernelPlaceholders |
         placeholders: What takes the large kernels out of the model; None to leave them in it.
     """
     for node in graph.nodes:
-        if node.kind is keras.layers.Conv2D and node.config["groups"] > 1:
+        if node.kind is keras.layers.Conv2D and node.config.get("groups", 1) > 1:
             node.kind = _GroupedConv2D
         elif keep_inputs:
             _repeat_number(node)

@@ -62,6 +62,8 @@ def of_model(model: keras.Model) -> Computation:
         remaining.update(map(id, functional.outputs))
         for call in calls:
             args, kwargs = call.arguments.fill_in(found)
+            if getattr(call.operation, "_call_has_training_arg", False):
+                kwargs = {**kwargs, "training": False}  # As Keras does, in place of the recorded one.
             outputs = keras.tree.flatten(call.operation(*args, **kwargs))
             found.update(zip(map(id, call.output_tensors), outputs, strict=True))
             for tensor in call.input_tensors:
