@@ -36,7 +36,7 @@ from keras_vit.edge.quantization.quantize import (
 from keras_vit.edge.quantization.schemes import Scheme, find_scheme
 from keras_vit.graph.flat_graph import Graph
 from keras_vit.graph.fusion import fuse
-from keras_vit.utils.files import replacing
+from keras_vit.utils.files import replacing_even_if_killed
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.retracing import no_retracing_warnings
 
@@ -161,7 +161,7 @@ def export(
         release = min_runtime(read_graph(content))
         runtime = None if release is None else f"TensorFlow Lite {release}"
         front = metadata_front(content, ENTRY, with_runtime(description, runtime))
-        with replacing(path) as partial:
+        with replacing_even_if_killed(path) as partial:
             with open(partial, "wb") as file:
                 file.writelines([front, content])
             del front, content
@@ -201,6 +201,8 @@ def _int8_file(
         if kernels.missing:  # The converter has computed with some of them.
             kernels.restore(model)
             converted = kernels.fill(_converted(model, batch_size), outputs)
+        del model
+        release_memory()
         return quantize_file(converted, rows, ranges, neighbors, outputs)
 
 
