@@ -108,6 +108,7 @@ class TestTheFirstFormOfEveryFamily:
         assert all(path.endswith(("bias", "beta")) or path.startswith(unused) for path in still), still
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("forms", [FIRST, pytest.param(FORMS, marks=pytest.mark.slow)], ids=["first", "all"])
 def test_both_backends_give_the_same(forms, tmp_path):
     for index, name in enumerate(forms):
