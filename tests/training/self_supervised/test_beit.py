@@ -277,6 +277,7 @@ class TestTheTokenizer:
         assert schedule.temperature(0, 1) == 1
 
 
+@pytest.mark.slow
 class TestRuns:
     @pytest.fixture(scope="class")
     def tokenizer(self, tmp_path_factory):
@@ -320,7 +321,6 @@ class TestRuns:
         report = keras_vit.load_weights(model, whole[2].encoder, partial=True)
         assert {name.split("/")[0] for name in report.left_as_it_was} == {"head", "fc_norm"} and not report.unused
 
-    @pytest.mark.slow
     def test_a_resumed_run_equals_an_uninterrupted_one(self, whole, tmp_path):
         class Stop(keras.callbacks.Callback):
             def on_train_batch_end(self, batch, logs=None):
@@ -336,9 +336,10 @@ class TestRuns:
             np.testing.assert_array_equal(resumed, expected)
         assert result.history == whole[2].history
 
-    def test_codes_are_needed_once(self, whole, tmp_path):
-        with pytest.raises(ValueError, match="either from a tokenizer"):
-            training.pretrain(encoder(), digits(), "beit", run_dir=tmp_path / "run", **RUN)
+
+def test_codes_are_needed_once(tmp_path):
+    with pytest.raises(ValueError, match="either from a tokenizer"):
+        training.pretrain(encoder(), digits(), "beit", run_dir=tmp_path / "run", **RUN)
 
 
 class TestCodesFromAFile:
