@@ -10,6 +10,7 @@ import importlib
 
 from keras_vit.training.recipes import (
     augreg,
+    beit,
     better_vit,
     cait,
     coatnet,
@@ -83,6 +84,7 @@ _MODULES = (
     transfer,
     mae,
     dino,
+    beit,
     digits,
 )
 _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES.items()}

@@ -16,6 +16,7 @@ run, start_job, run_job = (partial(function, PROGRAM) for function in (jobs.run,
 EQUAL = ("vit", "mobilevit", "sharp_average")
 
 
+@pytest.mark.long
 def test_two_workers_train_as_one_device(tmp_path):
     """Train two models in one test to share the processes; `test_replicas` trains other models on two replicas."""
     one = run(tmp_path, "vit")
