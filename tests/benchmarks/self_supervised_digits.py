@@ -39,7 +39,7 @@ SNR_DB, PARTITIONS = 28.0, 1
 LINEAR = {
     "optimizer": "lars",
     "epochs": 50,
-    "learning_rate": 20.0,
+    "learning_rate": 5.0,
     "warmup_epochs": 5,
     "weight_decay": 0.0,
     "clip_norm": None,
