@@ -2,11 +2,13 @@
 
     keras-vit train --recipe digits_mobilevit --run-dir runs/digits
     keras-vit pretrain --recipe digits_mae --run-dir runs/mae
+    keras-vit pretrain --recipe digits_dino --run-dir runs/dino
     keras-vit pretrain --recipe digits_tokenizer --run-dir runs/tokenizer
     keras-vit pretrain --recipe digits_beit --set tokenizer=runs/tokenizer/encoder.keras --run-dir runs/beit
     keras-vit train --recipe digits_deit_distilled --teacher runs/digits/best.keras --run-dir runs/distilled
 
-The README has the accuracies that these recipes reach.
+The README has the accuracies that these recipes reach, and docs/self-supervised.md those of the encoders that are trained
+without labels: with `digits_dino`, nearest neighbors classify 95 % of the test images, and with `digits_mae`, 84 %.
 """
 
 from keras_vit.models.image_facts import UNIT
