@@ -1,16 +1,15 @@
-"""Train without labels on one device and on two replicas, and print how much the weights differ, as JSON.
+"""Train without labels under a strategy, and write all variables. Each worker of a job runs this program.
 
-This is a separate program, because the devices of a process can't be changed once TensorFlow is running.
+This is a separate program, because devices and workers can't be changed once TensorFlow is running.
 """
 
+import argparse
 import dataclasses
-import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
@@ -66,14 +65,23 @@ def trained(name, strategy):
 
 
 def main():
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    one, two = tf.distribute.get_strategy(), training.strategy("mirrored", devices=["CPU:0", "CPU:1"])
-    distances = {}
-    for name in sys.argv[1:]:
-        left, right = trained(name, one), trained(name, two)
-        distances[name] = max(float(np.abs(a - b).max()) for a, b in zip(left, right, strict=True))
-    print(json.dumps(distances))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("output")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--workers")
+    parser.add_argument("--index", type=int)
+    parser.add_argument("methods", nargs="+")
+    given = parser.parse_args()
+    if given.workers:
+        strategy = training.strategy("multi_worker", workers=given.workers.split(","), index=given.index, timeout=60)
+    elif given.replicas > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * given.replicas)
+        strategy = training.strategy("mirrored", devices=[f"CPU:{index}" for index in range(given.replicas)])
+    else:
+        strategy = training.strategy("cpu")
+    arrays = {name: trained(name, strategy) for name in given.methods}
+    np.savez(given.output, **{f"{name}/{i:03}": value for name, each in arrays.items() for i, value in enumerate(each)})
 
 
 if __name__ == "__main__":
