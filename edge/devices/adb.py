@@ -221,7 +221,12 @@ class PhoneFile(Interpreter):
         )
         printed, code = self._phone._run([f"{_FOLDER}/{_TOOL}", *words], _RUN_S)
         if code == 0:
-            summary = benchmark_model.parsed(printed)
+            try:
+                summary = benchmark_model.parsed(printed)
+            except ValueError:  # adb also ends with 0 when the connection is cut.
+                raise PhoneError(
+                    f"{self.device}: the connection was lost before benchmark_model had printed its results."
+                ) from None
             if summary.accelerated is False and self._phone.accelerator != "cpu":
                 raise ValueError(
                     f"{self.file}: {self.device} does not run all of it on its {self._phone.accelerator.upper()}."

@@ -153,6 +153,9 @@ def test_a_crash_is_not_a_lost_connection(phone, tflite_files):
     phone.has(printed="INFO: Initialized session\nSegmentation fault \n", code="139")
     with pytest.raises(RuntimeError, match=r"float32\.tflite: benchmark_model on adb:R58M was killed by signal 11"):
         benchmark(tflite_files["float32"], "adb:R58M")
+    phone.has(printed="INFO: Initialized session\n", code="0")  # What the real adb gives.
+    with pytest.raises(ConnectionError, match="the connection was lost before"):
+        benchmark(tflite_files["float32"], "adb:R58M")
     phone.has(printed="INFO: Initialized session\nerror: closed\n", code="1")
     with pytest.raises(ConnectionError, match="the connection was lost"):
         benchmark(tflite_files["float32"], "adb:R58M")
