@@ -55,9 +55,11 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
     from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
     from keras_vit.training.running.pruning import Prune
     from keras_vit.training.running.trainer import TrainingResult, fit
+    from keras_vit.training.self_supervised.colors import color_centers
     from keras_vit.training.self_supervised.dino import self_distillation
+    from keras_vit.training.self_supervised.instance_discrimination import instance_discrimination
     from keras_vit.training.self_supervised.mae import masked_autoencoder
-    from keras_vit.training.self_supervised.methods import DINO, MAE
+    from keras_vit.training.self_supervised.methods import DINO, IGPT, MAE, InstanceDiscrimination
     from keras_vit.training.self_supervised.pretrain import PretrainingResult, pretrain
     from keras_vit.training.self_supervised.probing import features, knn_accuracy, linear_classifier
     from keras_vit.training.steps.distillation import distill
@@ -162,11 +164,15 @@ _NAMES = {
         "TrainingResult",
         "fit",
     ),
+    "self_supervised.colors": ("color_centers",),
     "self_supervised.dino": ("self_distillation",),
+    "self_supervised.instance_discrimination": ("instance_discrimination",),
     "self_supervised.mae": ("masked_autoencoder",),
     "self_supervised.methods": (
         "DINO",
+        "IGPT",
         "MAE",
+        "InstanceDiscrimination",
     ),
     "self_supervised.pretrain": (
         "PretrainingResult",
@@ -187,6 +193,7 @@ _MODULES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for
 
 __all__ = [
     "DINO",
+    "IGPT",
     "LAMB",
     "LARS",
     "MAE",
@@ -208,6 +215,7 @@ __all__ = [
     "EvaluationData",
     "Hyperparameters",
     "ImageData",
+    "InstanceDiscrimination",
     "InverseSquareRoot",
     "Landscape",
     "Linear",
@@ -230,6 +238,7 @@ __all__ = [
     "TrainingResult",
     "arrays",
     "averaged_weights",
+    "color_centers",
     "csv_images",
     "digits",
     "distill",
@@ -240,6 +249,7 @@ __all__ = [
     "fit",
     "gives_logits",
     "image_folder",
+    "instance_discrimination",
     "knn_accuracy",
     "landscape",
     "layer_depths",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # The options of `keras-vit train`, except those that need labels.
 _FIELDS = {name: field for name, field in FIELDS.items() if name not in ("teacher", "label_smoothing")}
 # The recipe whose settings a method has for any other model. Its batch is for one machine.
-_RECIPES = {"mae": "mae_b16", "dino": "dino_s16"}
+_RECIPES = {"mae": "mae_b16", "dino": "dino_s16", "instance_discrimination": "idmm_deit_ti16"}
 _BATCH_SIZE, _EPOCHS = 256, 100
 
 
@@ -63,7 +63,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     from keras_vit.training.recipes import changed, images, recipe
 
     if (given.recipe is None) == (given.method is None):
-        raise ValueError("Pass either --recipe NAME or --method mae|dino with --model NAME.")
+        raise ValueError(f"Pass either --recipe NAME or --method {'|'.join(_RECIPES)} with --model NAME.")
     if given.recipe is not None:
         chosen = recipe(given.recipe)
         if chosen.method is None:

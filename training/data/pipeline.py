@@ -202,6 +202,7 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
         train, validation = in_memory(train), in_memory(validation)
         test = None if test is None else in_memory(test)
     corrupt = CorruptImages(preparation.max_corrupt)
+    numbered = getattr(train, "numbered", None)
 
     def prepared(pipeline):
         batches = _TrainingBatches(train, pipeline, corrupt)
@@ -215,6 +216,7 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
             settings={"train": train.settings, "validation": validation.settings, "pipeline": as_json(pipeline)},
             test=None if test is None else _evaluated(test, pipeline, preparation, corrupt),
             corrupt=corrupt.found,
+            numbered=numbered and (lambda: _TrainingBatches(numbered(), pipeline, corrupt)),
             prepare=lambda model: prepared(preparation.for_model(model)),
             depends_on_model=pipeline.statistics == "model",
         )

@@ -24,6 +24,7 @@ from keras_vit.training.recipes import (
     efficientvit,
     efficientvit_msra,
     fixres,
+    instance_discrimination,
     mae,
     mlp_mixer,
     mobile_former,
@@ -83,6 +84,7 @@ _MODULES = (
     transfer,
     mae,
     dino,
+    instance_discrimination,
     digits,
 )
 _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES.items()}

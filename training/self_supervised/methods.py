@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -30,10 +30,10 @@ class Method(Protocol):
     """A method of learning without labels.
 
     Attributes:
-        encoder_settings: Arguments of the builder `ViT` with which the authors build their encoders.
+        encoder_settings: Arguments of the builder with which the authors build their encoders.
     """
 
-    encoder_settings: ClassVar[Mapping[str, str]]
+    encoder_settings: ClassVar[Mapping[str, Any]]
 
     def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
         """Return the model that trains an encoder, and all that it needs.
@@ -55,7 +55,7 @@ class MAE:
             the folder "reconstructions" of the run. 0 saves none.
     """
 
-    encoder_settings: ClassVar[Mapping[str, str]] = {"position_embedding": "sincos2d_mae"}
+    encoder_settings: ClassVar[Mapping[str, Any]] = {"position_embedding": "sincos2d_mae"}
 
     mask_ratio: float = 0.75
     decoder_width: int | None = None
@@ -102,7 +102,7 @@ class DINO:
         frozen_epochs: The number of first epochs without updates of the head's last layer.
     """
 
-    encoder_settings: ClassVar[Mapping[str, str]] = {"position_resizing": "cubic_offset"}
+    encoder_settings: ClassVar[Mapping[str, Any]] = {"position_resizing": "cubic_offset"}
 
     prototypes: int = 65536
     hidden: int = 2048
@@ -147,4 +147,62 @@ class DINO:
         return Prepared(model, dataclasses.replace(data, validation=None, prepare=None), callbacks, teacher)
 
 
-METHODS = {"mae": MAE, "dino": DINO}
+@dataclass(frozen=True, kw_only=True)
+class InstanceDiscrimination:
+    """Instance discrimination (Cao and Yu, arXiv 2201.10728), see `instance_discrimination`.
+
+    For data sets of a few thousand images: each training image is a class of its own. The data can have several views
+    of each image.
+
+    Attributes:
+        cutmix: The alpha of the Beta distribution of CutMix. 0 turns CutMix off.
+        large_views: The number of first views that are mixed together; the other views are mixed together too.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {}
+
+    cutmix: float = 0.5
+    large_views: int = 2
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.training.self_supervised.instance_discrimination import instance_discrimination, with_instances
+
+        views = data.train(0, 0).element_spec[0]
+        shapes = [tuple(view.shape[1:]) for view in (views if isinstance(views, tuple) else (views,))]
+        settings = {"cutmix_alpha": self.cutmix, "large_views": self.large_views}
+        data, images = with_instances(data, **settings, seed=seed)
+        model = instance_discrimination(encoder, shapes, images, large_views=self.large_views)
+        return Prepared(model, data, [], encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IGPT:
+    """Generative pre-training (Chen et al., "Generative Pretraining from Pixels", ICML 2020): predict the next pixel.
+
+    The encoder is an iGPT that predicts colors, `keras_vit.iGPT_S(include_top=False, predict_colors=True)`. The authors
+    train with batches of 128 images for a million steps, with Adam (beta_2 0.95), a warm-up of one epoch and a half
+    cosine to 0, without dropout, and choose the learning rate among 0.01, 0.003, 0.001 and so on.
+
+    Attributes:
+        color_images: The number of training images whose pixels determine the colors, by k-means. 0 keeps the colors of
+            the model, such as those of published weights.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {"predict_colors": True}
+
+    color_images: int = 1024
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit import next_color_model, set_colors
+        from keras_vit.training.self_supervised.colors import color_centers, some_images
+
+        model = next_color_model(encoder)
+        if self.color_images:
+            colors = encoder.get_layer("colors")
+            normalized = keras.Model(encoder.input, colors.input)
+            images = [normalized(images) for images in some_images(data, self.color_images)]
+            set_colors(encoder, color_centers(images, colors.num_colors, seed))
+        return Prepared(model, data, [], encoder)
+
+
+METHODS = {"mae": MAE, "dino": DINO, "instance_discrimination": InstanceDiscrimination, "igpt": IGPT}

@@ -36,6 +36,7 @@ def views():
 CASES = {
     "mae": (lambda: training.digits(8, batch_size=400), training.MAE(decoder_width=16, decoder_depth=1, pictures=0)),
     "dino": (views, training.DINO(prototypes=12, hidden=8, bottleneck=8, teacher_momentum=0.5, frozen_epochs=0)),
+    "instance_discrimination": (views, training.InstanceDiscrimination()),
 }
 
 

@@ -34,6 +34,7 @@ PUBLISHED = {
     "mae_l16": (2.4e-3, 0.05, None, 4096, 1600, 40),
     "mae_h14": (2.4e-3, 0.05, None, 4096, 1600, 40),
     "dino_s16": (2e-3, 0.04, 0.4, 1024, 300, 10),
+    "idmm_deit_ti16": (5e-4, 1e-3, None, 256, 800, 2),
 }
 
 
@@ -74,7 +75,8 @@ def test_further_published_settings():
 
 def test_the_list_has_only_recipes_without_labels(capsys):
     run("--list")
-    assert capsys.readouterr().out.split() == ["digits_mae", "dino_s16", "mae_b16", "mae_h14", "mae_l16"]
+    names = ["digits_instance_discrimination", "digits_mae", "dino_s16", "idmm_deit_ti16"]
+    assert capsys.readouterr().out.split() == [*names, "mae_b16", "mae_h14", "mae_l16"]
 
 
 def test_a_method_takes_any_model_of_the_family(capsys):
