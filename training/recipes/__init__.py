@@ -10,6 +10,7 @@ import importlib
 
 from keras_vit.training.recipes import (
     augreg,
+    beit,
     better_vit,
     cait,
     coatnet,
@@ -84,6 +85,7 @@ _MODULES = (
     transfer,
     mae,
     dino,
+    beit,
     instance_discrimination,
     digits,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,7 @@ class Method(Protocol):
     """A method of learning without labels.
 
     Attributes:
-        encoder_settings: Arguments of the builder with which the authors build their encoders.
+        encoder_settings: Arguments of the builder, such as `ViT`, with which the authors build their encoders.
     """
 
     encoder_settings: ClassVar[Mapping[str, Any]]
@@ -55,7 +57,7 @@ class MAE:
             the folder "reconstructions" of the run. 0 saves none.
     """
 
-    encoder_settings: ClassVar[Mapping[str, Any]] = {"position_embedding": "sincos2d_mae"}
+    encoder_settings: ClassVar[Mapping[str, str]] = {"position_embedding": "sincos2d_mae"}
 
     mask_ratio: float = 0.75
     decoder_width: int | None = None
@@ -102,7 +104,7 @@ class DINO:
         frozen_epochs: The number of first epochs without updates of the head's last layer.
     """
 
-    encoder_settings: ClassVar[Mapping[str, Any]] = {"position_resizing": "cubic_offset"}
+    encoder_settings: ClassVar[Mapping[str, str]] = {"position_resizing": "cubic_offset"}
 
     prototypes: int = 65536
     hidden: int = 2048
@@ -145,6 +147,119 @@ class DINO:
         ]
         # Validation images have a single view.
         return Prepared(model, dataclasses.replace(data, validation=None, prepare=None), callbacks, teacher)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BEiT:
+    """Predict the codes of hidden patches (Bao et al., arXiv 2106.08254), see `masked_image_model`.
+
+    The codes come from a tokenizer, which sees the same crop of an image as the encoder, or with the data, see
+    `Pipeline.codes`.
+
+    Attributes:
+        tokenizer: The path of the saved tokenizer, such as the encoder.keras of a run with the method "tokenizer". None
+            takes the codes of the data.
+        vocabulary: The number of codes of the data. A tokenizer knows its own number.
+        mask_ratio: The fraction of the patches that is hidden; the authors hide 75 of 196.
+        smallest_block: The smallest number of patches in a hidden block.
+        aspect: The smallest aspect ratio of a block, height / width; the largest is 1 / `aspect`.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {"shared_positions": True}
+
+    tokenizer: str | None = None
+    vocabulary: int = 8192
+    mask_ratio: float = 75 / 196
+    smallest_block: int = 16
+    aspect: float = 0.3
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.training.self_supervised.beit import masked_image_model
+        from keras_vit.training.self_supervised.block_masks import NUMBERS, hidden_patches
+        from keras_vit.training.self_supervised.data import with_noise
+        from keras_vit.utils.files import saved_model
+
+        codes = data.settings.get("codes")
+        if (self.tokenizer is None) == (codes is None):
+            raise ValueError(
+                "BEiT needs the codes of the images either from a tokenizer, BEiT(tokenizer='runs/tokenizer/"
+                "encoder.keras'), which the method 'tokenizer' trains, or from a file that the data is created with, "
+                f"codes='codes.npy'; received tokenizer={self.tokenizer!r} and {'such' if codes else 'other'} data."
+            )
+        tokenizer = None if self.tokenizer is None else saved_model(self.tokenizer)
+        if codes is not None and codes["largest"] >= self.vocabulary:
+            raise ValueError(
+                f"The codes of the data go up to {codes['largest']}, so vocabulary must be more than that; received "
+                f"vocabulary={self.vocabulary}."
+            )
+        model = masked_image_model(encoder, tokenizer, vocabulary=self.vocabulary, mask_ratio=self.mask_ratio)
+        patch_embedding = encoder.get_layer("patch_embedding")
+        drawn = functools.partial(
+            hidden_patches,
+            grid=patch_embedding.grid(encoder.input_shape),
+            count=model.inputs[-1].shape[1],
+            smallest=self.smallest_block,
+            aspect=self.aspect,
+        )
+        if codes is not None:
+            # The file has codes of the training images only.
+            data = dataclasses.replace(data, validation=None)
+        data = with_noise(data, NUMBERS, seed, drawn)
+        if self.tokenizer is not None:
+            settings = {
+                **data.settings,
+                "tokenizer": hashlib.sha256(Path(self.tokenizer).read_bytes()).hexdigest()[:16],
+            }
+            data = dataclasses.replace(data, settings=settings)
+        return Prepared(model, data, [], encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """Train a tokenizer for an encoder: a discrete variational autoencoder (arXiv 2102.12092), see `image_tokenizer`.
+
+    The encoder determines the size of the images and of the patches, and is not trained. What is saved as the encoder
+    is the tokenizer, for `BEiT(tokenizer=...)`.
+
+    Attributes:
+        vocabulary: The number of codes.
+        width: The number of channels of the map of patches.
+        depth: The number of residual blocks in the tokenizer, and in its decoder.
+        kl_weight: The weight of the divergence of the codes from a uniform distribution, see `discrete_autoencoder`.
+        final_temperature: The temperature of the relaxed codes in the last epoch; the first has 1.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {}
+
+    vocabulary: int = 8192
+    width: int = 256
+    depth: int = 2
+    kl_weight: float = 0.001
+    final_temperature: float = 1 / 16
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.models.model_images import image_facts, normalizes_images
+        from keras_vit.training.self_supervised.data import with_noise
+        from keras_vit.training.self_supervised.tokenizer import (
+            TemperatureSchedule,
+            discrete_autoencoder,
+            image_tokenizer,
+        )
+
+        patch_embedding = encoder.get_layer("patch_embedding")
+        tokenizer = image_tokenizer(
+            encoder.input_shape[1:],
+            patch_size=patch_embedding.patch_size,
+            vocabulary=self.vocabulary,
+            width=self.width,
+            depth=self.depth,
+            include_preprocessing=normalizes_images(encoder),
+            statistics=image_facts(encoder).statistics,
+            dtype=patch_embedding.dtype_policy,
+        )
+        model = discrete_autoencoder(tokenizer, kl_weight=self.kl_weight)
+        data = with_noise(data, 1, seed)
+        return Prepared(model, data, [TemperatureSchedule(self.final_temperature)], tokenizer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,4 +320,11 @@ class IGPT:
         return Prepared(model, data, [], encoder)
 
 
-METHODS = {"mae": MAE, "dino": DINO, "instance_discrimination": InstanceDiscrimination, "igpt": IGPT}
+METHODS = {
+    "mae": MAE,
+    "dino": DINO,
+    "beit": BEiT,
+    "tokenizer": Tokenizer,
+    "instance_discrimination": InstanceDiscrimination,
+    "igpt": IGPT,
+}

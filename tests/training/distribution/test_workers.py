@@ -78,6 +78,7 @@ def distance(ours, theirs):
 EQUAL = ("vit", "mobilevit", "sharp_average")
 
 
+@pytest.mark.long
 def test_two_workers_train_as_one_device(tmp_path):
     """Train two models in one test to share the processes; `test_replicas` trains other models on two replicas."""
     one = run(tmp_path, "vit")

@@ -3,6 +3,7 @@
 This is a separate program, because the devices of a process can't be changed once TensorFlow is running.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -36,6 +37,8 @@ def views():
 CASES = {
     "mae": (lambda: training.digits(8, batch_size=400), training.MAE(decoder_width=16, decoder_depth=1, pictures=0)),
     "dino": (views, training.DINO(prototypes=12, hidden=8, bottleneck=8, teacher_momentum=0.5, frozen_epochs=0)),
+    "tokenizer": (lambda: training.digits(8, batch_size=400), training.Tokenizer(vocabulary=5, width=8, depth=1)),
+    "beit": (lambda: training.digits(8, batch_size=400), training.BEiT(mask_ratio=0.5, smallest_block=1)),
     "instance_discrimination": (views, training.InstanceDiscrimination()),
 }
 
@@ -50,9 +53,14 @@ def trained(name, strategy):
             kept.extend(keras.ops.convert_to_numpy(variable) for variable in self.model.weights)
 
     keras.utils.set_random_seed(0)
+    builder = keras_vit.BEiT if name == "beit" else keras_vit.ViT
     with strategy.scope():
-        encoder = keras_vit.ViT(input_shape=(8, 8, 1), **TINY, **method.encoder_settings)
+        encoder = builder(input_shape=(8, 8, 1), **TINY, **method.encoder_settings)
     with tempfile.TemporaryDirectory() as folder:
+        if name == "beit":
+            tokenizer = training.image_tokenizer((8, 8, 1), patch_size=4, vocabulary=5, width=8, depth=1)
+            tokenizer.save(Path(folder) / "tokenizer.keras")
+            method = dataclasses.replace(method, tokenizer=str(Path(folder) / "tokenizer.keras"))
         run_dir = Path(folder) / "run"
         training.pretrain(encoder, data(), method, run_dir=run_dir, callbacks=[Keep()], **RUN, **SGD)
     return kept

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-METHODS = ("mae", "dino", "instance_discrimination")
+METHODS = ("mae", "dino", "tokenizer", "beit", "instance_discrimination")
 
 
 @pytest.fixture(scope="module")
@@ -21,5 +21,5 @@ def distances():
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_replicas_give_the_result_of_one_device(distances, method):
-    """The masks, the teacher, the center and the mixed images are those of the whole batch."""
+    """The masks, the teacher and the center are those of the whole batch."""
     assert distances[method] < 1e-5
