@@ -39,7 +39,7 @@ SNR_DB, PARTITIONS = 28.0, 1
 LINEAR = {
     "optimizer": "lars",
     "epochs": 50,
-    "learning_rate": 1.0,
+    "learning_rate": 20.0,
     "warmup_epochs": 5,
     "weight_decay": 0.0,
     "clip_norm": None,
@@ -63,17 +63,16 @@ def encoder_of(method: str, trained: bool):
 
     if trained:
         return keras.models.load_model(FOLDER / method / "encoder.keras", compile=False)
-    recipe = training.recipe(METHODS[method][0])
     keras.utils.set_random_seed(0)
-    return build_encoder(recipe, labeled(recipe), "float32")
+    return build_encoder(training.recipe(METHODS[method][0]), labeled(method), "float32")
 
 
-def labeled(recipe, augment: bool = False):
-    """Return the labeled digits as the model of a recipe takes them."""
+def labeled(method: str):
+    """Return the labeled digits, without augmentation, in the size of the encoder of a method."""
     from keras_vit import training
 
-    pipeline = recipe.pipeline
-    return training.digits(pipeline.image_size, pipeline.batch_size, augment=augment, statistics=pipeline.statistics)
+    pipeline = training.recipe(METHODS[method][0]).pipeline
+    return training.digits(pipeline.image_size, pipeline.batch_size, augment=False)
 
 
 def pretrained(method: str) -> dict[str, float]:
@@ -90,9 +89,9 @@ def knn(method: str, trained: bool) -> dict[str, float]:
     """Return the accuracy of the nearest neighbors of the features of an encoder."""
     from keras_vit import training
 
-    recipe_name, pooling = METHODS[method]
-    data = labeled(training.recipe(recipe_name))
-    accuracy = training.knn_accuracy(encoder_of(method, trained), (data.train(0, 0), data.test), pooling=pooling)
+    encoder = encoder_of(method, trained)
+    data = labeled(method).for_model(encoder)
+    accuracy = training.knn_accuracy(encoder, (data.train(0, 0), data.test), pooling=METHODS[method][1])
     return {"accuracy": 100 * accuracy}
 
 
@@ -100,10 +99,10 @@ def linear(method: str, trained: bool) -> dict[str, float]:
     """Return the accuracy of a linear classifier of the features of an encoder."""
     from keras_vit import training
 
-    recipe_name, pooling = METHODS[method]
-    data = labeled(training.recipe(recipe_name))
-    model = training.linear_classifier(encoder_of(method, trained), data.classes, pooling)
-    return _fitted(model, data, f"{method}-linear-{_name_of(trained)}", **LINEAR)
+    encoder = encoder_of(method, trained)
+    data = labeled(method).for_model(encoder)
+    model = training.linear_classifier(encoder, data.classes, METHODS[method][1])
+    return _fitted(model, dataclasses.replace(data, prepare=None), f"{method}-linear-{_name_of(trained)}", **LINEAR)
 
 
 def tuned(method: str, trained: bool, seed: int) -> dict[str, float]:
@@ -117,11 +116,12 @@ def tuned(method: str, trained: bool, seed: int) -> dict[str, float]:
     recipe_name, pooling = METHODS[method]
     recipe = training.recipe(recipe_name)
     settings = {**recipe.method.encoder_settings, **recipe.model_settings, "pooling": pooling}
-    data = few_labels(labeled(recipe), seed)
+    data = labeled(method)
     keras.utils.set_random_seed(seed)
     model = build_model(dataclasses.replace(recipe, method=None, model_settings=settings), data, "float32")
     if trained:
         keras_vit.load_weights(model, FOLDER / method / "encoder.keras", head=False)
+    data = few_labels(data.for_model(model), seed)
     return _fitted(model, data, f"{method}-tuned-{_name_of(trained)}-{seed}", seed=seed, **FINE_TUNING)
 
 
@@ -135,12 +135,13 @@ def few_labels(data, seed: int):
     images, labels = (np.concatenate(part) for part in zip(*data.train(0, 0).as_numpy_iterator(), strict=True))
     order = np.random.default_rng(seed).permutation(len(labels))
     chosen = np.concatenate([order[labels[order, name] == 1][:PER_CLASS] for name in range(data.classes)])
-    images, labels = images[chosen], labels[chosen]
+    images, labels, background = images[chosen], labels[chosen], images.min()
 
     def train(epoch, skip_steps=0):
         def moved(images, labels, places):
             seeds = tf.stack([tf.fill(tf.shape(places), tf.constant(epoch, tf.int64)), places], axis=1)
-            return affine(images, seeds, shift=0.1, rotation=10, zoom=0.1), labels
+            # New borders are filled with zeros.
+            return background + affine(images - background, seeds, shift=0.1, rotation=10, zoom=0.1), labels
 
         mixed = np.random.default_rng((seed, epoch)).permutation(len(labels))
         arrays = images[mixed], labels[mixed], np.arange(len(labels)) + seed * 2**32
@@ -154,10 +155,10 @@ def few_labels(data, seed: int):
 
 def exported(method: str) -> dict[str, float]:
     """Export an encoder, quantized after training, and return how well its file gives the features."""
-    from keras_vit import edge, training
+    from keras_vit import edge
 
-    data = labeled(training.recipe(METHODS[method][0]))
     encoder = encoder_of(method, trained=True)
+    data = labeled(method).for_model(encoder)
     file = FOLDER / f"{method}.tflite"
     edge.export(encoder, file, "hybrid_int8", calibration_data=data.validation)
     return {"partitions": edge.audit(file).partitions, "snr_db": edge.verify(encoder, file, data.test_images).snr_db}

@@ -10,11 +10,11 @@ The README has the accuracies that these recipes reach.
 """
 
 from keras_vit.models.image_facts import UNIT
-from keras_vit.training.augment import Augmentation, RandomResizedCrop
+from keras_vit.training.augment import Augmentation, RandomAffine, RandomResizedCrop
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.self_supervised.methods import MAE, BEiT, InstanceDiscrimination, Tokenizer
+from keras_vit.training.self_supervised.methods import DINO, MAE, BEiT, InstanceDiscrimination, Tokenizer
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
@@ -168,12 +168,14 @@ RECIPES = {
     for name, (builder, settings, image_size, epochs) in _MODELS.items()
 }
 
+_ENCODER = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4}
+
 RECIPES["digits_mae"] = Recipe(
     paper="the settings of keras_vit's authors",
     hardware="2 CPU cores",
     data="digits",
     model="ViT",
-    model_settings={"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4},
+    model_settings=_ENCODER,
     method=MAE(decoder_width=48, decoder_depth=2, decoder_heads=3),
     pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1),
     hyperparameters=Hyperparameters(
@@ -186,13 +188,51 @@ RECIPES["digits_mae"] = Recipe(
     ),
 )
 
-_BEIT = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4}
+# There are few steps, in which the outputs must not become the same for all images. With a center that follows the
+# teacher slowly, all images choose the same output. With a temperature of 0.04 from the start, all outputs stay equal.
+RECIPES["digits_dino"] = Recipe(
+    paper="the settings of keras_vit's authors",
+    hardware="2 CPU cores",
+    time="at most 8 minutes",
+    data="digits",
+    model="ViT",
+    model_settings=_ENCODER,
+    method=DINO(
+        prototypes=1024,
+        hidden=512,
+        bottleneck=64,
+        teacher_temperature=0.02,
+        final_teacher_temperature=0.05,
+        temperature_epochs=25,
+        center_momentum=0.5,
+        teacher_momentum=0.99,
+    ),
+    pipeline=Pipeline(
+        image_size=16,
+        batch_size=32,
+        statistics=UNIT,
+        channels=1,
+        augmentation=(
+            *[Augmentation(RandomAffine(), flip=0.0)] * 2,
+            *[Augmentation(RandomAffine(scale=(0.6, 0.85)), flip=0.0, image_size=8)] * 2,
+        ),
+    ),
+    hyperparameters=Hyperparameters(
+        epochs=80,
+        learning_rate=1.5e-3,
+        warmup_epochs=10,
+        weight_decay=0.04,
+        clip_norm=None,
+        clip_variable_norm=3.0,
+    ),
+)
+
 RECIPES["digits_tokenizer"] = Recipe(
     paper="the settings of keras_vit's authors",
     hardware="2 CPU cores",
     data="digits",
     model="BEiT",
-    model_settings=_BEIT,
+    model_settings=_ENCODER,
     method=Tokenizer(vocabulary=64, width=32, depth=1, kl_weight=0.001),
     pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1),
     hyperparameters=Hyperparameters(epochs=40, learning_rate=5e-3, warmup_epochs=2, weight_decay=1e-4, clip_norm=1.0),
@@ -202,7 +242,7 @@ RECIPES["digits_beit"] = Recipe(
     hardware="2 CPU cores",
     data="digits",
     model="BEiT",
-    model_settings=_BEIT,
+    model_settings=_ENCODER,
     method=BEiT(mask_ratio=0.5, smallest_block=3),
     pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1),
     hyperparameters=Hyperparameters(
@@ -224,7 +264,7 @@ RECIPES["digits_instance_discrimination"] = Recipe(
     hardware="2 CPU cores",
     data="digits",
     model="ViT",
-    model_settings={"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4},
+    model_settings=_ENCODER,
     method=InstanceDiscrimination(),
     pipeline=Pipeline(
         image_size=16,

@@ -100,7 +100,9 @@ def test_the_list_has_only_recipes_without_labels(capsys):
     run("--list")
     names = capsys.readouterr().out.split()
     assert names == sorted(name for name in training.list_recipes() if training.recipe(name).method is not None)
-    assert {"beit_b16", "digits_beit", "digits_mae", "digits_tokenizer", "dino_s16", "mae_b16"} <= set(names)
+    assert {"beit_b16", "digits_beit", "digits_dino", "digits_mae", "digits_tokenizer", "dino_s16", "mae_b16"} <= set(
+        names
+    )
 
 
 def test_a_method_takes_any_model_of_the_family(capsys):
@@ -146,6 +148,7 @@ def test_the_command_trains_an_encoder_and_train_fine_tunes_it(tmp_path, capsys)
     mae = tmp_path / "mae"
     run("--recipe", "digits_mae", "--run-dir", mae, *small)
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{mae / 'encoder.keras'}: loss ")
+    run("--recipe", "digits_dino", "--run-dir", tmp_path / "dino", *small, "--set", "prototypes=16")
     encoder = mae / "encoder.keras"
     tuned = {**TOKENS, "pooling": "avg", "position_embedding": "sincos2d_mae", "norm_after_pooling": True}
     changes = {"warmup_epochs": 0, "model_settings": tuned, "epochs": 1, "learning_rate": 1e-9}
@@ -183,8 +186,7 @@ def test_the_encoder_of_a_recipe_is_the_methods(tmp_path):
     data = training.digits(16)
     mae = build_encoder(training.recipe("digits_mae"), data, "float32")
     assert mae.get_layer("position_embedding").kind == "sincos2d_mae" and len(mae.output_shape) == 3
-    settings = {"model": "ViT", "model_settings": {"patch_size": 4, "width": 16, "depth": 1, "num_heads": 2}}
-    dino = build_encoder(changed(training.recipe("dino_s16"), settings), data, "float32")
+    dino = build_encoder(training.recipe("digits_dino"), data, "float32")
     assert dino.get_layer("position_embedding").resizing == "cubic_offset"
     assert image_facts(mae).statistics == UNIT
     beit = build_encoder(training.recipe("digits_beit"), data, "float32")
