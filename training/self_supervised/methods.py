@@ -284,8 +284,7 @@ class InstanceDiscrimination:
 
         views = data.train(0, 0).element_spec[0]
         shapes = [tuple(view.shape[1:]) for view in (views if isinstance(views, tuple) else (views,))]
-        settings = {"cutmix_alpha": self.cutmix, "large_views": self.large_views}
-        data, images = with_instances(data, **settings, seed=seed)
+        data, images = with_instances(data, cutmix_alpha=self.cutmix, large_views=self.large_views, seed=seed)
         model = instance_discrimination(encoder, shapes, images, large_views=self.large_views)
         return Prepared(model, data, [], encoder)
 
