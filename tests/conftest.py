@@ -13,6 +13,11 @@ def pytest_sessionstart():
     gc.freeze()
 
 
+def pytest_collection_modifyitems(items):
+    """Put the longest tests first, so that parallel runs end at the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(0)

@@ -115,6 +115,7 @@ def test_the_readme_shows_commands_and_code():
     assert len(COMMANDS) >= 10 and len(PYTHON) >= 5
 
 
+@pytest.mark.long
 def test_the_commands_print_only_expected_lines(folder):
     """Run the commands in one test, because later commands use the files of earlier ones."""
     for line in COMMANDS:
@@ -131,6 +132,7 @@ def test_the_commands_print_only_expected_lines(folder):
         assert (line, result.missing(*EXPECTED[command])) == (line, [])
 
 
+@pytest.mark.long
 def test_the_python_code_prints_only_expected_lines(folder):
     """Run all blocks in one process, because later blocks use the names of earlier ones."""
     code = "\n".join(PYTHON)

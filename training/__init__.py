@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
         CenterCrop,
         ColorJitter,
         RandAugment,
+        RandomAffine,
         RandomResizedCrop,
         SimpleRandomCrop,
         ThreeAugment,
@@ -55,11 +56,21 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
     from keras_vit.training.running.learning_rate_finder import RangeTest, find_learning_rate
     from keras_vit.training.running.pruning import Prune
     from keras_vit.training.running.trainer import TrainingResult, fit
+    from keras_vit.training.self_supervised.beit import masked_image_model
+    from keras_vit.training.self_supervised.colors import color_centers
     from keras_vit.training.self_supervised.dino import self_distillation
+    from keras_vit.training.self_supervised.instance_discrimination import instance_discrimination
     from keras_vit.training.self_supervised.mae import masked_autoencoder
-    from keras_vit.training.self_supervised.methods import DINO, MAE
+    from keras_vit.training.self_supervised.methods import DINO, IGPT, MAE, BEiT, InstanceDiscrimination, Tokenizer
+    from keras_vit.training.self_supervised.partial import train_last_blocks
     from keras_vit.training.self_supervised.pretrain import PretrainingResult, pretrain
-    from keras_vit.training.self_supervised.probing import features, knn_accuracy, linear_classifier
+    from keras_vit.training.self_supervised.probing import (
+        attentive_classifier,
+        features,
+        knn_accuracy,
+        linear_classifier,
+    )
+    from keras_vit.training.self_supervised.tokenizer import discrete_autoencoder, image_tokenizer
     from keras_vit.training.steps.distillation import distill
     from keras_vit.training.steps.recomputation import recompute
     from keras_vit.training.steps.sam import use_sam
@@ -74,6 +85,7 @@ _NAMES = {
         "CenterCrop",
         "ColorJitter",
         "RandAugment",
+        "RandomAffine",
         "RandomResizedCrop",
         "SimpleRandomCrop",
         "ThreeAugment",
@@ -162,20 +174,33 @@ _NAMES = {
         "TrainingResult",
         "fit",
     ),
+    "self_supervised.beit": ("masked_image_model",),
+    "self_supervised.colors": ("color_centers",),
     "self_supervised.dino": ("self_distillation",),
+    "self_supervised.instance_discrimination": ("instance_discrimination",),
     "self_supervised.mae": ("masked_autoencoder",),
     "self_supervised.methods": (
+        "BEiT",
         "DINO",
+        "IGPT",
         "MAE",
+        "InstanceDiscrimination",
+        "Tokenizer",
     ),
+    "self_supervised.partial": ("train_last_blocks",),
     "self_supervised.pretrain": (
         "PretrainingResult",
         "pretrain",
     ),
     "self_supervised.probing": (
+        "attentive_classifier",
         "features",
         "knn_accuracy",
         "linear_classifier",
+    ),
+    "self_supervised.tokenizer": (
+        "discrete_autoencoder",
+        "image_tokenizer",
     ),
     "steps.distillation": ("distill",),
     "steps.recomputation": ("recompute",),
@@ -187,6 +212,7 @@ _MODULES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for
 
 __all__ = [
     "DINO",
+    "IGPT",
     "LAMB",
     "LARS",
     "MAE",
@@ -196,6 +222,7 @@ __all__ = [
     "AdamW",
     "Augmentation",
     "AutoAugment",
+    "BEiT",
     "BestModel",
     "CenterCrop",
     "ClassAccuracy",
@@ -208,6 +235,7 @@ __all__ = [
     "EvaluationData",
     "Hyperparameters",
     "ImageData",
+    "InstanceDiscrimination",
     "InverseSquareRoot",
     "Landscape",
     "Linear",
@@ -218,6 +246,7 @@ __all__ = [
     "PretrainingResult",
     "Prune",
     "RandAugment",
+    "RandomAffine",
     "RandomResizedCrop",
     "RangeTest",
     "Recipe",
@@ -226,12 +255,16 @@ __all__ = [
     "Statistics",
     "StopAtNonFiniteLoss",
     "ThreeAugment",
+    "Tokenizer",
     "TrainingCheckpoint",
     "TrainingResult",
     "arrays",
+    "attentive_classifier",
     "averaged_weights",
+    "color_centers",
     "csv_images",
     "digits",
+    "discrete_autoencoder",
     "distill",
     "evaluate",
     "evaluation_data",
@@ -240,12 +273,15 @@ __all__ = [
     "fit",
     "gives_logits",
     "image_folder",
+    "image_tokenizer",
+    "instance_discrimination",
     "knn_accuracy",
     "landscape",
     "layer_depths",
     "linear_classifier",
     "list_recipes",
     "masked_autoencoder",
+    "masked_image_model",
     "multi_crop",
     "open_data",
     "optimizer",
@@ -262,6 +298,7 @@ __all__ = [
     "tfrecords",
     "train",
     "train_at_sizes",
+    "train_last_blocks",
     "use_sam",
     "write_tfrecords",
 ]

@@ -6,8 +6,10 @@ import keras_vit.training.optimizers.factory
 import keras_vit.training.optimizers.lars
 import keras_vit.training.optimizers.schedules
 import keras_vit.training.optimizers.soap
+import keras_vit.training.self_supervised.beit
 import keras_vit.training.self_supervised.dino
 import keras_vit.training.self_supervised.encoder
 import keras_vit.training.self_supervised.mae
 import keras_vit.training.self_supervised.masking
-import keras_vit.training.self_supervised.objective  # noqa: F401
+import keras_vit.training.self_supervised.objective
+import keras_vit.training.self_supervised.tokenizer  # noqa: F401

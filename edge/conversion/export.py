@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_vit.edge.conversion.description import describe, with_runtime
 from keras_vit.edge.conversion.int8_file import quantize_file
 from keras_vit.edge.conversion.integer_file import write_integer_file
-from keras_vit.edge.conversion.neighbors import neighbors_of, output_layers
-from keras_vit.edge.conversion.saving import save
+from keras_vit.edge.conversion.kernel_placeholders import KernelPlaceholders
+from keras_vit.edge.conversion.memory import release_memory
+from keras_vit.edge.conversion.neighbors import Neighbors, neighbors_of, output_layers
+from keras_vit.edge.conversion.saving import prepared, save, use_dense_kernels
 from keras_vit.edge.conversion.self_check import SelfCheck
 from keras_vit.edge.files.description import ENTRY
 from keras_vit.edge.files.op_versions import min_runtime
@@ -24,6 +25,7 @@ from keras_vit.edge.files.tflite_metadata import metadata_front
 from keras_vit.edge.quantization.integer_plan import IntegerPlan
 from keras_vit.edge.quantization.plan import Plan, Row
 from keras_vit.edge.quantization.quantize import (
+    float_graph,
     float_model,
     is_quantized,
     plan_of,
@@ -33,8 +35,8 @@ from keras_vit.edge.quantization.quantize import (
 )
 from keras_vit.edge.quantization.schemes import Scheme, find_scheme
 from keras_vit.graph.flat_graph import Graph
-from keras_vit.graph.fusion import FEW_CHANNELS, MAX_TAPS, fuse
-from keras_vit.utils.files import replacing
+from keras_vit.graph.fusion import fuse
+from keras_vit.utils.files import replacing_even_if_killed
 from keras_vit.utils.native_logs import native_logs
 from keras_vit.utils.retracing import no_retracing_warnings
 
@@ -142,19 +144,24 @@ def export(
         check = None
         if verify is not False:
             check = SelfCheck(reference, scheme, calibration_data if verify is True else verify)
+        # Taken out of the list by what uses it, so that it can be released meanwhile.
+        graph = [float_graph(reference, kernels_on_grid=True) if is_quantized(reference) else Graph(flat)]
         del model, reference
         content: bytes | bytearray
         if isinstance(plan, IntegerPlan):
-            content = write_integer_file(flat, plan, ranges)
+            del flat
+            content = write_integer_file(graph.pop().build(), plan, ranges)
+        elif plan is None:
+            del flat
+            content = _float_file(graph, scheme, batch_size)
         else:
-            rows = {} if plan is None else plan.rows
-            ready = [_with_dense_kernels(flat, rows)]
+            neighbors, outputs, rows = neighbors_of(flat), output_layers(flat), plan.rows
             del flat, plan
-            content = _converted(ready, scheme, rows, ranges, batch_size)
+            content = _int8_file(graph, rows, ranges, neighbors, outputs, batch_size)
         release = min_runtime(read_graph(content))
         runtime = None if release is None else f"TensorFlow Lite {release}"
         front = metadata_front(content, ENTRY, with_runtime(description, runtime))
-        with replacing(path) as partial:
+        with replacing_even_if_killed(path) as partial:
             with open(partial, "wb") as file:
                 file.writelines([front, content])
             del front, content
@@ -163,30 +170,68 @@ def export(
     return path
 
 
-def _converted(
-    ready: list[keras.Model], scheme: Scheme, rows: dict[str, Row], ranges: dict, batch_size: int
-) -> bytes | bytearray:
-    """Return the file that TensorFlow's converter makes of a float model, quantized as the rows of its plan say.
-
-    The model is the only entry of a list, from which it is taken, so that it can be released while it is converted.
-    """
-    flat = ready.pop()
-    neighbors, outputs = neighbors_of(flat), output_layers(flat)
+def _float_file(graph: list[Graph], scheme: Scheme, batch_size: int) -> bytes:
+    """Return the float file that TensorFlow's converter makes of a graph, the only entry of a list."""
     with tempfile.TemporaryDirectory() as folder:
-        save(flat, folder, bool(ranges), batch_size)
-        del flat
-        # Keras models contain reference cycles: without this, copies made above stay in memory next to the converter's.
-        gc.collect()
-        content = _convert(folder, half_weights=scheme.weights == "float16")
-    return quantize_file(content, rows, ranges, neighbors, outputs) if rows else content
+        save(prepared(graph.pop(), keep_inputs=False), folder, batch_size)
+        converter = _converter(folder)
+        if scheme.weights == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
+
+
+def _int8_file(
+    graph: list[Graph],
+    rows: dict[str, Row],
+    ranges: dict[str, tuple[float, float]],
+    neighbors: dict[str, Neighbors],
+    outputs: dict[str, str],
+    batch_size: int,
+) -> bytearray:
+    """Return the file of a graph, the only entry of a list, quantized as the rows of its plan say.
+
+    TensorFlow's converter does not get the large kernels, of which it would make several copies.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        kernels = KernelPlaceholders(folder)
+        use_dense_kernels(graph[0], rows)
+        model = prepared(graph.pop(), keep_inputs=bool(ranges), placeholders=kernels)
+        converted = kernels.fill(_converted(model, batch_size), outputs)
+        if kernels.missing:  # The converter has computed with some of them.
+            kernels.restore(model)
+            converted = kernels.fill(_converted(model, batch_size), outputs)
+        del model
+        release_memory()
+        return quantize_file(converted, rows, ranges, neighbors, outputs)
+
+
+def _converted(model: keras.Model, batch_size: int) -> bytes:
+    """Return the float file that TensorFlow's converter makes of a prepared model, with its constants at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, folder, batch_size)
+        converter = _converter(folder)
+        converter._experimental_use_buffer_offset = True  # Otherwise, the converter holds twice as many copies of them.
+        return converter.convert()
+
+
+def _converter(saved_model: str) -> tf.lite.TFLiteConverter:
+    release_memory()  # Copies made before would stay in memory next to the converter's.
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+    # Neither of these is read, and each costs a copy of the weights: metadata about the conversion, and the model as
+    # TensorFlow has loaded it, which the converter loads from the folder again.
+    converter.exclude_conversion_metadata = True
+    converter._trackable_obj = None
+    gc.collect()
+    return converter
 
 
 def _planned(model, precision, overrides, calibration_data):
     """Return what to write.
 
     Returns:
-        The scheme, the model that the file must agree with, the float model to convert, its plan (None if all stays in
-        float), and the ranges.
+        The scheme, the model that the file must agree with, its float model with kernels that are not rounded, the plan
+        (None if all stays in float), and the ranges.
     """
     if not is_quantized(model):
         scheme = find_scheme(precision or "float32", overrides)
@@ -210,48 +255,6 @@ def _planned(model, precision, overrides, calibration_data):
 
 
 def _with_own_plan(quantized):
-    flat = float_model(quantized, kernels_on_grid=True)
+    flat = float_model(quantized, kernels_on_grid=False)
     scheme = scheme_of(quantized)
     return scheme, quantized, flat, plan_of(flat, scheme), ranges_of(quantized)
-
-
-def _with_dense_kernels(flat: keras.Model, rows: dict[str, Row]) -> keras.Model:
-    """Return a model in which int8 depthwise convolutions with a large kernel and few channels are dense convolutions.
-
-    Their kernels are zero off the diagonal, so they compute the same, with the same range for each output channel. The
-    CPU delegate has no fast kernel for more than 25 taps, and is five times faster this way (7 x 7, 16 channels).
-    """
-
-    def is_slow(layer):
-        if not isinstance(layer, keras.layers.DepthwiseConv2D) or rows[layer.name].activations != "int8":
-            return False
-        height, width, channels, multiplier = layer.kernel.shape
-        return height * width > MAX_TAPS and channels <= FEW_CHANNELS and multiplier == 1
-
-    slow = {layer.name for layer in flat.layers if rows and is_slow(layer)}
-    if not slow:
-        return flat
-    graph = Graph(flat)
-    for node in graph.nodes:
-        if node.name not in slow:
-            continue
-        channels = node.weights["kernel"].shape[2]
-        node.kind = keras.layers.Conv2D
-        kept = ("strides", "padding", "dilation_rate", "use_bias", "activation", "kernel_size", "trainable", "dtype")
-        node.config = {"filters": channels, **{name: node.config[name] for name in kept}}
-        node.weights["kernel"] = node.weights["kernel"] * np.eye(channels, dtype="float32")
-    return graph.build()
-
-
-def _convert(folder: str, half_weights: bool = False) -> bytes:
-    """Return the float TFLite file of a SavedModel."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    # Neither of these is read, and each costs a copy of the weights: metadata about the conversion, and the model as
-    # TensorFlow has loaded it, which the converter loads from the folder again.
-    converter.exclude_conversion_metadata = True
-    converter._trackable_obj = None
-    gc.collect()
-    if half_weights:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
-    return converter.convert()

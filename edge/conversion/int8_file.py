@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_vit.edge.conversion.neighbors import Neighbors
 from keras_vit.edge.files.layer_names import layers_in
-from keras_vit.edge.files.tflite_graph import Graph, Operator, Tensor, read_graph
+from keras_vit.edge.files.tflite_graph import Graph, Operator, Tensor, graph_of
 from keras_vit.edge.quantization.plan import PRODUCT, Row
 from keras_vit.utils.missing import needs
 
@@ -22,7 +23,7 @@ _LAYOUT = ("RESHAPE", "TRANSPOSE", "PAD", *_SLICES)
 
 
 def quantize_file(
-    float_file: bytes,
+    float_file: Any,
     rows: dict[str, Row],
     ranges: dict[str, Range],
     neighbors: dict[str, Neighbors],
@@ -31,7 +32,8 @@ def quantize_file(
     """Return a float file with operations and kernels in integers, with one range per channel of each kernel.
 
     Args:
-        float_file: The content of a converted file whose kernels are rounded to their grid already.
+        float_file: A converted file, a `ModelT` of the file format's schema. Its kernels are rounded to their grid
+            already if it is that of a quantized model.
         rows: What each layer computes, by its name.
         ranges: The range of each grid that the rows name.
         neighbors: What each layer takes its inputs from and gives its output to, by its name.
@@ -45,7 +47,7 @@ def quantize_file(
         RuntimeError: A layer cannot be found in the file, an operator for an int8 layer computes with other tensors
             than the layer, or a tensor would need two ranges.
     """
-    graph = read_graph(float_file)
+    graph = graph_of(float_file)
     found = list(_operators_by_layer(graph, rows, neighbors, outputs))
     _check_tensors(graph, [(op, layer) for op, layer in found if rows[layer].activations == "int8"], neighbors)
     int8 = {op.outputs[0].name: op for op, layer in found if rows[layer].activations == "int8"}
@@ -68,17 +70,16 @@ def quantize_file(
     return _run_quantizer(float_file, recipes, limits)
 
 
-def _run_quantizer(float_file: bytes, recipes: list[tuple[Operator, str, int]], limits: dict[str, Range]) -> bytearray:
+def _run_quantizer(float_file: Any, recipes: list[tuple[Operator, str, int]], limits: dict[str, Range]) -> bytearray:
     """Return a float file quantized by litert-quantizer.
 
     Args:
-        float_file: The content of the file.
+        float_file: The file.
         recipes: Operators, what their activations are ("int8", "dynamic_int8" or "float32"), and their kernels' bits.
         limits: The range of each int8 activation by its tensor's name.
     """
     with needs("litert-quantizer", "exporting int8 files", "edge"):
         from litert_quantizer import model_modifier, params_generator, qtyping, recipe_manager
-        from litert_quantizer.utils import tfl_flatbuffer_utils
 
     # This is what the package's class `Quantizer` does, without its progress bar, which it always draws, and without
     # opening the float file in an interpreter to check that no range is empty, which takes memory and warns about it.
@@ -94,11 +95,10 @@ def _run_quantizer(float_file: bytes, recipes: list[tuple[Operator, str, int]], 
         name: {"min": np.full((1,), _lowest(*ends), np.float32), "max": np.full((1,), ends[1], np.float32)}
         for name, ends in limits.items()
     }
-    model = tfl_flatbuffer_utils.read_model(memoryview(float_file))
-    parameters = params_generator.ParamsGenerator(model).generate_quantization_parameters(
+    parameters = params_generator.ParamsGenerator(float_file).generate_quantization_parameters(
         recipe, statistics or None, enable_progress_bar=False
     )
-    return model_modifier.ModelModifier(model).modify_model(parameters, enable_progress_bar=False)
+    return model_modifier.ModelModifier(float_file).modify_model(parameters, enable_progress_bar=False)
 
 
 def _configuration(qtyping, activations: str, bits: int):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_vit.edge.inputs import Input, model_inputs, output_names, packed
+from keras_vit.edge.inputs import Input, model_inputs, output_names
 
 if TYPE_CHECKING:
     import keras
@@ -42,16 +43,34 @@ def of_model(model: keras.Model) -> Computation:
     """
     import keras
 
-    from keras_vit.graph.reading import as_functional
+    from keras_vit.graph.reading import as_functional, calls_before
 
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"model must be a keras.Model or the path of a .tflite or .onnx file; received {type(model).__name__}."
         )
     functional = as_functional(model)
+    calls = [call for call in calls_before(functional.outputs) if not call.is_input]
 
     def run(values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        outputs = keras.tree.flatten(functional(packed(functional, values), training=False))
+        # Layer by layer: Keras would keep what each layer gives until the end, twice the size of a small model.
+        found = {
+            id(tensor): keras.ops.convert_to_tensor(value, tensor.dtype)
+            for tensor, value in zip(functional.inputs, values, strict=True)
+        }
+        remaining = Counter(id(tensor) for call in calls for tensor in call.input_tensors)
+        remaining.update(map(id, functional.outputs))
+        for call in calls:
+            args, kwargs = call.arguments.fill_in(found)
+            if getattr(call.operation, "_call_has_training_arg", False):
+                kwargs = {**kwargs, "training": False}  # As Keras does, in place of the recorded one.
+            outputs = keras.tree.flatten(call.operation(*args, **kwargs))
+            found.update(zip(map(id, call.output_tensors), outputs, strict=True))
+            for tensor in call.input_tensors:
+                remaining[id(tensor)] -= 1
+                if not remaining[id(tensor)]:
+                    del found[id(tensor)]
+        outputs = [found[id(tensor)] for tensor in functional.outputs]
         return [keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")) for output in outputs]
 
     return Computation("the model", model_inputs(functional), output_names(functional), run)

@@ -103,7 +103,13 @@ def read_graph(content: bytes | bytearray) -> Graph:
     with needs("ai-edge-litert", "reading a .tflite file's operators", "edge"):
         from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    return graph_of(schema.ModelT.InitFromPackedBuf(content, 0))
+
+
+def graph_of(model: Any) -> Graph:
+    """Return the graph of a file's content that was read with the classes of the file format's schema, a `ModelT`."""
+    from ai_edge_litert import schema_py_generated as schema
+
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     types = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 

@@ -26,7 +26,7 @@ from keras_vit.edge.quantization.schemes import SCHEMES, Scheme, find_scheme
 from keras_vit.graph.fusion import fuse
 from keras_vit.graph.reading import calls_before
 from keras_vit.models.families import families as all_families
-from keras_vit.utils.files import replacing
+from keras_vit.utils.files import replacing_even_if_killed
 from keras_vit.utils.missing import needs
 
 # What ONNX files have of `keras_vit.edge.SCHEMES`.
@@ -107,7 +107,7 @@ def export_onnx(
     proto = onnx_ir.to_proto(written)
     onnx.checker.check_model(proto, full_check=True)
     onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-    with replacing(path) as partial:
+    with replacing_even_if_killed(path) as partial:
         partial.write_bytes(proto.SerializeToString())
         if check is not None:
             check.check(partial, lambda: reference)

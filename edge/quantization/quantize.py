@@ -42,6 +42,7 @@ _QUANTIZED = {
     MultiplyConstant: MultiplyConstant,
 }
 _PLAIN = {quantized: plain for plain, quantized in _QUANTIZED.items()}
+_OF_ROUNDING = ("bits", "learned", "frozen")  # Settings that the replaced layers do not have.
 
 # TensorFlow Lite fuses these into the product before them; any other activation computes in float after it.
 _FUSED_ACTIVATIONS = (keras.activations.linear, keras.activations.relu, keras.activations.relu6)
@@ -270,33 +271,31 @@ def calibrate(
     }
 
 
-def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
-    """Return the float model inside a quantized one.
+def float_graph(quantized: keras.Model, kernels_on_grid: bool) -> Graph:
+    """Return the graph of the float model inside a quantized one.
 
     Args:
         quantized: A model returned by `quantize_aware`. It is not changed.
-        kernels_on_grid: Whether to round the kernels and to correct the biases.
+        kernels_on_grid: Whether the kernels are rounded, each when it is read, and the biases corrected.
     """
-
-    def make(layer):
-        config = layer.get_config()
-        if type(layer) in _PLAIN:
-            for name in ("bits", "learned", "frozen"):
-                config.pop(name, None)
-        return _PLAIN.get(type(layer), type(layer)).from_config(config)
-
-    def call(layer, *args, **kwargs):
-        return args[0] if isinstance(layer, FakeQuant) else layer(*args, **kwargs)
-
-    floats = rebuild(quantized, make, call)
-    if kernels_on_grid:
-        for layer in quantized.layers:
-            if isinstance(layer, WithRoundedKernel):
-                plain = floats.get_layer(layer.name)
-                plain.kernel.assign(layer.rounded_kernel())
+    graph = Graph(quantized)
+    for node in graph.nodes:
+        layer = node.source
+        if node.is_a(FakeQuant):
+            graph.remove(node)
+        elif node.kind in _PLAIN:
+            node.kind = _PLAIN[node.kind]
+            node.config = {name: value for name, value in node.config.items() if name not in _OF_ROUNDING}
+            if kernels_on_grid and isinstance(layer, WithRoundedKernel):
+                node.weights["kernel"] = layer.rounded_kernel
                 if layer.use_bias:
-                    plain.bias.assign(layer.bias + layer.correction)
-    return floats
+                    node.weights["bias"] = keras.ops.convert_to_numpy(layer.bias + layer.correction)
+    return graph
+
+
+def float_model(quantized: keras.Model, kernels_on_grid: bool) -> keras.Model:
+    """Return the float model inside a quantized one; see `float_graph`."""
+    return float_graph(quantized, kernels_on_grid).build()
 
 
 def ranges_of(quantized: keras.Model) -> dict[str, tuple[float, float]]:

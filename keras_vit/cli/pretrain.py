@@ -14,15 +14,21 @@ if TYPE_CHECKING:
 # The options of `keras-vit train`, except those that need labels.
 _FIELDS = {name: field for name, field in FIELDS.items() if name not in ("teacher", "label_smoothing")}
 # The recipe whose settings a method has for any other model. Its batch is for one machine.
-_RECIPES = {"mae": "mae_b16", "dino": "dino_s16"}
+_RECIPES = {
+    "mae": "mae_b16",
+    "dino": "dino_s16",
+    "beit": "beit_b16",
+    "tokenizer": "beit_b16_tokenizer",
+    "instance_discrimination": "idmm_deit_ti16",
+}
 _BATCH_SIZE, _EPOCHS = 256, 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
-        "Train an encoder of the ViT family without labels. The run folder holds encoder.keras, the logs, the "
-        "settings, and checkpoints to resume from. `keras-vit train --weights RUN/encoder.keras` fine-tunes it."
+        "Train an encoder of the ViT or the BEiT family without labels. The run folder holds encoder.keras, the logs, "
+        "the settings, and checkpoints to resume from. `keras-vit train --weights RUN/encoder.keras` fine-tunes it."
     )
     parser.add_argument("--recipe", metavar="NAME", help="a recipe that --list prints")
     parser.add_argument("--method", choices=sorted(_RECIPES), help="the method, together with --model")
@@ -63,7 +69,7 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     from keras_vit.training.recipes import changed, images, recipe
 
     if (given.recipe is None) == (given.method is None):
-        raise ValueError("Pass either --recipe NAME or --method mae|dino with --model NAME.")
+        raise ValueError(f"Pass either --recipe NAME or --method {'|'.join(_RECIPES)} with --model NAME.")
     if given.recipe is not None:
         chosen = recipe(given.recipe)
         if chosen.method is None:

@@ -1,20 +1,20 @@
 """A model as a flat graph of leaf layers, which can be edited before any layer is made.
 
 Reading a model makes no layers and copies no weights, and editing changes only what a node says. `Graph.build` makes
-the layers, each once and with its final weights. That is what keeps flattening, fusing and rebuilding quick.
+the layers, each once and with its final weights. That is what keeps flattening, fusing and rebuilding quick. With
+TensorFlow, weights that are the same in several models share their memory until one of the models is trained.
 """
 
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_vit.graph.copying import copying
-from keras_vit.graph.initial_weights import InitialWeights, weights_by_name
+from keras_vit.graph.initial_weights import InitialWeights, NodeWeights, weights_by_name
 from keras_vit.graph.places import is_opened, operations_below, places
 from keras_vit.graph.reading import as_functional, calls_before
 from keras_vit.layers.composite import Composite, opened
@@ -69,7 +69,7 @@ class Node:
         name: Its name in the flat model.
         source: The layer or operation that it was read from; None for one that was inserted.
         config: Its configuration, which may be changed.
-        weights: Its weights by name as NumPy arrays, which may be changed, see `weights_by_name`.
+        weights: Its weights by name as NumPy arrays, which may be replaced, see `NodeWeights`.
         calls: Its calls: several for a layer that is shared.
     """
 
@@ -79,6 +79,7 @@ class Node:
         self.source = source
         self.calls: list[Call] = []
         self._trainable = trainable
+        self._weights: NodeWeights | None = None
 
     @functools.cached_property
     def config(self) -> dict:
@@ -86,11 +87,16 @@ class Node:
             config = self.source.get_config()
         return {**config, "trainable": self._trainable} if "trainable" in config else config
 
-    @functools.cached_property
-    def weights(self) -> dict[str, np.ndarray]:
-        if not isinstance(self.source, keras.layers.Layer):
-            return {}
-        return {name: keras.ops.convert_to_numpy(variable) for name, variable in weights_by_name(self.source).items()}
+    @property
+    def weights(self) -> NodeWeights:
+        if self._weights is None:
+            is_layer = isinstance(self.source, keras.layers.Layer)
+            self._weights = NodeWeights(weights_by_name(self.source) if is_layer else {})
+        return self._weights
+
+    @weights.setter
+    def weights(self, values: Mapping[str, Any]) -> None:
+        self._weights = values if isinstance(values, NodeWeights) else NodeWeights(values)
 
     def is_a(self, *kinds: type) -> bool:
         """Whether this is a layer or operation of one of these classes."""
@@ -122,7 +128,7 @@ class Node:
         with copying(self.name, self.kind):
             return self.kind.from_config(config)
 
-    def become(self, kind: type[keras.layers.Layer], config: dict, weights: dict[str, np.ndarray]) -> None:
+    def become(self, kind: type[keras.layers.Layer], config: dict, weights: Mapping[str, Any]) -> None:
         """Make this a layer of another class, which is called on the inputs alone."""
         self.kind, self.config, self.weights = kind, config, weights
         for call in self.calls:
@@ -232,7 +238,7 @@ class Graph:
                 else:
                     layers[node] = node.make()
                 if node.weights:
-                    initial[node] = InitialWeights(layers[node], node.weights)
+                    initial[node] = InitialWeights(layers[node], node.weights.values_to_copy)
             args, kwargs = each.arguments([values[tensor] for tensor in each.inputs])
             outputs = (call or _call)(layers[node], *args, **kwargs)
             values.update(zip(each.outputs, keras.tree.flatten(outputs), strict=True))

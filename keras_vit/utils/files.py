@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,41 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_even_if_killed(path: str | os.PathLike) -> Iterator[Path]:
+    """Write a file as `replacing` does, and leave nothing beside it even if the process is killed in the block.
+
+    On Linux, most file systems can write a file that has no name yet. Elsewhere, this is the same as `replacing`.
+
+    Args:
+        path: The file to write or replace.
+
+    Yields:
+        The path to write to, which other processes can read. The block must open it, and not move another file there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):
+        with replacing(path) as partial:
+            yield partial
+        return
+    unnamed = f"/proc/{os.getpid()}/fd/{descriptor}"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            named = Path(folder, path.name)  # Programs choose a file's format by the end of its name.
+            named.symlink_to(unnamed)
+            yield named
+        os.fsync(descriptor)
+        with replacing(path) as partial:
+            partial.unlink(missing_ok=True)
+            # With a descriptor of a folder, Python follows the link; the path is absolute, so it is not used.
+            os.link(unnamed, partial, src_dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def saved_model(path: str | os.PathLike) -> keras.Model:

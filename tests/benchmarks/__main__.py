@@ -18,6 +18,7 @@ BENCHMARKS = (
     "train_step",
     "masked_autoencoder",
     "quantized_digits",
+    "self_supervised_digits",
 )
 
 

@@ -111,7 +111,7 @@ def main(
 def summary(results: dict[str, dict[str, float]]) -> str:
     """Return the table of all results so far: the mean over the seeds, and whether it is within the limits."""
     rows = []
-    for family in FAMILIES:
+    for family in dict.fromkeys(key.split()[0] for key in results):
         for scheme, limit in LIMITS.items():
             cells = [results[key] for seed in SEEDS if (key := f"{family} {seed} {scheme}") in results]
             if not cells:

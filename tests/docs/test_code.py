@@ -39,6 +39,7 @@ def hub(tmp_path, monkeypatch):
         yield
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", pages_with("python"), ids=page_name)
 def test_python_blocks_run(page, tmp_path, monkeypatch, flowers, hub):
     """The blocks of a page share their names, as for a reader who follows the page from the top."""

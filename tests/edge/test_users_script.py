@@ -108,6 +108,7 @@ def run_script(folder):
     (folder / "stderr").write_text(result.stderr)
 
 
+@pytest.mark.long
 def test_only_the_script_and_its_warnings_are_printed(run):
     folder, stdout, stderr = run
     count = json.loads((folder / "number.json").read_text())
@@ -124,16 +125,19 @@ def test_only_the_script_and_its_warnings_are_printed(run):
     assert others[1] == "LOG a library warns"
 
 
+@pytest.mark.long
 def test_a_quantized_model_loads_and_is_the_same(run):
     folder, _, _ = run
     np.testing.assert_array_equal(np.load(folder / "loaded.npy"), np.load(folder / "expected.npy"))
 
 
+@pytest.mark.long
 def test_the_process_stays_on_keras_3(run):
     facts = json.loads((run[0] / "facts.json").read_text())
     assert facts["keras"].startswith("3.") and facts["unchanged"]
 
 
+@pytest.mark.long
 def test_files_are_examined_without_keras_and_tensorflow(run):
     script = """
 import sys

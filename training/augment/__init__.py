@@ -5,7 +5,7 @@ the same result in any process, at any step and in any batch. Training can there
 """
 
 from keras_vit.training.augment.augmentation import Augmentation, multi_crop
-from keras_vit.training.augment.crops import CenterCrop, RandomResizedCrop, SimpleRandomCrop
+from keras_vit.training.augment.crops import CenterCrop, RandomAffine, RandomResizedCrop, SimpleRandomCrop
 from keras_vit.training.augment.motion import affine
 from keras_vit.training.augment.policies import AutoAugment, ColorJitter, RandAugment, ThreeAugment
 
@@ -15,6 +15,7 @@ __all__ = [
     "CenterCrop",
     "ColorJitter",
     "RandAugment",
+    "RandomAffine",
     "RandomResizedCrop",
     "SimpleRandomCrop",
     "ThreeAugment",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from keras_vit.training.augment import pixels
-from keras_vit.training.augment.crops import CenterCrop, RandomResizedCrop, SimpleRandomCrop
+from keras_vit.training.augment.crops import CenterCrop, RandomAffine, RandomResizedCrop, SimpleRandomCrop
 from keras_vit.training.augment.draws import Draws, on_some
 from keras_vit.training.augment.erasing import erase
 from keras_vit.training.augment.mixing import mix
@@ -24,7 +24,7 @@ class Augmentation:
     jitter, but it is not applied when RandAugment is on.
 
     Attributes:
-        crop: `RandomResizedCrop`, `SimpleRandomCrop` or `CenterCrop`.
+        crop: `RandomResizedCrop`, `SimpleRandomCrop`, `RandomAffine` or `CenterCrop`.
         flip: Probability of a horizontal flip.
         policy: `RandAugment`, `AutoAugment`, `ThreeAugment` or None.
         jitter: `ColorJitter` or None.
@@ -45,7 +45,7 @@ class Augmentation:
         ValueError: If a probability is not between 0 and 1, an alpha is negative, or `repeats` is less than 1.
     """
 
-    crop: RandomResizedCrop | SimpleRandomCrop | CenterCrop = field(default_factory=RandomResizedCrop)
+    crop: RandomResizedCrop | SimpleRandomCrop | RandomAffine | CenterCrop = field(default_factory=RandomResizedCrop)
     flip: float = 0.5
     policy: RandAugment | AutoAugment | ThreeAugment | None = None
     jitter: ColorJitter | None = None

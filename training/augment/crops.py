@@ -103,6 +103,55 @@ class SimpleRandomCrop:
 
 
 @dataclass(frozen=True)
+class RandomAffine:
+    """Scale, shear, rotate and shift an image, which becomes a square, by random amounts in one resampling.
+
+    It is for small images whose objects fill the frame, such as scanned digits, where a crop cuts off what tells the
+    classes apart. What lies outside the image is black.
+
+    Attributes:
+        scale: Smallest and largest side of the part that is shown, as fractions of the image's sides, drawn for each
+            side. With 1.2, a margin around the image is shown too.
+        shift: Largest shift of the part in either direction, as a fraction of the image's sides.
+        rotation: Largest rotation in either direction, in degrees.
+        shear: Largest shear in either direction: the shift of a row, as a fraction of its distance from the center.
+        interpolation: "nearest", "bilinear" or "bicubic".
+
+    Raises:
+        ValueError: If `scale` or `interpolation` is out of range.
+    """
+
+    scale: tuple[float, float] = (0.8, 1.15)
+    shift: float = 0.12
+    rotation: float = 15.0
+    shear: float = 0.15
+    interpolation: str = "bicubic"
+
+    def __post_init__(self):
+        if self.interpolation not in INTERPOLATIONS[:3]:
+            names = ", ".join(INTERPOLATIONS[:3])
+            raise ValueError(f"interpolation must be one of {names}; received {self.interpolation!r}.")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale must be a range of fractions of the sides above 0; received {self.scale}.")
+
+    def __call__(self, image, size: int, rng: np.random.Generator) -> np.ndarray:
+        from PIL import Image
+
+        angle = math.radians(rng.uniform(-self.rotation, self.rotation))
+        shear = rng.uniform(-self.shear, self.shear)
+        scale = np.array([rng.uniform(*self.scale), rng.uniform(*self.scale)])
+        shift = rng.uniform(-self.shift, self.shift, 2)
+        rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        # From a place in the result to one in the image, both as (x, y), from the center, with sides of length 1.
+        matrix = scale[:, None] * (rotation @ [[1.0, shear], [0.0, 1.0]])
+        sides = np.array(image.size)
+        terms = sides * (0.5 - matrix.sum(axis=1) / 2 + shift)
+        rows = np.column_stack([matrix * sides[:, None] / size, terms])
+        filter_ = _filter(self.interpolation)
+        return np.asarray(image.transform((size, size), Image.Transform.AFFINE, rows.ravel().tolist(), filter_))
+
+
+@dataclass(frozen=True)
 class CenterCrop:
     """Resize an image and crop a square at its center, as for evaluation.
 

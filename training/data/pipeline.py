@@ -13,6 +13,7 @@ from keras_vit.models.image_facts import Statistics
 from keras_vit.training.augment.augmentation import Augmentation
 from keras_vit.training.augment.crops import CenterCrop
 from keras_vit.training.augment.draws import numbers_of
+from keras_vit.training.data.codes import CodesFile
 from keras_vit.training.data.decode import CorruptImages, crops_of
 from keras_vit.training.data.image_data import ImageData
 from keras_vit.training.data.source import Source, in_memory
@@ -73,6 +74,8 @@ class Pipeline:
         max_corrupt: Largest number of undecodable images to skip; each is logged. In a training batch, such an image is
             replaced by the next image that can be decoded.
         cache: Whether to read all files into memory at the start.
+        codes: The path of a file with the codes of the training images, see `CodesFile`. Each training batch then has
+            pairs (images, codes) in place of images, for the method `BEiT`. The augmentation must not move the pixels.
 
     Raises:
         ValueError: If an argument is out of range, or arguments contradict each other.
@@ -88,6 +91,7 @@ class Pipeline:
     channels: int = 3
     max_corrupt: int = 10
     cache: bool = False
+    codes: str | None = None
 
     def __post_init__(self):
         for name in ("image_size", "batch_size", "seed", "channels", "max_corrupt"):
@@ -202,6 +206,7 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
         train, validation = in_memory(train), in_memory(validation)
         test = None if test is None else in_memory(test)
     corrupt = CorruptImages(preparation.max_corrupt)
+    numbered = getattr(train, "numbered", None)
 
     def prepared(pipeline):
         batches = _TrainingBatches(train, pipeline, corrupt)
@@ -212,9 +217,15 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
             steps_per_epoch=batches.steps,
             train=batches,
             validation=_evaluated(validation, pipeline, preparation, corrupt),
-            settings={"train": train.settings, "validation": validation.settings, "pipeline": as_json(pipeline)},
+            settings={
+                "train": train.settings,
+                "validation": validation.settings,
+                "pipeline": as_json(pipeline),
+                **({} if batches.codes is None else {"codes": batches.codes.settings}),
+            },
             test=None if test is None else _evaluated(test, pipeline, preparation, corrupt),
             corrupt=corrupt.found,
+            numbered=numbered and (lambda: _TrainingBatches(numbered(), pipeline, corrupt)),
             prepare=lambda model: prepared(preparation.for_model(model)),
             depends_on_model=pipeline.statistics == "model",
         )
@@ -272,7 +283,9 @@ class _TrainingBatches:
                 f"{source.size} training images are fewer than a batch of each size needs, "
                 f"{self.batch_sizes.sum()}; received batch_size={pipeline.batch_size}."
             )
-        self.load = crops_of(source.read, [view.crop for view in self.views], corrupt, pipeline.channels)
+        self.codes = None if pipeline.codes is None else CodesFile(pipeline.codes, source, self.views)
+        read = source.read if self.codes is None else self.codes.read
+        self.load = crops_of(read, [view.crop for view in self.views], corrupt, pipeline.channels)
         # Traced once, rather than in each epoch.
         self._cropped = tf.function(self._crop, autograph=False)
         self._augmented = tf.function(self._augment, autograph=False)
@@ -344,12 +357,16 @@ class _TrainingBatches:
     def _augment(self, views, labels, sound, seed):
         """Augment and normalize a batch of results of `_crop`."""
         views, labels = _with_sound_images(views, labels, sound)
+        codes = None
+        if self.codes is not None:
+            labels, codes = self.codes.classes_and_codes(labels)
         labels = tf.one_hot(labels, len(self.source.class_names))
         images = [view.of_images(*arrays) for view, arrays in zip(self.views, views, strict=True)]
         if len(images) > 1:
             return tuple(map(self.pipeline.normalized, images)), labels
         image, labels = self.views[0].of_batch(images[0], labels, seed)
-        return self.pipeline.normalized(image), labels
+        image = self.pipeline.normalized(image)
+        return (image if codes is None else (image, codes)), labels
 
 
 def _sound_places(sound):

@@ -10,6 +10,7 @@ import importlib
 
 from keras_vit.training.recipes import (
     augreg,
+    beit,
     better_vit,
     cait,
     coatnet,
@@ -24,6 +25,7 @@ from keras_vit.training.recipes import (
     efficientvit,
     efficientvit_msra,
     fixres,
+    instance_discrimination,
     mae,
     mlp_mixer,
     mobile_former,
@@ -83,6 +85,8 @@ _MODULES = (
     transfer,
     mae,
     dino,
+    beit,
+    instance_discrimination,
     digits,
 )
 _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES.items()}

@@ -16,13 +16,14 @@ from keras_vit.training.augment import (
     CenterCrop,
     ColorJitter,
     RandAugment,
+    RandomAffine,
     RandomResizedCrop,
     SimpleRandomCrop,
     ThreeAugment,
 )
 from keras_vit.training.data import MultiScale, Pipeline
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.self_supervised.methods import DINO, MAE
+from keras_vit.training.self_supervised.methods import DINO, MAE, BEiT, InstanceDiscrimination, Tokenizer
 from keras_vit.utils.plain import plain
 
 # The classes that can be used in a value given as text.
@@ -35,6 +36,7 @@ _KINDS = {
         ColorJitter,
         MultiScale,
         RandAugment,
+        RandomAffine,
         RandomResizedCrop,
         SimpleRandomCrop,
         Statistics,
@@ -75,7 +77,7 @@ class Recipe:
     weights: str | None = None
     teacher: str | None = None
     head_bias: float | None = None
-    method: MAE | DINO | None = None
+    method: MAE | DINO | BEiT | Tokenizer | InstanceDiscrimination | None = None
     pipeline: Pipeline
     hyperparameters: Hyperparameters
 
@@ -106,7 +108,8 @@ def fields_of(recipe: Recipe) -> dict:
     def within(value, prefix):
         for part in dataclasses.fields(value):
             item, name = getattr(value, part.name), f"{prefix}{part.name}"
-            if isinstance(item, Pipeline | Hyperparameters | Augmentation | MAE | DINO):
+            groups = Pipeline | Hyperparameters | Augmentation | MAE | DINO | BEiT | Tokenizer | InstanceDiscrimination
+            if isinstance(item, groups):
                 yield from within(item, f"{name}.")
             else:
                 yield name, item

@@ -2,16 +2,19 @@
 
     keras-vit train --recipe digits_mobilevit --run-dir runs/digits
     keras-vit pretrain --recipe digits_mae --run-dir runs/mae
+    keras-vit pretrain --recipe digits_tokenizer --run-dir runs/tokenizer
+    keras-vit pretrain --recipe digits_beit --set tokenizer=runs/tokenizer/encoder.keras --run-dir runs/beit
     keras-vit train --recipe digits_deit_distilled --teacher runs/digits/best.keras --run-dir runs/distilled
 
 The README has the accuracies that these recipes reach.
 """
 
 from keras_vit.models.image_facts import UNIT
+from keras_vit.training.augment import Augmentation, RandomResizedCrop
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.self_supervised.methods import MAE
+from keras_vit.training.self_supervised.methods import MAE, BEiT, InstanceDiscrimination, Tokenizer
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
@@ -178,6 +181,62 @@ RECIPES["digits_mae"] = Recipe(
         learning_rate=2e-3,
         optimizer_settings={"beta_2": 0.95},
         warmup_epochs=10,
+        weight_decay=0.05,
+        clip_norm=None,
+    ),
+)
+
+_BEIT = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4}
+RECIPES["digits_tokenizer"] = Recipe(
+    paper="the settings of keras_vit's authors",
+    hardware="2 CPU cores",
+    data="digits",
+    model="BEiT",
+    model_settings=_BEIT,
+    method=Tokenizer(vocabulary=64, width=32, depth=1, kl_weight=0.001),
+    pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1),
+    hyperparameters=Hyperparameters(epochs=40, learning_rate=5e-3, warmup_epochs=2, weight_decay=1e-4, clip_norm=1.0),
+)
+RECIPES["digits_beit"] = Recipe(
+    paper="the settings of keras_vit's authors",
+    hardware="2 CPU cores",
+    data="digits",
+    model="BEiT",
+    model_settings=_BEIT,
+    method=BEiT(mask_ratio=0.5, smallest_block=3),
+    pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1),
+    hyperparameters=Hyperparameters(
+        epochs=300,
+        learning_rate=2e-3,
+        warmup_epochs=20,
+        weight_decay=0.05,
+        clip_norm=3.0,
+    ),
+)
+
+
+def _digit_crop(smallest, largest):
+    return Augmentation(RandomResizedCrop(scale=(smallest, largest)), flip=0.0)
+
+
+RECIPES["digits_instance_discrimination"] = Recipe(
+    paper="the settings of keras_vit's authors",
+    hardware="2 CPU cores",
+    data="digits",
+    model="ViT",
+    model_settings={"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4},
+    method=InstanceDiscrimination(),
+    pipeline=Pipeline(
+        image_size=16,
+        batch_size=64,
+        statistics=UNIT,
+        channels=1,
+        augmentation=(*[_digit_crop(0.4, 1.0)] * 2, *[_digit_crop(0.2, 0.5)] * 2),
+    ),
+    hyperparameters=Hyperparameters(
+        epochs=100,
+        learning_rate=1e-3,
+        warmup_epochs=5,
         weight_decay=0.05,
         clip_norm=None,
     ),

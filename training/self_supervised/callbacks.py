@@ -8,6 +8,7 @@ import numpy as np
 from keras_vit.models.image_facts import Statistics
 from keras_vit.training.distribution.strategy import is_chief
 from keras_vit.training.self_supervised.mae import predictions_of
+from keras_vit.training.self_supervised.partial import thaw
 from keras_vit.training.self_supervised.patches import statistics, to_images, to_patches
 from keras_vit.utils.files import replacing
 from keras_vit.utils.missing import needs
@@ -32,9 +33,10 @@ class SaveEncoder(keras.callbacks.Callback):
             return
         if self._copy is None:
             self._copy = keras.models.clone_model(self._encoder)
-            for layer in self._copy.layers:  # Keras does not thaw the layers of a model that is not frozen itself.
-                layer.trainable = True
-        self._copy.set_weights(self._encoder.get_weights())
+            thaw(self._copy)
+        # Layer by layer, because several layers may share a weight, and those of the copy do not.
+        for trained, copied in zip(self._encoder.layers, self._copy.layers, strict=True):
+            copied.set_weights(trained.get_weights())
         with replacing(self._path) as partial:
             self._copy.save(partial)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -30,10 +32,10 @@ class Method(Protocol):
     """A method of learning without labels.
 
     Attributes:
-        encoder_settings: Arguments of the builder `ViT` with which the authors build their encoders.
+        encoder_settings: Arguments of the builder, such as `ViT`, with which the authors build their encoders.
     """
 
-    encoder_settings: ClassVar[Mapping[str, str]]
+    encoder_settings: ClassVar[Mapping[str, Any]]
 
     def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
         """Return the model that trains an encoder, and all that it needs.
@@ -147,4 +149,182 @@ class DINO:
         return Prepared(model, dataclasses.replace(data, validation=None, prepare=None), callbacks, teacher)
 
 
-METHODS = {"mae": MAE, "dino": DINO}
+@dataclass(frozen=True, kw_only=True)
+class BEiT:
+    """Predict the codes of hidden patches (Bao et al., arXiv 2106.08254), see `masked_image_model`.
+
+    The codes come from a tokenizer, which sees the same crop of an image as the encoder, or with the data, see
+    `Pipeline.codes`.
+
+    Attributes:
+        tokenizer: The path of the saved tokenizer, such as the encoder.keras of a run with the method "tokenizer". None
+            takes the codes of the data.
+        vocabulary: The number of codes of the data. A tokenizer knows its own number.
+        mask_ratio: The fraction of the patches that is hidden; the authors hide 75 of 196.
+        smallest_block: The smallest number of patches in a hidden block.
+        aspect: The smallest aspect ratio of a block, height / width; the largest is 1 / `aspect`.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {"shared_positions": True}
+
+    tokenizer: str | None = None
+    vocabulary: int = 8192
+    mask_ratio: float = 75 / 196
+    smallest_block: int = 16
+    aspect: float = 0.3
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.training.self_supervised.beit import masked_image_model
+        from keras_vit.training.self_supervised.block_masks import NUMBERS, hidden_patches
+        from keras_vit.training.self_supervised.data import with_noise
+        from keras_vit.utils.files import saved_model
+
+        codes = data.settings.get("codes")
+        if (self.tokenizer is None) == (codes is None):
+            raise ValueError(
+                "BEiT needs the codes of the images either from a tokenizer, BEiT(tokenizer='runs/tokenizer/"
+                "encoder.keras'), which the method 'tokenizer' trains, or from a file that the data is created with, "
+                f"codes='codes.npy'; received tokenizer={self.tokenizer!r} and {'such' if codes else 'other'} data."
+            )
+        tokenizer = None if self.tokenizer is None else saved_model(self.tokenizer)
+        if codes is not None and codes["largest"] >= self.vocabulary:
+            raise ValueError(
+                f"The codes of the data go up to {codes['largest']}, so vocabulary must be more than that; received "
+                f"vocabulary={self.vocabulary}."
+            )
+        model = masked_image_model(encoder, tokenizer, vocabulary=self.vocabulary, mask_ratio=self.mask_ratio)
+        patch_embedding = encoder.get_layer("patch_embedding")
+        drawn = functools.partial(
+            hidden_patches,
+            grid=patch_embedding.grid(encoder.input_shape),
+            count=model.inputs[-1].shape[1],
+            smallest=self.smallest_block,
+            aspect=self.aspect,
+        )
+        if codes is not None:
+            # The file has codes of the training images only.
+            data = dataclasses.replace(data, validation=None)
+        data = with_noise(data, NUMBERS, seed, drawn)
+        if self.tokenizer is not None:
+            settings = {
+                **data.settings,
+                "tokenizer": hashlib.sha256(Path(self.tokenizer).read_bytes()).hexdigest()[:16],
+            }
+            data = dataclasses.replace(data, settings=settings)
+        return Prepared(model, data, [], encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """Train a tokenizer for an encoder: a discrete variational autoencoder (arXiv 2102.12092), see `image_tokenizer`.
+
+    The encoder determines the size of the images and of the patches, and is not trained. What is saved as the encoder
+    is the tokenizer, for `BEiT(tokenizer=...)`.
+
+    Attributes:
+        vocabulary: The number of codes.
+        width: The number of channels of the map of patches.
+        depth: The number of residual blocks in the tokenizer, and in its decoder.
+        kl_weight: The weight of the divergence of the codes from a uniform distribution, see `discrete_autoencoder`.
+        final_temperature: The temperature of the relaxed codes in the last epoch; the first has 1.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {}
+
+    vocabulary: int = 8192
+    width: int = 256
+    depth: int = 2
+    kl_weight: float = 0.001
+    final_temperature: float = 1 / 16
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.models.model_images import image_facts, normalizes_images
+        from keras_vit.training.self_supervised.data import with_noise
+        from keras_vit.training.self_supervised.tokenizer import (
+            TemperatureSchedule,
+            discrete_autoencoder,
+            image_tokenizer,
+        )
+
+        patch_embedding = encoder.get_layer("patch_embedding")
+        tokenizer = image_tokenizer(
+            encoder.input_shape[1:],
+            patch_size=patch_embedding.patch_size,
+            vocabulary=self.vocabulary,
+            width=self.width,
+            depth=self.depth,
+            include_preprocessing=normalizes_images(encoder),
+            statistics=image_facts(encoder).statistics,
+            dtype=patch_embedding.dtype_policy,
+        )
+        model = discrete_autoencoder(tokenizer, kl_weight=self.kl_weight)
+        data = with_noise(data, 1, seed)
+        return Prepared(model, data, [TemperatureSchedule(self.final_temperature)], tokenizer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceDiscrimination:
+    """Instance discrimination (Cao and Yu, arXiv 2201.10728), see `instance_discrimination`.
+
+    For data sets of a few thousand images: each training image is a class of its own. The data can have several views
+    of each image.
+
+    Attributes:
+        cutmix: The alpha of the Beta distribution of CutMix. 0 turns CutMix off.
+        large_views: The number of first views that are mixed together; the other views are mixed together too.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {}
+
+    cutmix: float = 0.5
+    large_views: int = 2
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.training.self_supervised.instance_discrimination import instance_discrimination, with_instances
+
+        views = data.train(0, 0).element_spec[0]
+        shapes = [tuple(view.shape[1:]) for view in (views if isinstance(views, tuple) else (views,))]
+        settings = {"cutmix_alpha": self.cutmix, "large_views": self.large_views}
+        data, images = with_instances(data, **settings, seed=seed)
+        model = instance_discrimination(encoder, shapes, images, large_views=self.large_views)
+        return Prepared(model, data, [], encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IGPT:
+    """Generative pre-training (Chen et al., "Generative Pretraining from Pixels", ICML 2020): predict the next pixel.
+
+    The encoder is an iGPT that predicts colors, `keras_vit.iGPT_S(include_top=False, predict_colors=True)`. The authors
+    train with batches of 128 images for a million steps, with Adam (beta_2 0.95), a warm-up of one epoch and a half
+    cosine to 0, without dropout, and choose the learning rate among 0.01, 0.003, 0.001 and so on.
+
+    Attributes:
+        color_images: The number of training images whose pixels determine the colors, by k-means. 0 keeps the colors of
+            the model, such as those of published weights.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {"predict_colors": True}
+
+    color_images: int = 1024
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit import next_color_model, set_colors
+        from keras_vit.training.self_supervised.colors import color_centers, some_images
+
+        model = next_color_model(encoder)
+        if self.color_images:
+            colors = encoder.get_layer("colors")
+            normalized = keras.Model(encoder.input, colors.input)
+            images = [normalized(images) for images in some_images(data, self.color_images)]
+            set_colors(encoder, color_centers(images, colors.num_colors, seed))
+        return Prepared(model, data, [], encoder)
+
+
+METHODS = {
+    "mae": MAE,
+    "dino": DINO,
+    "beit": BEiT,
+    "tokenizer": Tokenizer,
+    "instance_discrimination": InstanceDiscrimination,
+    "igpt": IGPT,
+}

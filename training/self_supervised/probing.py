@@ -1,7 +1,7 @@
-"""Measure features without training the encoder: nearest neighbors and linear classifiers.
+"""Measure features without training the encoder: nearest neighbors, linear and attentive classifiers.
 
 The protocols are those of DINO (Caron et al., arXiv 2104.14294, section 4.1, with the nearest neighbors of Wu et al.,
-arXiv 1805.01978) and MAE (He et al., arXiv 2111.06377, appendix A.1).
+arXiv 1805.01978), MAE (He et al., arXiv 2111.06377, appendix A.1) and CAE (Chen et al., arXiv 2202.03026).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.layers import PositionEmbedding, TokenPooling
+from keras_vit.layers import LayerNorm, LearnedTokens, MultiHeadAttention, PatchEmbedding, TokenPooling
 from keras_vit.training.data import ImageData
 from keras_vit.training.self_supervised.encoder import InferenceModel
 
@@ -23,8 +23,8 @@ def features(encoder: keras.Model, pooling: Pooling = "token") -> keras.Model:
     """Return the model that gives one feature vector for each image, and shares the encoder's layers.
 
     Args:
-        encoder: A model of the ViT family that returns all tokens, (batch, special tokens + patches, width); or a model
-            that already returns vectors, which is returned as it is.
+        encoder: A model of the ViT or the BEiT family that returns all tokens, (batch, special tokens + patches,
+            width); or a model that already returns vectors, which is returned as it is.
         pooling: "token" for the first token, "avg" for the mean of the patches, both (batch, width); or "token_and_avg"
             for both, (batch, 2 * width).
 
@@ -36,12 +36,7 @@ def features(encoder: keras.Model, pooling: Pooling = "token") -> keras.Model:
     tokens = encoder.output
     if len(tokens.shape) == 2:
         return encoder
-    positions = next((layer for layer in encoder.layers if isinstance(layer, PositionEmbedding)), None)
-    if len(tokens.shape) != 3 or positions is None:
-        raise ValueError(
-            f"{encoder.name} must return tokens of the ViT family or vectors; its output has the shape {tokens.shape}."
-        )
-    special = tokens.shape[1] - positions.grid[0] * positions.grid[1]
+    special = _special_tokens(encoder)
     pooled = []
     if pooling != "avg":
         pooled.append(TokenPooling(name="feature_token")(tokens))
@@ -150,6 +145,56 @@ def linear_classifier(encoder: keras.Model, classes: int, pooling: Pooling = "to
     initializer = keras.initializers.TruncatedNormal(stddev=0.01)
     x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="head")(x)
     return keras.Model(images, x, name=f"{encoder.name}_linear")
+
+
+def attentive_classifier(encoder: keras.Model, classes: int, num_heads: int | None = None) -> keras.Model:
+    """Return an attentive classifier of the features of a frozen encoder, to be trained with `fit`.
+
+    Masked image modeling leaves what shows the class in some of the patches, and the mean over all of them dilutes it.
+    So a learned query attends to the patches, and a linear layer classifies the result (attentive probing; Chen et al.,
+    CAE, arXiv 2202.03026; also El-Nouby et al., AIM, arXiv 2401.08541). A LayerNorm normalizes the patches; there is no
+    MLP and no batch normalization.
+
+        model = training.attentive_classifier(encoder, classes=1000)
+        training.fit(model, data, run_dir="runs/attentive", epochs=90, warmup_epochs=10, learning_rate=1e-3)
+
+    Args:
+        encoder: A model of the ViT or the BEiT family that returns all tokens. It is frozen.
+        classes: The number of classes.
+        num_heads: The number of attention heads, a divisor of the width of the tokens. By default, one for 64 numbers.
+
+    Returns:
+        A model of logits (batch, classes).
+
+    Raises:
+        ValueError: If the encoder does not return all tokens, or `num_heads` does not divide their width.
+    """
+    special, width = _special_tokens(encoder), encoder.output.shape[-1]
+    encoder.trainable = False
+    images = keras.Input(encoder.input_shape[1:], name="image")
+    x = InferenceModel(encoder.input, encoder.output, name="tokens")(images)
+    if special:
+        x = keras.layers.Cropping1D((special, 0), name="patches")(x)
+    x = LayerNorm(1e-6, dtype="float32", name="patch_norm")(x)
+    query = LearnedTokens(1, width, "glorot_uniform", dtype="float32", name="query")(x)
+    heads = num_heads or max(1, width // 64)
+    x = MultiHeadAttention(width, heads, dtype="float32", name="attention")(query, x)
+    x = TokenPooling(dtype="float32", name="pooling")(x)
+    initializer = keras.initializers.TruncatedNormal(stddev=0.01)
+    x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="head")(x)
+    return keras.Model(images, x, name=f"{encoder.name}_attentive")
+
+
+def _special_tokens(encoder):
+    """Return the number of tokens before the patches."""
+    tokens = encoder.output
+    embedding = next((layer for layer in encoder.layers if isinstance(layer, PatchEmbedding)), None)
+    if len(tokens.shape) != 3 or embedding is None:
+        raise ValueError(
+            f"{encoder.name} must return tokens of the ViT or the BEiT family; its output has the shape {tokens.shape}."
+        )
+    rows, columns = embedding.grid(encoder.input_shape)
+    return tokens.shape[1] - rows * columns
 
 
 def _of_batches(model, batches):

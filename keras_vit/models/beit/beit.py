@@ -34,6 +34,7 @@ def BEiT(
     mlp_dim: int | None = None,
     epsilon: float = 1e-6,
     layer_scale: float = 0.1,
+    shared_positions: bool = False,
     include_preprocessing: bool | Statistics = False,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
@@ -66,6 +67,9 @@ def BEiT(
         mlp_dim: Units between the two dense layers of each MLP, 4 * width by default.
         epsilon: Added to the variance in every LayerNorm.
         layer_scale: Initial value of the LayerScale on each branch.
+        shared_positions: Whether all blocks learn a common table of biases, as in the authors' pre-training. When the
+            model is saved or copied, each block gets a table of its own with the same values; those after the first
+            block are then frozen. What `training.pretrain` saves has a trainable table in each block.
         include_preprocessing: Whether the model takes images in [0, 255] and scales them to [-1, 1] itself. Pass
             `Statistics` to normalize with other values.
         drop_path_rate: Rate of stochastic depth of the last block; the rates of the blocks rise linearly from 0 in the
@@ -89,8 +93,9 @@ def BEiT(
     grid = patches.grid(x.shape)
     x = ClassToken(0.02, dtype=dtype, name="class_token")(patches(x))
     x = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")(x)
+    first = None
     for index, rate in enumerate(np.linspace(0.0, drop_path_rate, depth).tolist()):
-        x = BEiTBlock(
+        block = BEiTBlock(
             width,
             num_heads,
             4 * width if mlp_dim is None else mlp_dim,
@@ -102,7 +107,11 @@ def BEiT(
             attention_dropout_rate=attention_dropout_rate,
             dtype=dtype,
             name=f"block_{index}",
-        )(x)
+        )
+        if shared_positions and first is not None:
+            block.attention.bias.share(first.attention.bias)
+        x = block(x)
+        first = first or block
     if pooling == "avg":
         x = keras.layers.Cropping1D((1, 0), dtype=dtype, name="patch_tokens")(x)
         x = keras.layers.GlobalAveragePooling1D(dtype=dtype, name="pooling")(x)

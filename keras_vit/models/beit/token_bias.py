@@ -30,6 +30,16 @@ class TokenBias(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.grid = (grid[0], grid[1])
+        self.table = None
+
+    def share(self, other: "TokenBias") -> None:
+        """Use the table of another layer, which is built, instead of a table of its own.
+
+        It must be called before this layer is built. The table stays trainable as that of the other layer. A saved or
+        copied layer has a frozen table of its own, so that its model has as many trainable weights as before.
+        """
+        self.trainable = False
+        self.table = other.table
 
     def build(self, input_shape):
         tokens = 1 + self.grid[0] * self.grid[1]
@@ -38,10 +48,11 @@ class TokenBias(keras.layers.Layer):
                 f"TokenBias expects scores (batch, {self.num_heads}, {tokens}, {tokens}); received the shape "
                 f"{tuple(input_shape)}."
             )
-        rows, columns = _positions(self.grid)
-        self.table = self.add_weight(
-            name="table", shape=(rows * columns + _FOR_CLASS_TOKEN, self.num_heads), initializer="zeros"
-        )
+        if self.table is None:
+            rows, columns = _positions(self.grid)
+            self.table = self.add_weight(
+                name="table", shape=(rows * columns + _FOR_CLASS_TOKEN, self.num_heads), initializer="zeros"
+            )
 
     def call(self, scores):
         return scores + ops.cast(self._bias(), scores.dtype)

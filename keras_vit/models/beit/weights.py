@@ -3,6 +3,24 @@
 from keras_vit.weights.layouts import PYTORCH
 from keras_vit.weights.naming import Naming, Part, third
 
+_SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
+
+
+def _with_a_table_in_each_block(arrays):
+    """Give each block the table that the blocks of the authors' pre-training share.
+
+    A table of indices, which the authors' files have, is left out, and so are the keys' bias of zeros that timm adds.
+    """
+    arrays = {
+        name: array for name, array in arrays.items() if not name.endswith(("relative_position_index", ".attn.k_bias"))
+    }
+    shared = arrays.pop(_SHARED_TABLE, None)
+    if shared is not None:
+        blocks = {name.split(".")[1] for name in arrays if name.startswith("blocks.")}
+        arrays |= {f"blocks.{block}.attn.relative_position_bias_table": shared for block in blocks}
+    return arrays
+
+
 TIMM = Naming(
     "timm",
     PYTORCH,
@@ -24,12 +42,12 @@ TIMM = Naming(
         "block_{i}.layer_scale2": Part("blocks.{i}.gamma_2", is_array=True),
         "fc_norm": "fc_norm",
         "head": "head",
+        # What the authors' pre-training adds to the encoder.
+        "mask_token": "mask_token",
+        "norm": "norm",
+        "code_head": "lm_head",
     },
-    # A table of indices, which the authors' files have, and the keys' bias of zeros that timm adds.
-    respell=lambda arrays: {
-        name: array
-        for name, array in arrays.items()
-        if not name.endswith((".attn.relative_position_index", ".attn.k_bias"))
-    },
+    beside_the_model=("mask_token", "norm.", "lm_head."),
+    respell=_with_a_table_in_each_block,
 )
 NAMINGS = (TIMM,)

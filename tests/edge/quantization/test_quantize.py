@@ -177,6 +177,7 @@ def test_it_trains_like_any_model(jit_compile):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.long
 def test_it_trains_under_a_distribution_strategy():
     # In a process of its own, because the number of devices is fixed once TensorFlow has started.
     script = """

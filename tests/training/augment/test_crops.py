@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit.training import CenterCrop, RandomResizedCrop, SimpleRandomCrop
+from keras_vit.training import CenterCrop, RandomAffine, RandomResizedCrop, SimpleRandomCrop
 from tests.training.pictures import picture
 
 
@@ -71,6 +71,53 @@ def test_simple_random_crop_is_a_crop_of_the_image_with_reflection_padding():
     assert (min(tops), max(tops)) == (0, 8) and (min(lefts), max(lefts)) == (0, 16)
 
 
+class Highest:
+    """A random generator that always draws the highest number."""
+
+    def uniform(self, low, high, size=None):
+        return high if size is None else np.full(size, high)
+
+
+MARGIN = ((4, 4), (4, 4), (0, 0))
+STILL = {"scale": (1.0, 1.0), "shift": 0.0, "rotation": 0.0, "shear": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, lambda pixels: pixels),
+        ({"rotation": 90.0}, lambda pixels: np.rot90(pixels)),
+        # A quarter of 16 pixels: the part that is shown lies further right and further down.
+        ({"shift": 0.25}, lambda pixels: np.pad(pixels[4:, 4:], ((0, 4), (0, 4), (0, 0)))),
+        (
+            {"scale": (2.0, 2.0), "interpolation": "nearest"},
+            lambda pixels: np.pad(pixels[1::2, 1::2], ((4, 4), (4, 4), (0, 0))),
+        ),
+    ],
+)
+def test_an_affine_view_moves_pixels(changes, expected):
+    pixels = picture(0, 16, 16)
+    result = RandomAffine(**{**STILL, **changes})(Image.fromarray(pixels), 16, Highest())
+    np.testing.assert_allclose(result.astype(int), expected(pixels), atol=1)  # Pillow rounds.
+
+
+def test_an_affine_view_shears_rows_around_the_center():
+    pixels = np.zeros((16, 16, 3), "uint8")
+    pixels[:, 8] = 255
+    result = RandomAffine(**{**STILL, "shear": 0.5, "interpolation": "nearest"})(Image.fromarray(pixels), 16, Highest())
+    for row in range(16):
+        # The row shows what lies further right by half of its distance from the center, 7.5.
+        place = 8.5 - 0.5 * (row + 0.5 - 8)
+        assert abs(result[row, :, 0].argmax() + 0.5 - place) <= 0.5 and (result[row, :, 0] > 0).sum() == 1
+
+
+def test_an_affine_view_of_a_part_is_that_part_enlarged():
+    pixels = Image.fromarray(picture(0, 32, 32))
+    result = RandomAffine(**{**STILL, "scale": (0.5, 0.5), "interpolation": "bilinear"})(pixels, 32, Highest())
+    expected = np.asarray(pixels.resize((32, 32), Image.Resampling.BILINEAR, box=(8, 8, 24, 24)))
+    np.testing.assert_allclose(result.astype(int), expected, atol=1)
+
+
 def test_center_crop():
     crop = CenterCrop(fraction=0.875)
     resized = np.asarray(image(400, 300).resize((341, 256), Image.Resampling.BICUBIC))
@@ -84,6 +131,8 @@ def test_center_crop():
         (lambda: RandomResizedCrop(scale=(0.0, 1.0)), "scale"),
         (lambda: RandomResizedCrop(ratio=(2.0, 1.0)), "ratio"),
         (lambda: RandomResizedCrop(interpolation="cubic"), "nearest, bilinear, bicubic, lanczos; received 'cubic'"),
+        (lambda: RandomAffine(scale=(0.0, 1.0)), "scale"),
+        (lambda: RandomAffine(interpolation="lanczos"), "nearest, bilinear, bicubic; received 'lanczos'"),
         (lambda: CenterCrop(87.5), "fraction"),
     ],
 )

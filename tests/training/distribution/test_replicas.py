@@ -25,6 +25,7 @@ def distances():
     return of_program([name for name in CASES if name not in SLOW])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*(name for name in CASES if name not in SLOW), "SAM of each half"])
 def test_replicas_give_the_same_result(distances, name):
     if name in DIFFERENT:

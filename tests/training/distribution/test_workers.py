@@ -1,83 +1,22 @@
 """Check that training under a strategy gives the same result as on one device with the same global batch."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
+from tests.training.distribution import jobs
+from tests.training.distribution.jobs import distance, finish, log
 from tests.training.distribution.workers import BATCH, pictures
 
-LIMIT = 400  # Seconds for a job. Most take 20 on an idle machine.
-
-
-def start(output, *arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    command = [sys.executable, "-m", "tests.training.distribution.workers", output, *arguments]
-    with open(f"{output}.txt", "w") as log:
-        return subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, env=environment)
-
-
-def finish(processes):
-    """Return the exit codes. Kill processes that exceed the time limit."""
-    try:
-        return [process.wait(timeout=LIMIT) for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
-def log(output):
-    return output.with_suffix(".npz.txt").read_text()[-3000:]
-
-
-def read(output):
-    groups = {}
-    with np.load(output) as file:
-        for key in sorted(file.files):
-            groups.setdefault(key.split("/")[0], []).append(file[key])
-    return groups
-
-
-def run(folder, *arguments):
-    output = folder / "one.npz"
-    assert finish([start(output, *arguments)]) == [0], log(output)
-    return read(output)
-
-
-def start_job(folder, count, *arguments, of_worker=None):
-    """Start one process per worker of a job; `of_worker` has further arguments of individual workers."""
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    workers = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
-    for server in servers:
-        server.close()
-    outputs = [folder / f"worker{index}.npz" for index in range(count)]
-    processes = [
-        start(output, *arguments, "--workers", workers, "--index", index, *(of_worker or {}).get(index, ()))
-        for index, output in enumerate(outputs)
-    ]
-    return processes, outputs
-
-
-def run_job(folder, count, *arguments, of_worker=None):
-    processes, outputs = start_job(folder, count, *arguments, of_worker=of_worker)
-    assert finish(processes) == [0] * count, [log(output) for output in outputs]
-    return [read(output) for output in outputs]
-
-
-def distance(ours, theirs):
-    assert [a.shape for a in ours] == [a.shape for a in theirs]
-    return max(float(np.abs(a.astype("float64") - b).max()) for a, b in zip(ours, theirs, strict=True))
-
+PROGRAM = "tests.training.distribution.workers"
+run, start_job, run_job = (partial(function, PROGRAM) for function in (jobs.run, jobs.start_job, jobs.run_job))
 
 EQUAL = ("vit", "mobilevit", "sharp_average")
 
 
+@pytest.mark.long
 def test_two_workers_train_as_one_device(tmp_path):
     """Train two models in one test to share the processes; `test_replicas` trains other models on two replicas."""
     one = run(tmp_path, "vit")

@@ -1,15 +1,15 @@
-"""Train without labels on one device and on two replicas, and print how much the weights differ, as JSON.
+"""Train without labels under a strategy, and write all variables. Each worker of a job runs this program.
 
-This is a separate program, because the devices of a process can't be changed once TensorFlow is running.
+This is a separate program, because devices and workers can't be changed once TensorFlow is running.
 """
 
-import json
+import argparse
+import dataclasses
 import os
-import sys
 import tempfile
 from pathlib import Path
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
@@ -36,6 +36,9 @@ def views():
 CASES = {
     "mae": (lambda: training.digits(8, batch_size=400), training.MAE(decoder_width=16, decoder_depth=1, pictures=0)),
     "dino": (views, training.DINO(prototypes=12, hidden=8, bottleneck=8, teacher_momentum=0.5, frozen_epochs=0)),
+    "tokenizer": (lambda: training.digits(8, batch_size=400), training.Tokenizer(vocabulary=5, width=8, depth=1)),
+    "beit": (lambda: training.digits(8, batch_size=400), training.BEiT(mask_ratio=0.5, smallest_block=1)),
+    "instance_discrimination": (views, training.InstanceDiscrimination()),
 }
 
 
@@ -49,23 +52,37 @@ def trained(name, strategy):
             kept.extend(keras.ops.convert_to_numpy(variable) for variable in self.model.weights)
 
     keras.utils.set_random_seed(0)
+    builder = keras_vit.BEiT if name == "beit" else keras_vit.ViT
     with strategy.scope():
-        encoder = keras_vit.ViT(input_shape=(8, 8, 1), **TINY, **method.encoder_settings)
+        encoder = builder(input_shape=(8, 8, 1), **TINY, **method.encoder_settings)
     with tempfile.TemporaryDirectory() as folder:
+        if name == "beit":
+            tokenizer = training.image_tokenizer((8, 8, 1), patch_size=4, vocabulary=5, width=8, depth=1)
+            tokenizer.save(Path(folder) / "tokenizer.keras")
+            method = dataclasses.replace(method, tokenizer=str(Path(folder) / "tokenizer.keras"))
         run_dir = Path(folder) / "run"
         training.pretrain(encoder, data(), method, run_dir=run_dir, callbacks=[Keep()], **RUN, **SGD)
     return kept
 
 
 def main():
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    one, two = tf.distribute.get_strategy(), training.strategy("mirrored", devices=["CPU:0", "CPU:1"])
-    distances = {}
-    for name in sys.argv[1:]:
-        left, right = trained(name, one), trained(name, two)
-        distances[name] = max(float(np.abs(a - b).max()) for a, b in zip(left, right, strict=True))
-    print(json.dumps(distances))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("output")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--workers")
+    parser.add_argument("--index", type=int)
+    parser.add_argument("methods", nargs="+")
+    given = parser.parse_args()
+    if given.workers:
+        strategy = training.strategy("multi_worker", workers=given.workers.split(","), index=given.index, timeout=60)
+    elif given.replicas > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * given.replicas)
+        strategy = training.strategy("mirrored", devices=[f"CPU:{index}" for index in range(given.replicas)])
+    else:
+        strategy = training.strategy("cpu")
+    arrays = {name: trained(name, strategy) for name in given.methods}
+    np.savez(given.output, **{f"{name}/{i:03}": value for name, each in arrays.items() for i, value in enumerate(each)})
 
 
 if __name__ == "__main__":

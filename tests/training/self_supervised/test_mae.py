@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import keras_vit
-from keras_vit import training
+from keras_vit import edge, training
 from keras_vit.training.self_supervised.callbacks import reconstruction_picture
 from keras_vit.training.self_supervised.data import with_noise
 from keras_vit.training.self_supervised.mae import predictions_of
@@ -208,6 +208,13 @@ class TestRuns:
         with pytest.raises(ValueError, match="mask_ratio"):
             method = training.MAE(mask_ratio=0.5)
             training.pretrain(encoder(), digits(), method, run_dir=whole[1].run_dir, resume=True, **RUN)
+
+    def test_the_encoder_exports_in_one_partition(self, whole, tmp_path):
+        trained, data = keras.models.load_model(whole[1].encoder), training.digits(16)
+        file = tmp_path / "encoder.tflite"
+        edge.export(trained, file, "hybrid_int8", calibration_data=data.validation)
+        assert edge.audit(file).partitions == 1
+        assert edge.verify(trained, file, data.for_model(trained).test_images).snr_db > 28
 
     def test_a_classifier_starts_from_the_encoder(self, whole):
         path = str(whole[1].encoder)

@@ -34,6 +34,9 @@ PUBLISHED = {
     "mae_l16": (2.4e-3, 0.05, None, 4096, 1600, 40),
     "mae_h14": (2.4e-3, 0.05, None, 4096, 1600, 40),
     "dino_s16": (2e-3, 0.04, 0.4, 1024, 300, 10),
+    "beit_b16": (1.5e-3, 0.05, None, 2048, 800, 10),
+    "beit_l16": (1.5e-3, 0.05, None, 2048, 800, 10),
+    "idmm_deit_ti16": (5e-4, 1e-3, None, 256, 800, 2),
 }
 
 
@@ -72,9 +75,32 @@ def test_further_published_settings():
     assert tuned.model_settings["drop_path_rate"] == 0.2 and tuned.model_settings["pooling"] == "avg"
 
 
+def test_further_published_settings_of_beit():
+    beit = training.recipe("beit_b16")
+    details = {
+        "mask_ratio": 75 / 196,
+        "smallest_block": 16,
+        "aspect": 0.3,
+        "vocabulary": 8192,
+        "clip_norm": 3.0,
+        "final_learning_rate": 1e-5,
+        "jitter": training.ColorJitter(0.4, 0.4, 0.4),
+    }
+    assert changed(beit, details) == beit
+    assert beit.model_settings["drop_path_rate"] == 0.1
+    base, large = (training.recipe(f"beit_{size}_finetune") for size in ("b16", "l16"))
+    numbers = [
+        (tuned.peak_learning_rate(1024), tuned.epochs, tuned.warmup_epochs, tuned.layer_decay)
+        for tuned in (base.hyperparameters, large.hyperparameters)
+    ]
+    assert numbers == [(4e-3, 100, 20, 0.65), (1e-3, 50, 5, 0.75)]
+
+
 def test_the_list_has_only_recipes_without_labels(capsys):
     run("--list")
-    assert capsys.readouterr().out.split() == ["digits_mae", "dino_s16", "mae_b16", "mae_h14", "mae_l16"]
+    names = capsys.readouterr().out.split()
+    assert names == sorted(name for name in training.list_recipes() if training.recipe(name).method is not None)
+    assert {"beit_b16", "digits_beit", "digits_mae", "digits_tokenizer", "dino_s16", "mae_b16"} <= set(names)
 
 
 def test_a_method_takes_any_model_of_the_family(capsys):
@@ -84,6 +110,10 @@ def test_a_method_takes_any_model_of_the_family(capsys):
     run("--method", "dino", "--model", "dinov2_s14", "--image-size", 224, "--dry-run", "--json")
     views = json.loads(capsys.readouterr().out)["pipeline.augmentation"]
     assert [view["image_size"] for view in views] == [224] * 2 + [98] * 8
+    settings = settings_of(capsys, "--method", "beit", "--model", "beit_b16", "--set", "tokenizer=encoder.keras")
+    assert settings["method.tokenizer"] == "'encoder.keras'" and settings["pipeline.codes"] == "None"
+    settings = settings_of(capsys, "--method", "tokenizer", "--model", "beit_b16", "--set", "vocabulary=512")
+    assert settings["method.vocabulary"] == "512" and settings["hyperparameters.epochs"] == "100"
     settings = settings_of(capsys, "--recipe", "mae_b16", "--set", "mask_ratio=0.6")
     assert settings["method.mask_ratio"] == "0.6"
 
@@ -130,6 +160,25 @@ def test_the_command_trains_an_encoder_and_train_fine_tunes_it(tmp_path, capsys)
         training.train(wrong, "digits", tmp_path / "wrong", verbose=0)
 
 
+@pytest.mark.slow
+def test_the_command_trains_a_tokenizer_and_an_encoder_with_it(tmp_path, capsys):
+    small = ["--epochs", 1, "--warmup-epochs", 0, "--set", f"model_settings={TOKENS}"]
+    run("--recipe", "digits_tokenizer", "--run-dir", tmp_path / "tokenizer", *small)
+    tokenizer = tmp_path / "tokenizer" / "encoder.keras"
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{tokenizer}: loss ")
+    sizes = ["--set", "mask_ratio=0.5", "--set", "smallest_block=1"]
+    run("--recipe", "digits_beit", "--run-dir", tmp_path / "beit", "--set", f"tokenizer={tokenizer}", *sizes, *small)
+    encoder = tmp_path / "beit" / "encoder.keras"
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{encoder}: loss ")
+    changes = {"model": "BEiT", "model_settings": TOKENS, "epochs": 1, "warmup_epochs": 0, "learning_rate": 1e-9}
+    recipe = changed(training.recipe("digits_vit"), {**changes, "weights": str(encoder)})
+    result = training.train(recipe, "digits", tmp_path / "tuned", verbose=0)
+    kernels = [
+        np.asarray(saved_model(path).get_layer("block_0").mlp.expand.kernel) for path in (encoder, result.best_model)
+    ]
+    np.testing.assert_allclose(*kernels, atol=1e-6)
+
+
 def test_the_encoder_of_a_recipe_is_the_methods(tmp_path):
     data = training.digits(16)
     mae = build_encoder(training.recipe("digits_mae"), data, "float32")
@@ -138,3 +187,6 @@ def test_the_encoder_of_a_recipe_is_the_methods(tmp_path):
     dino = build_encoder(changed(training.recipe("dino_s16"), settings), data, "float32")
     assert dino.get_layer("position_embedding").resizing == "cubic_offset"
     assert image_facts(mae).statistics == UNIT
+    beit = build_encoder(training.recipe("digits_beit"), data, "float32")
+    first, last = (beit.get_layer(f"block_{index}").attention.bias.table for index in (0, 3))
+    assert first is last

@@ -1,0 +1,249 @@
+"""Measure what encoders learn from the handwritten digits without labels, against the same networks untrained.
+
+    python -m tests.benchmarks self_supervised_digits
+
+Each method trains the encoder of its recipe on the 1,257 training images. What it has learned is measured on the 360
+test images, in four ways:
+
+- k-NN and a linear classifier of the frozen features, with the labels of the training images.
+- Fine-tuning on 10 labeled images of each class, with three seeds. Training from scratch has the same images, settings
+  and number of steps.
+- The encoder in a hybrid_int8 file, against the encoder.
+
+The results are kept in build/self_supervised_digits, from where an interrupted run continues; an interrupted
+pre-training starts over, since it is timed.
+"""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from keras_vit.utils.files import replacing
+from keras_vit.utils.tables import table
+
+FOLDER = Path("build/self_supervised_digits")
+METHODS = {  # The recipe, and how the tokens of an image become a feature.
+    "mae": ("digits_mae", "avg"),
+    "dino": ("digits_dino", "token"),
+}
+SEEDS = (0, 1, 2)
+PER_CLASS = 10
+MINUTES = 8
+KNN = {"dino": 90.0}  # Least accuracy in percent.
+GAINS = {"linear": 5.0, "fine-tuned": 3.0}  # Least gains in percentage points.
+SNR_DB, PARTITIONS = 28.0, 1
+
+LINEAR = {
+    "optimizer": "lars",
+    "epochs": 50,
+    "learning_rate": 1.0,
+    "warmup_epochs": 5,
+    "weight_decay": 0.0,
+    "clip_norm": None,
+    "label_smoothing": 0.0,
+}
+FINE_TUNING = {
+    "steps": 300,
+    "learning_rate": 1e-3,
+    "warmup_steps": 30,
+    "weight_decay": 0.05,
+    "label_smoothing": 0.1,
+}
+
+
+def encoder_of(method: str, trained: bool):
+    """Return the encoder of a method: after training, which must be done, or with its initial weights."""
+    import keras
+
+    from keras_vit import training
+    from keras_vit.training.recipes.training import build_encoder
+
+    if trained:
+        return keras.models.load_model(FOLDER / method / "encoder.keras", compile=False)
+    recipe = training.recipe(METHODS[method][0])
+    keras.utils.set_random_seed(0)
+    return build_encoder(recipe, labeled(recipe), "float32")
+
+
+def labeled(recipe, augment: bool = False):
+    """Return the labeled digits as the model of a recipe takes them."""
+    from keras_vit import training
+
+    pipeline = recipe.pipeline
+    return training.digits(pipeline.image_size, pipeline.batch_size, augment=augment, statistics=pipeline.statistics)
+
+
+def pretrained(method: str) -> dict[str, float]:
+    """Train the encoder of a method, and return the seconds that it took."""
+    from keras_vit import training
+
+    shutil.rmtree(FOLDER / method, ignore_errors=True)
+    start = time.perf_counter()
+    training.pretrain_recipe(training.recipe(METHODS[method][0]), "digits", FOLDER / method, verbose=0)
+    return {"seconds": time.perf_counter() - start}
+
+
+def knn(method: str, trained: bool) -> dict[str, float]:
+    """Return the accuracy of the nearest neighbors of the features of an encoder."""
+    from keras_vit import training
+
+    recipe_name, pooling = METHODS[method]
+    data = labeled(training.recipe(recipe_name))
+    accuracy = training.knn_accuracy(encoder_of(method, trained), (data.train(0, 0), data.test), pooling=pooling)
+    return {"accuracy": 100 * accuracy}
+
+
+def linear(method: str, trained: bool) -> dict[str, float]:
+    """Return the accuracy of a linear classifier of the features of an encoder."""
+    from keras_vit import training
+
+    recipe_name, pooling = METHODS[method]
+    data = labeled(training.recipe(recipe_name))
+    model = training.linear_classifier(encoder_of(method, trained), data.classes, pooling)
+    return _fitted(model, data, f"{method}-linear-{_name_of(trained)}", **LINEAR)
+
+
+def tuned(method: str, trained: bool, seed: int) -> dict[str, float]:
+    """Train a classifier on few labels, from an encoder or from scratch, and return its accuracy."""
+    import keras
+
+    import keras_vit
+    from keras_vit import training
+    from keras_vit.training.recipes.training import build_model
+
+    recipe_name, pooling = METHODS[method]
+    recipe = training.recipe(recipe_name)
+    settings = {**recipe.method.encoder_settings, **recipe.model_settings, "pooling": pooling}
+    data = few_labels(labeled(recipe), seed)
+    keras.utils.set_random_seed(seed)
+    model = build_model(dataclasses.replace(recipe, method=None, model_settings=settings), data, "float32")
+    if trained:
+        keras_vit.load_weights(model, FOLDER / method / "encoder.keras", head=False)
+    return _fitted(model, data, f"{method}-tuned-{_name_of(trained)}-{seed}", seed=seed, **FINE_TUNING)
+
+
+def few_labels(data, seed: int):
+    """Return image data whose training images are 10 of each class, randomly shifted, rotated and scaled."""
+    import numpy as np
+    import tensorflow as tf
+
+    from keras_vit.training.augment import affine
+
+    images, labels = (np.concatenate(part) for part in zip(*data.train(0, 0).as_numpy_iterator(), strict=True))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    chosen = np.concatenate([order[labels[order, name] == 1][:PER_CLASS] for name in range(data.classes)])
+    images, labels = images[chosen], labels[chosen]
+
+    def train(epoch, skip_steps=0):
+        def moved(images, labels, places):
+            seeds = tf.stack([tf.fill(tf.shape(places), tf.constant(epoch, tf.int64)), places], axis=1)
+            return affine(images, seeds, shift=0.1, rotation=10, zoom=0.1), labels
+
+        mixed = np.random.default_rng((seed, epoch)).permutation(len(labels))
+        arrays = images[mixed], labels[mixed], np.arange(len(labels)) + seed * 2**32
+        batches = tf.data.Dataset.from_tensor_slices(arrays).batch(len(labels) // 2)
+        return batches.map(moved).skip(skip_steps)
+
+    settings = {**data.settings, "per_class": PER_CLASS, "chosen_by": seed}
+    changes = {"train": train, "steps_per_epoch": 2, "batch_size": len(labels) // 2, "settings": settings}
+    return dataclasses.replace(data, prepare=None, **changes)
+
+
+def exported(method: str) -> dict[str, float]:
+    """Export an encoder, quantized after training, and return how well its file gives the features."""
+    from keras_vit import edge, training
+
+    data = labeled(training.recipe(METHODS[method][0]))
+    encoder = encoder_of(method, trained=True)
+    file = FOLDER / f"{method}.tflite"
+    edge.export(encoder, file, "hybrid_int8", calibration_data=data.validation)
+    return {"partitions": edge.audit(file).partitions, "snr_db": edge.verify(encoder, file, data.test_images).snr_db}
+
+
+def _fitted(model, data, folder: str, seed: int = 0, **settings) -> dict[str, float]:
+    from keras_vit import training
+
+    shutil.rmtree(FOLDER / folder, ignore_errors=True)
+    training.fit(model, data, run_dir=FOLDER / folder, seed=seed, verbose=0, **settings)
+    scores = model.predict(data.test_images, batch_size=90, verbose=0)
+    return {"accuracy": 100 * float((scores.argmax(-1) == data.test_labels).mean())}
+
+
+def _name_of(trained: bool) -> str:
+    return "trained" if trained else "untrained"
+
+
+def parts_of(method: str) -> dict[str, Callable[[], dict[str, float]]]:
+    """Return what is measured of a method, by name, in the order in which it can be measured."""
+    parts: dict[str, Callable[[], dict[str, float]]] = {"pre-training": lambda: pretrained(method)}
+    for trained in (True, False):
+        name = _name_of(trained)
+        parts[f"knn {name}"] = lambda trained=trained: knn(method, trained)
+        parts[f"linear {name}"] = lambda trained=trained: linear(method, trained)
+        for seed in SEEDS:
+            parts[f"tuned {name} {seed}"] = lambda trained=trained, seed=seed: tuned(method, trained, seed)
+    return {**parts, "file": lambda: exported(method)}
+
+
+def main(methods: Iterable[str] = tuple(METHODS)) -> None:
+    import keras
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    record = FOLDER / "results.json"
+    results = json.loads(record.read_text()) if record.exists() else {}
+    for method in methods:
+        for name, measure in parts_of(method).items():
+            key = f"{method} {name}"
+            if key not in results:
+                keras.backend.clear_session()
+                results[key] = measure()
+                with replacing(record) as partial:
+                    partial.write_text(json.dumps(results, indent=1))
+    print(summary(results))
+
+
+def summary(results: dict[str, dict[str, float]]) -> str:
+    """Return the table of the methods of which everything is measured, and whether they reach the figures."""
+    rows = []
+    for method in METHODS:
+        found = {name: results.get(f"{method} {name}") for name in parts_of(method)}
+        if None in found.values():
+            continue
+
+        def accuracy(name, found=found):
+            each = [values["accuracy"] for key, values in found.items() if key.startswith(name)]
+            return sum(each) / len(each)
+
+        minutes = found["pre-training"]["seconds"] / 60
+        pairs = {
+            what: (accuracy(f"{name} trained"), accuracy(f"{name} untrained"))
+            for what, name in (("k-NN", "knn"), ("linear", "linear"), ("fine-tuned", "tuned"))
+        }
+        file = found["file"]
+        reached = (
+            minutes <= MINUTES
+            and pairs["k-NN"][0] >= KNN.get(method, 0.0)
+            and all(pairs[what][0] - pairs[what][1] >= gain for what, gain in GAINS.items())
+            and file["partitions"] == PARTITIONS
+            and file["snr_db"] >= SNR_DB
+        )
+        cells = [f"{value:.1f}" for pair in pairs.values() for value in pair]
+        last = [str(file["partitions"]), f"{file['snr_db']:.1f}", "yes" if reached else "no"]
+        rows.append((method, f"{minutes:.1f}", *cells, *last))
+    header = (
+        "method",
+        "minutes",
+        "k-NN",
+        "untrained",
+        "linear",
+        "untrained",
+        f"{PER_CLASS} labels",
+        "from scratch",
+        "partitions",
+        "dB",
+        "as it should",
+    )
+    return table(header, rows)
