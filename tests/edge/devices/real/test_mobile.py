@@ -14,8 +14,6 @@ NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in MOD
 
 # What the accelerator does not run, by model.
 REFUSED = {"mobile_former_26m": {"BATCH_MATMUL"}}
-# Their linear attention divides by numbers that are zero in float16.
-ZERO_IN_FLOAT16 = {"efficientvit_b1"}
 
 
 @pytest.mark.parametrize(
@@ -30,10 +28,6 @@ def test_the_gpu_gives_the_outputs_of_the_cpu(exported, name, device, precision,
             open_file(file, device=device)
         findings = edge.audit(file, "gpu").findings
         assert {finding.op for finding in findings} >= REFUSED[name] and all(finding.layer for finding in findings)
-        return
-    if name in ZERO_IN_FLOAT16 and device == "gpu":
-        with pytest.raises(ValueError, match=r"computes other outputs than this machine's CPU .*nan dB"):
-            edge.benchmark(file, device, runs=1)
         return
     snr_db = edge.verify(file, file, image, device=device).snr_db
     record_property("snr_db", snr_db)
