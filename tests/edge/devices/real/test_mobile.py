@@ -38,7 +38,10 @@ def test_the_gpu_gives_the_outputs_of_the_cpu(exported, name, device, precision,
 @pytest.mark.parametrize("soc", ["SM8550", "SM8750"])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_emulated_npu_is_as_near_to_float_as_the_cpu(exported, name, soc, precision, tmp_path, record_property):
-    """The emulation runs only files that are compiled as a whole, as all are in hybrid_int8."""
+    """The emulation runs only files that are compiled as a whole, as all are in hybrid_int8.
+
+    An NPU computes in float16 what a file has in float, so it is no nearer than it is with the float32 file.
+    """
     files, image = exported(name).files, exported(name).image
     compilation = edge.compile(files[precision], tmp_path / "compiled.tflite", soc)
     if precision == "int8_int16" and compilation.refusals:
@@ -52,7 +55,8 @@ def test_an_emulated_npu_is_as_near_to_float_as_the_cpu(exported, name, soc, pre
     there = edge.verify(files["float32"], files[precision], image, device=f"npu:{soc}").snr_db
     record_property("snr_db", there)
     record_property("cpu_snr_db", here)
-    assert there > here - 3
+    in_float16 = edge.verify(files["float32"], files["float32"], image, device=f"npu:{soc}").snr_db
+    assert there > min(here, in_float16) - 3
 
 
 @pytest.mark.xdist_group("vit_ti16")
