@@ -93,7 +93,6 @@ def test_a_connection_that_is_cut(phone, tflite_files):
     with pytest.raises(ConnectionError, match="the connection was lost"):
         file.request("time", runs=1)
     assert time.monotonic() - begin < 2.5
-    device.connect()
     file.close()
 
 

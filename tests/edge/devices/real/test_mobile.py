@@ -3,6 +3,7 @@
 import pytest
 
 from keras_vit import edge
+from keras_vit.edge.devices.opening import open_file
 from tests.edge.devices.real.mobile import MODELS
 
 pytestmark = pytest.mark.device
@@ -11,14 +12,24 @@ pytestmark = pytest.mark.device
 NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in MODELS]
 
 
+# What the accelerator does not run, by model.
+REFUSED = {"mobile_former_26m": {"BATCH_MATMUL"}}
+
+
 @pytest.mark.parametrize(
     "device, precision, least_db", [("gpu?float32", "float32", 100), ("gpu", "float32", 40), ("gpu", "float16", 40)]
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gpu_gives_the_outputs_of_the_cpu(exported, name, device, precision, least_db, record_property):
     """`gpu` computes in float16 and refuses a file that it does not run as a whole."""
-    files, image = exported(name).files, exported(name).image
-    snr_db = edge.verify(files[precision], files[precision], image, device=device).snr_db
+    file, image = exported(name).files[precision], exported(name).image
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=rf"the GPU does not run its .*{'.*'.join(sorted(REFUSED[name]))}"):
+            open_file(file, device=device)
+        findings = edge.audit(file, "gpu").findings
+        assert {finding.op for finding in findings} >= REFUSED[name] and all(finding.layer for finding in findings)
+        return
+    snr_db = edge.verify(file, file, image, device=device).snr_db
     record_property("snr_db", snr_db)
     assert snr_db >= least_db
 
@@ -27,7 +38,10 @@ def test_the_gpu_gives_the_outputs_of_the_cpu(exported, name, device, precision,
 @pytest.mark.parametrize("soc", ["SM8550", "SM8750"])
 @pytest.mark.parametrize("name", NAMES)
 def test_an_emulated_npu_is_as_near_to_float_as_the_cpu(exported, name, soc, precision, tmp_path, record_property):
-    """The emulation runs only files that are compiled as a whole, as all are in hybrid_int8."""
+    """The emulation runs only files that are compiled as a whole, as all are in hybrid_int8.
+
+    An NPU computes in float16 what a file has in float, so it is no nearer than it is with the float32 file.
+    """
     files, image = exported(name).files, exported(name).image
     compilation = edge.compile(files[precision], tmp_path / "compiled.tflite", soc)
     if precision == "int8_int16" and compilation.refusals:
@@ -41,7 +55,8 @@ def test_an_emulated_npu_is_as_near_to_float_as_the_cpu(exported, name, soc, pre
     there = edge.verify(files["float32"], files[precision], image, device=f"npu:{soc}").snr_db
     record_property("snr_db", there)
     record_property("cpu_snr_db", here)
-    assert there > here - 3
+    in_float16 = edge.verify(files["float32"], files["float32"], image, device=f"npu:{soc}").snr_db
+    assert there > min(here, in_float16) - 3
 
 
 @pytest.mark.xdist_group("vit_ti16")
