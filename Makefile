@@ -13,11 +13,11 @@ test: lint types
 test-all: lint types
 	$(BIN)/python -m pytest -q -m "not device"
 
-# Real programs: an SSH server on a loopback port, adb, the GPU accelerator on a software driver.
+# Real programs: an SSH server on a loopback port, adb, the GPU accelerator on a software driver, compilers for NPUs.
 test-devices: $(VENV)/.installed
 	tests/edge/devices/real/install.sh
 	$(BIN)/python -m pip install --quiet -e ".[qualcomm,intel]"
-	$(BIN)/python -m pytest -q -m device tests/edge/devices/real
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m device tests/edge/devices/real
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -23,6 +23,12 @@ from keras_vit.models.cpvt.twins import Twins as Twins
 from keras_vit.models.cvt.cvt import CvT as CvT
 from keras_vit.models.efficientvit.efficientvit import EfficientViT as EfficientViT
 from keras_vit.models.efficientvit_msra.efficientvit_msra import EfficientViT_MSRA as EfficientViT_MSRA
+from keras_vit.models.igpt.colors import model_of_colors as model_of_colors
+from keras_vit.models.igpt.colors import set_colors as set_colors
+from keras_vit.models.igpt.igpt import iGPT as iGPT
+from keras_vit.models.igpt.next_color import next_color_model as next_color_model
+from keras_vit.models.igpt.probing import probe_model as probe_model
+from keras_vit.models.igpt.sampling import complete_images as complete_images
 from keras_vit.models.image_facts import Statistics as Statistics
 from keras_vit.models.info import count_macs as count_macs
 from keras_vit.models.info import model_info as model_info
@@ -222,3 +228,6 @@ XCiT_Tiny12_P16 = XCiT
 XCiT_Tiny12_P8 = XCiT
 XCiT_Tiny24_P16 = XCiT
 XCiT_Tiny24_P8 = XCiT
+iGPT_L = iGPT
+iGPT_M = iGPT
+iGPT_S = iGPT

@@ -57,9 +57,11 @@ if TYPE_CHECKING:  # For editors and type checkers; a test holds this against th
     from keras_vit.training.running.pruning import Prune
     from keras_vit.training.running.trainer import TrainingResult, fit
     from keras_vit.training.self_supervised.beit import masked_image_model
+    from keras_vit.training.self_supervised.colors import color_centers
     from keras_vit.training.self_supervised.dino import self_distillation
+    from keras_vit.training.self_supervised.instance_discrimination import instance_discrimination
     from keras_vit.training.self_supervised.mae import masked_autoencoder
-    from keras_vit.training.self_supervised.methods import DINO, MAE, BEiT, Tokenizer
+    from keras_vit.training.self_supervised.methods import DINO, IGPT, MAE, BEiT, InstanceDiscrimination, Tokenizer
     from keras_vit.training.self_supervised.partial import train_last_blocks
     from keras_vit.training.self_supervised.pretrain import PretrainingResult, pretrain
     from keras_vit.training.self_supervised.probing import (
@@ -173,12 +175,16 @@ _NAMES = {
         "fit",
     ),
     "self_supervised.beit": ("masked_image_model",),
+    "self_supervised.colors": ("color_centers",),
     "self_supervised.dino": ("self_distillation",),
+    "self_supervised.instance_discrimination": ("instance_discrimination",),
     "self_supervised.mae": ("masked_autoencoder",),
     "self_supervised.methods": (
         "BEiT",
         "DINO",
+        "IGPT",
         "MAE",
+        "InstanceDiscrimination",
         "Tokenizer",
     ),
     "self_supervised.partial": ("train_last_blocks",),
@@ -206,6 +212,7 @@ _MODULES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for
 
 __all__ = [
     "DINO",
+    "IGPT",
     "LAMB",
     "LARS",
     "MAE",
@@ -228,6 +235,7 @@ __all__ = [
     "EvaluationData",
     "Hyperparameters",
     "ImageData",
+    "InstanceDiscrimination",
     "InverseSquareRoot",
     "Landscape",
     "Linear",
@@ -253,6 +261,7 @@ __all__ = [
     "arrays",
     "attentive_classifier",
     "averaged_weights",
+    "color_centers",
     "csv_images",
     "digits",
     "discrete_autoencoder",
@@ -265,6 +274,7 @@ __all__ = [
     "gives_logits",
     "image_folder",
     "image_tokenizer",
+    "instance_discrimination",
     "knn_accuracy",
     "landscape",
     "layer_depths",

@@ -113,6 +113,9 @@ class AdbDevice(Device):
         """
         if re.fullmatch(r"[\w.-]+:\d+", self.serial):
             self._adb(["connect", self.serial], address=False)  # Its exit status is 0 even if it fails.
+            if "offline" in self._call(["get-state"], _STEP_S).stdout:  # adb keeps a connection that was cut.
+                self._call(["disconnect", self.serial], _STEP_S, address=False)
+                self._adb(["connect", self.serial], address=False)
         state = self._adb(["get-state"]).strip()
         if state != "device":
             raise self._failure(state)
@@ -221,7 +224,12 @@ class PhoneFile(Interpreter):
         )
         printed, code = self._phone._run([f"{_FOLDER}/{_TOOL}", *words], _RUN_S)
         if code == 0:
-            summary = benchmark_model.parsed(printed)
+            try:
+                summary = benchmark_model.parsed(printed)
+            except ValueError:  # adb also ends with 0 when the connection is cut.
+                raise PhoneError(
+                    f"{self.device}: the connection was lost before benchmark_model had printed its results."
+                ) from None
             if summary.accelerated is False and self._phone.accelerator != "cpu":
                 raise ValueError(
                     f"{self.file}: {self.device} does not run all of it on its {self._phone.accelerator.upper()}."
@@ -259,8 +267,9 @@ class PhoneFile(Interpreter):
         return 0.0
 
     def close(self) -> None:
-        """Remove the file from the phone."""
+        """Remove the file from the phone, also when the connection was cut and can be made again."""
         try:
-            self._phone._run(["rm", "-rf", self._folder], _STEP_S)
+            self._phone.connect()
+            self._phone.shell("rm", "-rf", self._folder)
         except (OSError, TimeoutError):
             return  # The phone is gone.

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 import time
@@ -250,7 +251,7 @@ def _libraries(vendor: Vendor, folder: Path, litert: Path, file: str, output: st
         ImportError: They are not installed, or of another version than the plugin needs.
     """
     if vendor.package is None:
-        command = " ".join(_command(vendor, litert, file, output, soc))
+        command = shlex.join(_command(vendor, litert, file, output, soc))
         raise ImportError(
             f"{vendor.name}'s compiler is not published on PyPI: get it from {vendor.name}, and run "
             f"`LD_LIBRARY_PATH=FOLDER_OF_ITS_LIBRARIES {command}`."
@@ -306,6 +307,8 @@ def _reason(operator: Operator) -> str:
     weights = [tensor for tensor in operator.inputs[1:] if tensor.constant and tensor.quantized]
     if weights and operator.inputs[0].dtype == "FLOAT32":
         return f"{weights[0].dtype.lower()} weights with float activations; export in hybrid_int8, full_int8 or float32"
+    if operator.inputs and operator.inputs[0].dtype == "INT16":
+        return "the compiler does not take it with int16 activations; export in hybrid_int8 or full_int8"
     return "the compiler does not take it in this form"
 
 
@@ -315,17 +318,22 @@ def failure(file: str, log: str, graph: Graph, soc: str, code: int) -> Compilati
     chosen = (
         f"the compiler selected {facts['selected']} of {facts['operators']} operators and then failed" if facts else ""
     )
-    found = re.search(r'"([^"]+)_LiteRt_OpId_(\d+)" generated: could not create op', log)
-    if found is not None:
-        number, kind = int(found.group(2)), re.search(r"could not create op: q::(?:QNN_)?(\w+)", log)
-        here = graph.operators[number] if number < len(graph.operators) else None
-        layer = here.layer if here else found.group(1)
-        op = kind.group(1) if kind else here.name if here else "an operator"
-        reason = (
-            f"{chosen}: {soc} cannot compute {op} of layer {layer!r} in this precision. Export in full_int8, or "
-            "compile for a newer chip"
+    found = re.findall(r'"([^"]+)_LiteRt_OpId_(\d+)" generated: could not create op', log)
+    if found:
+        kind = re.search(r"could not create op: q::(?:QNN_)?(\w+)", log)
+        op = kind.group(1) if kind else "an operator"
+        # Operators that only wait for the one that failed are printed too, some of them before it.
+        named = [each for each in found if op.lower() in each[0].lower()]
+        name, number = (named or found)[0]
+        here = graph.operators[int(number)] if int(number) < len(graph.operators) else None
+        layer = here.layer if here else name
+        what = (
+            f"{soc} cannot compute {op} of layer {layer!r} in this precision"
+            if named
+            else f"{soc} lacks the internal operation {op}, which {len(found)} operators need, first in layer {layer!r}"
         )
-        return CompilationError(file, reason, here.name if here else op, layer)
+        advice = "Export in full_int8, or compile for a newer chip"
+        return CompilationError(file, f"{chosen}: {what}. {advice}", here.name if here else op, layer)
     if not facts:
         errors = [line.partition("ERROR")[2].strip(" :]") for line in log.splitlines() if "ERROR" in line]
         last = errors[0][:200].rstrip(".") if errors else "it says no more"

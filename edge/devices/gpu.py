@@ -49,12 +49,14 @@ class GpuDevice(Device):
     def open(self, file: str | os.PathLike, threads: int = 1, cores: Sequence[int] = ()) -> Interpreter:
         if not os.fspath(file).endswith(".tflite"):
             raise ValueError(f"The GPU runs .tflite files only; received {os.fspath(file)!r}.")
+        link = _link(self._options)
         try:
-            return Interpreter(file, threads, link=_link(self._options), device=self.name, cores=cores)
-        except ValueError as error:
-            if _REFUSED not in str(error):
+            return Interpreter(file, threads, link=link, device=self.name, cores=cores)
+        except (ValueError, RuntimeError) as error:
+            # For some files, LiteRT ends the process where it finds an operator that the GPU does not run.
+            names = sorted({name for name, _ in parsed_refusals(link.log())})
+            if not names and _REFUSED not in str(error):
                 raise
-            names = sorted({name for name, _ in refusals(file)})
             raise ValueError(
                 f"{os.fspath(file)}: the GPU does not run its {', '.join(names) or 'operators'}. "
                 "`keras-vit audit --target gpu` says which layers they come from; gpu?fallback lets the CPU run them."
@@ -88,8 +90,13 @@ def refusals(file: str | os.PathLike) -> list[tuple[str, str]]:
         ValueError: The file is not one that LiteRT can run.
     """
     link = _link(["fallback"])
-    with Interpreter(file, link=link, device="gpu"):
-        pass
+    try:
+        with Interpreter(file, link=link, device="gpu"):
+            pass
+    except RuntimeError:
+        # For some files, LiteRT ends the process, but not before it has printed them.
+        if not parsed_refusals(link.log()):
+            raise
     return parsed_refusals(link.log())
 
 

@@ -13,6 +13,9 @@ import numpy as np
 from keras_vit.edge.devices.runner import Runner, check_file, find_interpreter, main, milliseconds_since, peak_memory
 from keras_vit.utils.missing import needs
 
+# A run that fails sooner than this has not failed for lack of time.
+_GIVES_UP_S, _LONGEST_RUN_S = 60.0, 1200.0
+
 
 class _Model:
     """A compiled model with the methods of a TensorFlow Lite interpreter."""
@@ -43,7 +46,7 @@ class _Model:
             outputs = {detail["name"]: detail for detail in interpreter.get_output_details()}
         self._inputs, self._outputs = _named(inputs), _named(outputs)
         self._given = {name: self._model.create_input_buffer_by_name(self._signature, name) for name in self._inputs}
-        self._taken = {name: self._model.create_output_buffer_by_name(self._signature, name) for name in self._outputs}
+        self._taken = self._output_buffers()
         self._results: dict[str, np.ndarray] = {}
 
     def allocate_tensors(self) -> None:
@@ -65,11 +68,27 @@ class _Model:
         self._given[name].write(np.ascontiguousarray(values))
 
     def invoke(self) -> None:
+        begin = time.monotonic()
+        while True:
+            start = time.monotonic()
+            try:
+                return self._run()
+            except RuntimeError:
+                # LiteRT waits two minutes for a result, but compiling the shaders of a first run may take longer.
+                now = time.monotonic()
+                if now - start < _GIVES_UP_S or now - begin > _LONGEST_RUN_S:
+                    raise
+                self._taken = self._output_buffers()  # The others stay locked.
+
+    def _run(self) -> None:
         self._model.run_by_name(self._signature, self._given, self._taken)
         # The run may return before the GPU is done; reading waits for it.
         for name, detail in self._outputs.items():
             size = int(np.prod(detail["shape"]))
             self._results[name] = self._taken[name].read(size, detail["dtype"]).reshape(detail["shape"])
+
+    def _output_buffers(self) -> dict:
+        return {name: self._model.create_output_buffer_by_name(self._signature, name) for name in self._outputs}
 
     def get_tensor(self, name: str) -> np.ndarray:
         return self._results[name]

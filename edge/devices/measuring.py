@@ -180,9 +180,11 @@ def _turn(samples: Samples, plan: Plan, longest_s: float) -> int:
         return 1
     typical = float(np.median(samples.ms[-100:]))
     most = max(1, round(longest_s * 1e3 / max(typical, 1e-3)))
+    # What the plan asks for in all, and what of it is missing.
+    needed = max(plan.runs, round(plan.seconds * 1e3 / max(typical, 1e-3)))
     missing = max(plan.runs - len(samples.ms), round((plan.seconds * 1e3 - sum(samples.ms)) / max(typical, 1e-3)), 1)
     # At least ten rounds, or there would be no intervals.
-    return min(most, missing, max(1, plan.runs // 10))
+    return min(most, missing, max(1, needed // 10))
 
 
 def _rounds(count: int) -> Iterator[list[int]]:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import tempfile
 import time
@@ -31,6 +32,8 @@ from keras_vit.utils import missing
 # The time limits of a connection and of an answer, in seconds.
 CONNECT_S = 15.0
 ANSWER_S = 300.0
+# ssh asks an idle board whether it is there, and gives up after so many questions without an answer.
+_ALIVE_S, _ALIVE_COUNT = 5, 3
 # A transfer is given this time, and more for each byte: 100 kB/s is a slow wireless link.
 _TRANSFER_S, _SLOWEST_BYTES_PER_S = 60.0, 100_000
 
@@ -105,8 +108,7 @@ class Address:
             "-T",
             # Never ask for a password or about an unknown host: nobody may be there to answer.
             *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={CONNECT_S:.0f}"),
-            # A network that is gone is noticed within 15 s.
-            *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
+            *("-o", f"ServerAliveInterval={_ALIVE_S}", "-o", f"ServerAliveCountMax={_ALIVE_COUNT}"),
             *("-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR"),
             *(["-l", self.user] if self.user else []),
             *(["-p", str(self.port)] if self.port else []),
@@ -364,8 +366,16 @@ class SshLink(Link):
                     login=self._address.typed(), copy_id=self._address.typed("ssh-copy-id"), known_host=known_host
                 )
                 return self._failure(meaning)
-        last = printed.splitlines()[-1].strip().rstrip(".") if printed else f"ssh ended with exit code {code}"
-        return self._failure(f"the connection was lost ({last})" if code in (255, None) else last)
+        lost = code is None or code == 255 or code < 0
+        if printed:
+            last = printed.splitlines()[-1].strip().rstrip(".")
+        elif code is not None and code < 0:
+            last = f"ssh was killed by {signal.Signals(-code).name}"
+        elif lost:  # Its only end without a sentence.
+            last = f"no answer for {_ALIVE_S * _ALIVE_COUNT} s; is it still switched on and in this network?"
+        else:
+            last = f"ssh ended with exit code {code}"
+        return self._failure(f"the connection was lost ({last})" if lost else last)
 
     def _failure(self, sentence: str) -> ConnectionError:
         return ConnectionError(f"{self._name()}: {sentence}.")

@@ -23,6 +23,7 @@ from keras_vit.layers import (
     RegisterTokens,
     Resize,
     ResizeToEven,
+    RMSNorm,
     Scale,
     Shift,
     TokenPooling,
@@ -44,6 +45,12 @@ def _layer_norm(build, layer, x):
     if build.rounded and not layer.subtract_mean:
         return build.rms_norm(x, scale, shift, layer.epsilon)
     return build.layer_norm(x, scale, shift, layer.epsilon)
+
+
+@register_onnx_writer(RMSNorm)
+def _rms_norm(build, layer, x):
+    scale = array(layer.gamma) if layer.affine else np.ones(x.shape[-1], np.float32)
+    return build.rms_norm(x, scale, None, layer.epsilon)
 
 
 @register_onnx_writer(GroupNorm)

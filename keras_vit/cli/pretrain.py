@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 # The options of `keras-vit train`, except those that need labels.
 _FIELDS = {name: field for name, field in FIELDS.items() if name not in ("teacher", "label_smoothing")}
 # The recipe whose settings a method has for any other model. Its batch is for one machine.
-_RECIPES = {"mae": "mae_b16", "dino": "dino_s16", "beit": "beit_b16", "tokenizer": "beit_b16_tokenizer"}
+_RECIPES = {
+    "mae": "mae_b16",
+    "dino": "dino_s16",
+    "beit": "beit_b16",
+    "tokenizer": "beit_b16_tokenizer",
+    "instance_discrimination": "idmm_deit_ti16",
+}
 _BATCH_SIZE, _EPOCHS = 256, 100
 
 

@@ -17,6 +17,7 @@ from keras_vit.layers import (
     RegisterTokens,
     Resize,
     ResizeToEven,
+    RMSNorm,
     Unfold,
 )
 
@@ -32,8 +33,8 @@ def fuse(model: keras.Model) -> keras.Model:
     - A factor that is one number, such as `Rescaling(1 / 255)`, goes into the linear layers that take the product.
       Numbers that are added before a linear layer stay, unless it takes vectors: without them, the layer's input would
       be less suited for int8, as pixels from 0 to 255 use only half of a grid that is symmetric around zero.
-    - The scale and shift of a LayerNorm or GroupNorm go into the linear layers that use its output. Other users get
-      them from a layer of their own.
+    - The scale and shift of a LayerNorm, GroupNorm or RMSNorm go into the linear layers that use its output. Other
+      users get them from a layer of their own.
     - A LayerNorm subtracts the mean of its input. Where that input is a sum of linear layers' outputs, as between the
       blocks of a transformer, and only norms use it, the mean is subtracted from those layers' weights, and the norm
       skips it. (Ashkboos et al., arXiv 2401.15024, section 3.2, do the same.)
@@ -134,14 +135,14 @@ def _fold_factors_back(graph: Graph) -> None:
 def _fold_norms_ahead(graph: Graph) -> None:
     """Fold each norm's scale and shift, and a whole batch normalization, into the linear layers behind it.
 
-    A batch normalization goes only if all its users are such layers. A LayerNorm or GroupNorm keeps what it computes;
+    A batch normalization goes only if all its users are such layers. Another norm keeps what it computes;
     users that are not linear get its scale and shift from an `Affine` layer. The converter would do as much, and give
     an int8 layer another input and another kernel than the ranges are for. Exact, since
     (x s + t) K + b = x (s K) + (t K + b).
     """
     for node in graph.nodes:
         is_batch_norm = node.is_a(keras.layers.BatchNormalization)
-        if not is_batch_norm and not (node.is_a(LayerNorm, GroupNorm) and node.config["affine"]):
+        if not is_batch_norm and not (node.is_a(LayerNorm, GroupNorm, RMSNorm) and node.config["affine"]):
             continue
         linear, others = _linear_users(node)
         found = scale_and_shift(node) if is_batch_norm else (node.weights["gamma"], node.weights.get("beta", 0))
@@ -156,7 +157,7 @@ def _fold_norms_ahead(graph: Graph) -> None:
         if others:
             affine = Node(Affine, f"{node.name}.affine")
             affine.config = {"dtype": node.config["dtype"], "trainable": node.config["trainable"]}
-            affine.weights = node.weights
+            affine.weights = {"beta": np.zeros_like(node.weights["gamma"]), **node.weights}
             graph.insert(affine, node.output, others)
         node.weights = {}
         node.config["affine"] = False

@@ -19,6 +19,7 @@ from keras_vit.layers.position_embedding import PositionEmbedding, resize_positi
 from keras_vit.layers.preprocessing import Preprocessing
 from keras_vit.layers.register_tokens import RegisterTokens
 from keras_vit.layers.resize import Resize, ResizeToEven
+from keras_vit.layers.rms_norm import RMSNorm
 from keras_vit.layers.scale import Affine, HeadScale, LayerScale, Scale, Shift
 from keras_vit.layers.squeeze_excite import SqueezeExcite
 from keras_vit.layers.transformer_block import TransformerBlock
@@ -53,6 +54,7 @@ __all__ = [
     "PatchEmbedding",
     "PositionEmbedding",
     "Preprocessing",
+    "RMSNorm",
     "RegisterTokens",
     "Resize",
     "ResizeToEven",

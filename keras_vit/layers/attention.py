@@ -78,12 +78,16 @@ class MultiHeadAttention(Composite):
         self.softmax = self.make_softmax(dtype=full_precision, name="softmax")
         self.attention_dropout = keras.layers.Dropout(attention_dropout_rate, dtype=dtype, name="attention_dropout")
         self.context = self.product_class(dtype=dtype, name="context")
-        self.projection = keras.layers.Dense(width, dtype=dtype, name="projection")
+        self.projection = self._output_projection()
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
 
     def _key_projection(self) -> keras.layers.Layer:
         """Return the layer that computes the keys. Subclasses replace this to have another one."""
         return keras.layers.Dense(self.width, use_bias=self.qkv_bias, dtype=self.dtype_policy, name="key")
+
+    def _output_projection(self) -> keras.layers.Layer:
+        """Return the layer that the joined heads pass through. Subclasses replace this to have another one."""
+        return keras.layers.Dense(self.width, dtype=self.dtype_policy, name="projection")
 
     def build(self, queries_shape, tokens_shape):
         for shape in (queries_shape, tokens_shape):

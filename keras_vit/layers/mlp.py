@@ -16,22 +16,32 @@ class MLP(Composite):
         activation: Name of a Keras activation, or "gelu_tanh" or "quick_gelu". "gelu" is the exact form, with the error
             function.
         dropout_rate: Dropout rate after the activation and after the second dense layer.
+        use_bias: Whether the dense layers have a bias.
 
     Input: (..., input width). Output: (..., width).
     """
 
-    def __init__(self, width: int, mlp_dim: int, activation: str = "gelu", dropout_rate: float = 0.0, **kwargs):
+    def __init__(
+        self,
+        width: int,
+        mlp_dim: int,
+        activation: str = "gelu",
+        dropout_rate: float = 0.0,
+        use_bias: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.width = width
         self.mlp_dim = mlp_dim
         self.activation_name = activation
         self.dropout_rate = dropout_rate
+        self.use_bias = use_bias
 
         dtype = self.dtype_policy
-        self.expand = keras.layers.Dense(mlp_dim, dtype=dtype, name="expand")
+        self.expand = keras.layers.Dense(mlp_dim, use_bias=use_bias, dtype=dtype, name="expand")
         self.activation = activation_layer(activation, dtype=dtype, name="activation")
         self.dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="dropout")
-        self.contract = keras.layers.Dense(width, dtype=dtype, name="contract")
+        self.contract = keras.layers.Dense(width, use_bias=use_bias, dtype=dtype, name="contract")
         self.output_dropout = keras.layers.Dropout(dropout_rate, dtype=dtype, name="output_dropout")
 
     def build(self, input_shape):
@@ -52,4 +62,5 @@ class MLP(Composite):
             "mlp_dim": self.mlp_dim,
             "activation": self.activation_name,
             "dropout_rate": self.dropout_rate,
+            "use_bias": self.use_bias,
         }

@@ -65,9 +65,9 @@ class TransformerBlock(Composite):
             "locality": locality,
         }
         dtype = self.dtype_policy
-        self.norm1 = LayerNorm(epsilon, dtype=dtype, name="norm1")
+        self.norm1 = self._norm("norm1")
         self.attention = self._attention()
-        self.norm2 = LayerNorm(epsilon, dtype=dtype, name="norm2")
+        self.norm2 = self._norm("norm2")
         self.mlp = self._mlp()
         if layer_scale is not None:
             self.layer_scale1 = LayerScale(layer_scale, dtype=dtype, name="layer_scale1")
@@ -76,6 +76,10 @@ class TransformerBlock(Composite):
         self.drop_path2 = DropPath(drop_path_rate, dtype=dtype, name="drop_path2")
         self.add1 = keras.layers.Add(dtype=dtype, name="add1")
         self.add2 = keras.layers.Add(dtype=dtype, name="add2")
+
+    def _norm(self, name: str) -> keras.layers.Layer:
+        """Return a normalization layer. Subclasses replace this to have another one."""
+        return LayerNorm(self.settings["epsilon"], dtype=self.dtype_policy, name=name)
 
     def _attention(self) -> keras.layers.Layer:
         """Return the attention layer. Subclasses replace this to have another one."""

@@ -100,7 +100,9 @@ def match_arrays(
             match.used.add(place)
             match.values[name] = naming.take(arrays, leaf, layers[leaf], variable.name)
             match.variables[name] = variable
-        elif isinstance(layers[leaf], PositionEmbedding) and layers[leaf].kind != "learned":
+        elif place in naming.may_be_missing or (
+            isinstance(layers[leaf], PositionEmbedding) and layers[leaf].kind != "learned"
+        ):
             match.kept.append(name)
         else:
             match.missing[name] = place

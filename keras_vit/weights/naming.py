@@ -62,6 +62,7 @@ class Naming:
         leaves: The file's name for each leaf layer, by its name in `keras_vit.flatten`. A letter in braces, as in
             "block_{i}.norm", is a number, the same in both names. A name such as "block_{i}.query/bias" stands for one
             weight of a layer whose weights come from different layers of the file.
+        may_be_missing: Names of arrays that published files do not have; the model then keeps its own.
         may_be_unused: Prefixes of names that a file may contain although the model does not need them.
         beside_the_model: Prefixes of names of parts that only some models of the family have, such as the decoder of an
             autoencoder. For another model, they are more than its weights rather than the weights of another model.
@@ -75,6 +76,7 @@ class Naming:
     project: str
     layout: Layout
     leaves: Mapping[str, str | Part]
+    may_be_missing: tuple[str, ...] = ()
     may_be_unused: tuple[str, ...] = ()
     beside_the_model: tuple[str, ...] = ()
     unused_without_head: tuple[str, ...] = ()

@@ -40,6 +40,7 @@ CASES = [
     (layers.Resize, {"height": 5, "width": 13}, IMAGES),
     (layers.ResizeToEven, {}, IMAGES[:, 1:, 3:]),
     (layers.GroupNorm, {"epsilon": 1e-3}, TOKENS),
+    (layers.RMSNorm, {"epsilon": 1e-3}, TOKENS),
     (layers.MBConv, {"channels": 5, "input_channels": 3, "strides": 2, "fewer_norm": True}, IMAGES),
     *(case for family in families() for case in forms_of(family).LAYERS),
 ]

@@ -4,7 +4,8 @@
 the fixtures that the family is compared with; and `LAYERS`, the family's own layers with one input, each with its
 settings and an input. If 20 dB are too much to expect of a
 family, `INT8_SNR_DB` is the smallest signal-to-noise ratio of an int8 file. `WITHOUT_EFFECT` has the beginnings of the
-paths of weights on which the outputs of the first form do not depend. No suite names a family.
+paths of weights on which the outputs of the first form do not depend, and `IN_FLOAT` the layers that cannot compute in
+integers. No suite names a family.
 """
 
 import importlib

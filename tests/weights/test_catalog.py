@@ -17,7 +17,7 @@ CATALOG = [record for family in families().values() for record in family.weights
 # Models of which no weights are published, or (Mobile-Former) only pickles without a license.
 UNPUBLISHED = (
     *("vit_g14", "vit_gg14", "vit_xs16", "vit_xs28", "vit_b28", "efficientvit_l0", "mobile_former_"),
-    *("mixer_s", "mixer_b32", "mixer_l32", "coatnet_", "cpvt_", "nat_", "dinat_", "t2t_"),
+    *("mixer_s", "mixer_b32", "mixer_l32", "coatnet_", "cpvt_", "nat_", "dinat_", "t2t_", "igpt_"),
 )
 # Tags of weights with other statistics than the model's: others than its authors trained them, or it is BEiT v2.
 OTHER_STATISTICS = ("miil_", "in1k_ft_")

@@ -36,7 +36,9 @@ def mixup(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -
     return images + (1 - share) * (tf.reverse(images, [0]) - images), _mixed_labels(labels, share)
 
 
-def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
+def cutmix(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float, *, keep_half: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Paste a box of another image into each image, and weight the labels by area.
 
     The box has the aspect ratio of the image, its center is drawn uniformly, and it is clipped at the image border.
@@ -47,13 +49,15 @@ def cutmix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alpha: float) 
         seed: Seed of the batch, of shape (2,), int64.
         alpha: Alpha of the Beta distribution that the area fraction kept from the first image is drawn from, before
             the box is clipped.
+        keep_half: Whether the fraction is at least a half: of a smaller one and its rest, the larger is taken.
 
     Returns:
         Mixed images and labels of the same shapes.
     """
     of_share, of_place = tf.unstack(tf.random.split(seed, 2))
     sides = tf.shape(images)[1:3]
-    part = tf.sqrt(1 - _share(of_share, alpha))
+    share = _share(of_share, alpha)
+    part = tf.sqrt(1 - (tf.maximum(share, 1 - share) if keep_half else share))
     box = tf.cast(part * tf.cast(sides, tf.float32), tf.int32)
     center = tf.cast(tf.random.stateless_uniform([2], of_place) * tf.cast(sides, tf.float32), tf.int32)
     start, end = tf.maximum(center - box // 2, 0), tf.minimum(center + box // 2, sides)

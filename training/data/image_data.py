@@ -47,6 +47,8 @@ class ImageData:
             not in memory.
         test_labels: Classes of `test_images`, of shape (images,), int64, or None.
         corrupt: Images that could not be decoded so far: the reason for each, by name.
+        numbered: Function that returns `train` with the number of each image in place of its class, so that labels have
+            the shape (batch, training images). None if images have no numbers, as in a stream.
         prepare: Function that returns this data for a model, see `for_model`. None if the images are as they are.
         depends_on_model: Whether a model has yet to decide how the images are normalized.
         created: The fields that the data was created with, to recognize those that `dataclasses.replace` changed.
@@ -63,6 +65,7 @@ class ImageData:
     test_images: np.ndarray | None = None
     test_labels: np.ndarray | None = None
     corrupt: dict[str, str] = field(default_factory=dict)
+    numbered: Callable[[], Callable[..., tf.data.Dataset]] | None = None
     prepare: Callable[[keras.Model], ImageData] | None = None
     depends_on_model: bool = False
     created: dict | None = field(default=None, repr=False)

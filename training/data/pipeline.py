@@ -206,6 +206,7 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
         train, validation = in_memory(train), in_memory(validation)
         test = None if test is None else in_memory(test)
     corrupt = CorruptImages(preparation.max_corrupt)
+    numbered = getattr(train, "numbered", None)
 
     def prepared(pipeline):
         batches = _TrainingBatches(train, pipeline, corrupt)
@@ -224,6 +225,7 @@ def image_data(train: Source, validation: Source, test: Source | None = None, **
             },
             test=None if test is None else _evaluated(test, pipeline, preparation, corrupt),
             corrupt=corrupt.found,
+            numbered=numbered and (lambda: _TrainingBatches(numbered(), pipeline, corrupt)),
             prepare=lambda model: prepared(preparation.for_model(model)),
             depends_on_model=pipeline.statistics == "model",
         )

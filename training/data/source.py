@@ -103,6 +103,11 @@ class ListSource:
             )
         return self
 
+    def numbered(self) -> ListSource:
+        """Return the source with the number of each image in place of its class."""
+        numbers = range(self.size)
+        return ListSource(self.contents, numbers, self.names, [str(number) for number in numbers], self.origin)
+
     def split(self, fraction: float) -> tuple[ListSource, ListSource]:
         """Split into two sources; the split is always the same.
 

@@ -25,6 +25,7 @@ from keras_vit.training.recipes import (
     efficientvit,
     efficientvit_msra,
     fixres,
+    instance_discrimination,
     mae,
     mlp_mixer,
     mobile_former,
@@ -85,6 +86,7 @@ _MODULES = (
     mae,
     dino,
     beit,
+    instance_discrimination,
     digits,
 )
 _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES.items()}

@@ -23,7 +23,7 @@ from keras_vit.training.augment import (
 )
 from keras_vit.training.data import MultiScale, Pipeline
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.self_supervised.methods import DINO, MAE, BEiT, Tokenizer
+from keras_vit.training.self_supervised.methods import METHODS, Method
 from keras_vit.utils.plain import plain
 
 # The classes that can be used in a value given as text.
@@ -77,7 +77,7 @@ class Recipe:
     weights: str | None = None
     teacher: str | None = None
     head_bias: float | None = None
-    method: MAE | DINO | BEiT | Tokenizer | None = None
+    method: Method | None = None
     pipeline: Pipeline
     hyperparameters: Hyperparameters
 
@@ -108,7 +108,7 @@ def fields_of(recipe: Recipe) -> dict:
     def within(value, prefix):
         for part in dataclasses.fields(value):
             item, name = getattr(value, part.name), f"{prefix}{part.name}"
-            if isinstance(item, Pipeline | Hyperparameters | Augmentation | MAE | DINO | BEiT | Tokenizer):
+            if isinstance(item, (Pipeline, Hyperparameters, Augmentation, *METHODS.values())):
                 yield from within(item, f"{name}.")
             else:
                 yield name, item

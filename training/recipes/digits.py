@@ -12,11 +12,11 @@ without labels: with `digits_dino`, nearest neighbors classify 95 % of the test 
 """
 
 from keras_vit.models.image_facts import UNIT
-from keras_vit.training.augment import Augmentation, RandomAffine
+from keras_vit.training.augment import Augmentation, RandomAffine, RandomResizedCrop
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.self_supervised.methods import DINO, MAE, BEiT, Tokenizer
+from keras_vit.training.self_supervised.methods import DINO, MAE, BEiT, InstanceDiscrimination, Tokenizer
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
@@ -253,5 +253,33 @@ RECIPES["digits_beit"] = Recipe(
         warmup_epochs=20,
         weight_decay=0.05,
         clip_norm=3.0,
+    ),
+)
+
+
+def _digit_crop(smallest, largest):
+    return Augmentation(RandomResizedCrop(scale=(smallest, largest)), flip=0.0)
+
+
+RECIPES["digits_instance_discrimination"] = Recipe(
+    paper="the settings of keras_vit's authors",
+    hardware="2 CPU cores",
+    data="digits",
+    model="ViT",
+    model_settings=_ENCODER,
+    method=InstanceDiscrimination(),
+    pipeline=Pipeline(
+        image_size=16,
+        batch_size=64,
+        statistics=UNIT,
+        channels=1,
+        augmentation=(*[_digit_crop(0.4, 1.0)] * 2, *[_digit_crop(0.2, 0.5)] * 2),
+    ),
+    hyperparameters=Hyperparameters(
+        epochs=100,
+        learning_rate=1e-3,
+        warmup_epochs=5,
+        weight_decay=0.05,
+        clip_norm=None,
     ),
 )

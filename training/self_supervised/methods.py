@@ -262,4 +262,68 @@ class Tokenizer:
         return Prepared(model, data, [TemperatureSchedule(self.final_temperature)], tokenizer)
 
 
-METHODS = {"mae": MAE, "dino": DINO, "beit": BEiT, "tokenizer": Tokenizer}
+@dataclass(frozen=True, kw_only=True)
+class InstanceDiscrimination:
+    """Instance discrimination (Cao and Yu, arXiv 2201.10728), see `instance_discrimination`.
+
+    For data sets of a few thousand images: each training image is a class of its own. The data can have several views
+    of each image.
+
+    Attributes:
+        cutmix: The alpha of the Beta distribution of CutMix. 0 turns CutMix off.
+        large_views: The number of first views that are mixed together; the other views are mixed together too.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {}
+
+    cutmix: float = 0.5
+    large_views: int = 2
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit.training.self_supervised.instance_discrimination import instance_discrimination, with_instances
+
+        views = data.train(0, 0).element_spec[0]
+        shapes = [tuple(view.shape[1:]) for view in (views if isinstance(views, tuple) else (views,))]
+        data, images = with_instances(data, cutmix_alpha=self.cutmix, large_views=self.large_views, seed=seed)
+        model = instance_discrimination(encoder, shapes, images, large_views=self.large_views)
+        return Prepared(model, data, [], encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IGPT:
+    """Generative pre-training (Chen et al., "Generative Pretraining from Pixels", ICML 2020): predict the next pixel.
+
+    The encoder is an iGPT that predicts colors, `keras_vit.iGPT_S(include_top=False, predict_colors=True)`. The authors
+    train with batches of 128 images for a million steps, with Adam (beta_2 0.95), a warm-up of one epoch and a half
+    cosine to 0, without dropout, and choose the learning rate among 0.01, 0.003, 0.001 and so on.
+
+    Attributes:
+        color_images: The number of training images whose pixels determine the colors, by k-means. 0 keeps the colors of
+            the model, such as those of published weights.
+    """
+
+    encoder_settings: ClassVar[Mapping[str, Any]] = {"predict_colors": True}
+
+    color_images: int = 1024
+
+    def prepare(self, encoder: keras.Model, data: ImageData, run_dir: Path, seed: int) -> Prepared:
+        from keras_vit import next_color_model, set_colors
+        from keras_vit.training.self_supervised.colors import color_centers, some_images
+
+        model = next_color_model(encoder)
+        if self.color_images:
+            colors = encoder.get_layer("colors")
+            normalized = keras.Model(encoder.input, colors.input)
+            images = [normalized(images) for images in some_images(data, self.color_images)]
+            set_colors(encoder, color_centers(images, colors.num_colors, seed))
+        return Prepared(model, data, [], encoder)
+
+
+METHODS = {
+    "mae": MAE,
+    "dino": DINO,
+    "beit": BEiT,
+    "tokenizer": Tokenizer,
+    "instance_discrimination": InstanceDiscrimination,
+    "igpt": IGPT,
+}

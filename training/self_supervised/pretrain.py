@@ -58,9 +58,10 @@ def pretrain(
         encoder: A model that returns all tokens, `include_top=False` and `pooling=None`. Build it within the scope of a
             strategy to train it under the strategy.
         data: The images. Their labels are not used.
-        method: The method: "mae", "dino", "beit" or "tokenizer", or an object such as `MAE(mask_ratio=0.6)`,
-            `DINO(prototypes=4096)` or `BEiT(tokenizer="runs/tokenizer/encoder.keras")`. With "tokenizer", the encoder
-            only determines the size of the patches, and what is trained and saved is a tokenizer for it.
+        method: The method: "mae", "dino", "beit", "tokenizer", "instance_discrimination" or "igpt", or an object such
+            as `MAE(mask_ratio=0.6)`, `DINO(prototypes=4096)` or `BEiT(tokenizer="runs/tokenizer/encoder.keras")`. With
+            "tokenizer", the encoder only determines the size of the patches, and what is trained and saved is a
+            tokenizer for it. With "igpt", the encoder is an iGPT that predicts colors.
         run_dir: A folder that is empty or does not exist yet. With `resume`, the folder of the run.
         seed: The seed of the initial weights of what is added to the encoder, and of everything random in the training.
         callbacks: Further Keras callbacks, see `fit`.

@@ -77,6 +77,10 @@ class Phone:
         return [call.split("\n")[:-1] for call in (self.folder / "calls").read_text().split("\0")[:-1]]
 
     @property
+    def last_run(self):
+        return [call for call in self.calls if any(word.startswith("--graph=") for word in call)][-1]
+
+    @property
     def left(self):
         return [*(self.folder / "files").iterdir(), *self.folder.glob("folder")]
 
@@ -102,12 +106,12 @@ def test_a_file_is_measured_by_the_program_on_the_phone(phone, tflite_files):
 
 def test_each_program_gets_its_own_flags(phone, tflite_files):
     benchmark(tflite_files["float32"], "adb:R58M?accelerator=npu", runs=1)
-    run = phone.calls[-2]
+    run = phone.last_run
     assert {"--use_npu=true", "--use_cpu=false", "--require_full_delegation=true"} <= set(run)
     phone.has(help=CLASSIC_HELP, printed=CLASSIC.format(how="completely", rest=""))
     result = benchmark(tflite_files["float32"], "adb:R58M?accelerator=gpu", runs=1)
     assert result.p50_ms == pytest.approx(0.464545)  # An old program prints no median.
-    assert {"--use_gpu=true", "--require_full_delegation=true"} <= set(phone.calls[-2])
+    assert {"--use_gpu=true", "--require_full_delegation=true"} <= set(phone.last_run)
     with pytest.raises(ValueError, match="cannot use an NPU; LiteRT's can"):
         benchmark(tflite_files["float32"], "adb:R58M?accelerator=npu", runs=1)
 
@@ -152,6 +156,9 @@ def test_a_phone_in_the_network_is_asked_for_its_state(phone, tflite_files):
 def test_a_crash_is_not_a_lost_connection(phone, tflite_files):
     phone.has(printed="INFO: Initialized session\nSegmentation fault \n", code="139")
     with pytest.raises(RuntimeError, match=r"float32\.tflite: benchmark_model on adb:R58M was killed by signal 11"):
+        benchmark(tflite_files["float32"], "adb:R58M")
+    phone.has(printed="INFO: Initialized session\n", code="0")  # What the real adb gives.
+    with pytest.raises(ConnectionError, match="the connection was lost before"):
         benchmark(tflite_files["float32"], "adb:R58M")
     phone.has(printed="INFO: Initialized session\nerror: closed\n", code="1")
     with pytest.raises(ConnectionError, match="the connection was lost"):

@@ -1,5 +1,7 @@
 """How long to measure, and when a device throttles. The device is played by numbers."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,13 @@ def test_both_the_runs_and_the_seconds_are_reached(plan):
     for samples in measure([fast, slow], Plan(plan.runs, plan.seconds, 0), Journal(None, {})):
         assert len(samples.ms) >= plan.runs and sum(samples.ms) >= plan.seconds * 1e3
         assert len(samples.turns) >= 10
+
+
+def test_the_turns_of_a_fast_file_are_as_long_as_others():
+    """Otherwise the slow one would run for as many short turns as the seconds of the fast one need."""
+    fast, slow = Played(itertools.repeat(0.01)), Played(itertools.repeat(5.0))
+    samples = measure([fast, slow], Plan(1024, 2.0, 0), Journal(None, {}))
+    assert sum(samples[0].ms) >= 2000 and sum(samples[1].ms) < 10_000
 
 
 def test_a_round_begins_only_when_the_device_is_cool():

@@ -37,7 +37,7 @@ def test_every_form_of_every_family(form, tmp_path, open_onnx):
     images = images_of(model, 2)
     assert_equal(file(images), outputs_of(model, images))
     assert not DYNAMIC & set(file.count)
-    assert file.count["Gelu"] + file.count["LayerNormalization"] + file.count["Conv"] > 0
+    assert file.count["Gelu"] + file.count["LayerNormalization"] + file.count["Conv"] + file.count["Sigmoid"] > 0
     # Each node has the name of the layer that it comes from, or of the kind of a plain operation.
     operations = fuse(model).operations
     names = {"image", *(each.name for each in operations), *(type(each).__name__ for each in operations)}

@@ -8,7 +8,7 @@ from keras_vit import edge, training
 from keras_vit.edge.files.tflite_graph import read_graph
 from keras_vit.edge.quantization.fake_quant import FakeQuant
 from keras_vit.layers import GroupNorm, LayerNorm
-from tests.models.cases import all_forms, build, images_of
+from tests.models.cases import all_forms, build, forms_of, images_of
 
 TYPES = {"full_int8": {"INT8", "INT32"}, "int8_int16": {"INT16", "INT8", "INT64", "INT32"}}
 SNR_DB = {"full_int8": 25, "int8_int16": 30}
@@ -49,9 +49,10 @@ def cases():
 def test_the_file_has_integers_only_and_gives_the_outputs_of_the_model(form, scheme, tmp_path):
     model = build(form)
     images = images_of(model, 16)
-    quantized = edge.quantize_aware(model, scheme=scheme, calibration_data=images)
+    in_float = dict.fromkeys(getattr(forms_of(form.partition(":")[0]), "IN_FLOAT", ()), "float32")
+    quantized = edge.quantize_aware(model, scheme=scheme, calibration_data=images, overrides=in_float)
     file = edge.export(quantized, tmp_path / "model.tflite")
-    assert {tensor.dtype for tensor in tensors(file)} <= TYPES[scheme]
+    assert {tensor.dtype for tensor in tensors(file)} <= TYPES[scheme] | ({"FLOAT32"} if in_float else set())
     assert edge.verify(quantized, file, images).snr_db > LESS_SNR_DB.get((form, scheme), SNR_DB[scheme])
 
 

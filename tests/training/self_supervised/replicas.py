@@ -38,6 +38,7 @@ CASES = {
     "dino": (views, training.DINO(prototypes=12, hidden=8, bottleneck=8, teacher_momentum=0.5, frozen_epochs=0)),
     "tokenizer": (lambda: training.digits(8, batch_size=400), training.Tokenizer(vocabulary=5, width=8, depth=1)),
     "beit": (lambda: training.digits(8, batch_size=400), training.BEiT(mask_ratio=0.5, smallest_block=1)),
+    "instance_discrimination": (views, training.InstanceDiscrimination()),
 }
 
 

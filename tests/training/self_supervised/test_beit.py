@@ -39,6 +39,7 @@ def digits():
     return dataclasses.replace(training.digits(16), steps_per_epoch=STEPS)
 
 
+@pytest.mark.slow
 class TestTheAuthorsModel:
     @pytest.fixture(scope="class")
     def model(self):
@@ -73,7 +74,6 @@ class TestTheAuthorsModel:
         assert sum(np.prod(v.shape) for v in model.trainable_weights) == int(expected["params"])
 
     # With large weights, float32 itself is off by 7e-5.
-    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "scale", "tolerance"), [("small", 1 / 32, 1e-4), ("large", 3.0, 1e-3)])
     def test_scores_with_scaled_weights(self, model, expected, inputs, tmp_path, name, scale, tolerance):
         self.load(model, tmp_path, scale)

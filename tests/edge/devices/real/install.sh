@@ -1,46 +1,68 @@
 #!/usr/bin/env bash
-# Install what `make test-devices` needs from Debian's packages: OpenSSH's server, adb, and Mesa's software Vulkan.
+# Install what `make test-devices` needs from Debian's packages: OpenSSH, adb, and Mesa's software Vulkan.
 #
-# It uses the machine's own apt sources. Debian 12 has a Mesa that is too old, so there its backports are added to a copy
-# of the sources that only this script uses. It needs root, and installs only what is missing.
+# It uses the machine's own apt sources and installs only what is missing, as root or with a sudo that asks for nothing.
+# The Mesa of Debian 12 is too old, so there it comes from the backports, which only this script's copy of the sources
+# names.
 set -euo pipefail
 
-missing=()
-[ -x /usr/sbin/sshd ] || missing+=(openssh-server)
-command -v ssh >/dev/null || missing+=(openssh-client)
-command -v adb >/dev/null || missing+=(adb)
-version=$(dpkg-query -W -f '${Version}' mesa-vulkan-drivers 2>/dev/null | sed 's/^[0-9]*://; s/\..*//' || true)
-[ "${version:-0}" -ge 25 ] || missing+=(mesa-vulkan-drivers libvulkan1)
+packages=() mesa=()
+[ -x /usr/sbin/sshd ] || packages+=(openssh-server)
+command -v ssh > /dev/null || packages+=(openssh-client)
+command -v adb > /dev/null || packages+=(adb)
+# Print the first number of the version of Mesa's Vulkan drivers; 0 if they are not installed.
+mesa_version() {
+  { dpkg-query -W -f '${db:Status-Abbrev} ${Version}\n' mesa-vulkan-drivers 2> /dev/null || true; } |
+    sed -n 's/^ii  *\([0-9]*:\)\{0,1\}\([0-9]*\).*/\2/p' | grep . || echo 0
+}
+[ "$(mesa_version)" -ge 25 ] || mesa+=(mesa-vulkan-drivers)
+missing=("${packages[@]}" "${mesa[@]}")
 if [ ${#missing[@]} -eq 0 ]; then
   exit 0
 fi
-if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
-  echo "test-devices needs ${missing[*]}; install them (this script can do it only as root, on Debian or Ubuntu)." >&2
-  exit 1
-fi
 
-options=() target=()
-. /etc/os-release
-if [[ " ${missing[*]} " == *" mesa-vulkan-drivers "* && "${VERSION_CODENAME:-}" == bookworm ]]; then
-  folder=$(mktemp -d)
-  trap 'rm -rf "$folder"' EXIT
-  mkdir -p "$folder/parts" "$folder/lists/partial"
-  # The main archive once more, with the backports as its suite.
-  for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
-    [ -f "$file" ] || continue
-    cp "$file" "$folder/parts/own${file##*sources}"
-    case $file in
-      *.sources) sed "s/^Suites:.*/Suites: $VERSION_CODENAME-backports/" "$file" | awk 'BEGIN { RS = ""; ORS = "\n\n" } NR == 1' > "$folder/parts/backports.sources" ;;
-      *) sed -n "s/^\(deb .*\) $VERSION_CODENAME \(.*\)/\1 $VERSION_CODENAME-backports \2/p" "$file" | head -1 > "$folder/parts/backports.list" ;;
-    esac
-    cp "$file" "$folder/parts/$(basename "$file" .list)$([[ $file == *.list ]] && echo .list)" 2>/dev/null || true
-    break
-  done
-  options=(-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$folder/parts" -o "Dir::State::Lists=$folder/lists")
-  target=(-t "$VERSION_CODENAME-backports")
-fi
-export DEBIAN_FRONTEND=noninteractive
-if ! { apt-get -q update "${options[@]}" && apt-get -q install -y --no-install-recommends "${target[@]}" "${options[@]}" "${missing[@]}"; } > /dev/null; then
-  echo "apt-get could not install ${missing[*]}; the lines above say why." >&2
+fail() {
+  echo "make test-devices needs ${missing[*]} (mesa-vulkan-drivers of version 25 or newer): $1" >&2
   exit 1
+}
+command -v apt-get > /dev/null || fail "there is no apt-get here, so install them by hand."
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then
+  sudo -n true 2> /dev/null || fail "installing them needs root, or a sudo without a password."
+  sudo=(sudo -n)
+fi
+folder=$(mktemp -d)
+chmod 755 "$folder"
+trap '"${sudo[@]}" rm -rf "$folder"' EXIT
+
+# Run apt-get, and show what it prints only if it fails.
+apt_get() {
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q "$@" > "$folder/log" 2>&1 && return
+  cat "$folder/log" >&2
+  fail "apt-get could not install them; the lines above say why."
+}
+
+apt_get update
+if [ ${#packages[@]} -gt 0 ]; then
+  apt_get install -y --no-install-recommends "${packages[@]}"
+fi
+if [ ${#mesa[@]} -gt 0 ]; then
+  . /etc/os-release
+  options=()
+  if [ "${VERSION_CODENAME:-}" = bookworm ]; then
+    suite=$VERSION_CODENAME-backports
+    mkdir -p "$folder/sources" "$folder/lists/partial"
+    # The main archive, which is the first entry, once as it is and once with the backports as its suite.
+    if [ -f /etc/apt/sources.list.d/debian.sources ]; then
+      awk 'BEGIN { RS = ""; ORS = "\n\n" } /Suites:/ { print; exit }' /etc/apt/sources.list.d/debian.sources > "$folder/sources/main.sources"
+      sed "s/^Suites:.*/Suites: $suite/" "$folder/sources/main.sources" > "$folder/sources/backports.sources"
+    elif [ -f /etc/apt/sources.list ]; then
+      grep -E "^deb .* $VERSION_CODENAME( |$)" /etc/apt/sources.list | head -n 1 > "$folder/sources/main.list" || true
+      sed "s/ $VERSION_CODENAME / $suite /" "$folder/sources/main.list" > "$folder/sources/backports.list"
+    fi
+    options=(-t "$suite" -o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$folder/sources" -o "Dir::State::Lists=$folder/lists")
+    apt_get "${options[@]}" update
+  fi
+  apt_get "${options[@]}" install -y --no-install-recommends "${mesa[@]}"
+  [ "$(mesa_version)" -ge 25 ] || fail "the sources of this machine have only Mesa $(mesa_version)."
 fi

@@ -30,13 +30,20 @@ def vit_files(vit, tmp_path_factory):
         ("float32", "gpu?float32", 100),
         ("float32", "gpu", 40),
         ("float16", "gpu", 40),
-        ("hybrid_int8", "gpu", 25),
-        ("full_int8", "gpu", 15),
+        ("hybrid_int8", "gpu?float32", 100),
     ],
 )
 def test_the_gpu_gives_the_outputs_of_the_cpu(vit_files, precision, device, snr_db):
     file = vit_files[precision]
     assert edge.verify(file, file, IMAGES, device=device).snr_db >= snr_db
+
+
+@pytest.mark.parametrize("precision", ["hybrid_int8", "full_int8"])
+def test_the_gpu_is_as_near_to_float_as_the_cpu(vit_files, precision):
+    """In float16, a value between two steps of int8 may be rounded to the other one, so outputs differ from the CPU."""
+    float32, file = vit_files["float32"], vit_files[precision]
+    there = edge.verify(float32, file, IMAGES, device="gpu").snr_db
+    assert there > edge.verify(float32, file, IMAGES).snr_db - 3
 
 
 def test_garbage_is_found_out(vit_files):
@@ -59,7 +66,7 @@ def test_a_benchmark_on_the_gpu(vit_files):
 
 def test_what_the_gpu_refuses_is_named(tflite_files):
     found = dict(refusals(tflite_files["rank_5"]))
-    assert "TRANSPOSE" in found and "dims" in found["TRANSPOSE"]
+    assert "TRANSPOSE" in found and "less than 5" in found["RESHAPE"]
     with pytest.raises(ValueError, match=r"the GPU does not run its .*TRANSPOSE.*gpu\?fallback"):
         open_file(tflite_files["rank_5"], device="gpu")
     with open_file(tflite_files["rank_5"], device="gpu?fallback") as interpreter:

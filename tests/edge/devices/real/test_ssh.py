@@ -5,10 +5,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -20,21 +19,47 @@ from keras_vit.edge.devices.opening import open_file
 pytestmark = pytest.mark.device
 
 
-@pytest.fixture
-def board(server):
-    """A board whose python3 is this one, with its packages."""
-    python = server.folder / "bin" / "python3"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    return server
-
-
-def test_outputs_and_times(board, tflite_files, images, tmp_path):
-    name = tmp_path / "a b';$(touch pwned).tflite"
-    shutil.copy(tflite_files["float32"], name)
-    assert edge.verify(tflite_files["float32"], name, images, device=board.name).snr_db > 100
-    result = edge.benchmark([name, tflite_files["int8"]], board.name, runs=50)[0]
+def test_outputs_and_times(board, tflite_files, images):
+    assert edge.verify(tflite_files["float32"], tflite_files["float32"], images, device=board.name).snr_db > 100
+    result = edge.benchmark([tflite_files["float32"], tflite_files["int8"]], board.name, runs=50)[0]
     assert len(result.samples_ms) >= 50 and result.snr_db is None  # Equal outputs.
+
+
+@pytest.mark.parametrize("name", ["a b';$(touch pwned).tflite", '-o "ProxyCommand=touch pwned";.tflite'])
+def test_the_name_of_a_file_is_only_a_name(board, tflite_files, images, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tflite_files["float32"], tmp_path / name)
+    assert edge.verify(tflite_files["float32"], name, images, device=board.name).snr_db > 100
+    assert edge.benchmark(name, board.name, runs=1).file == name
+    assert not list(tmp_path.rglob("pwned"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ssh://-oProxyCommand=touch pwned",
+        "ssh://-oProxyCommand=touch%20pwned@board",
+        "ssh://$(touch pwned)",
+        "ssh://board;touch pwned",
+        "ssh://pi'`touch pwned`'@board",
+        "ssh://a b",
+        "ssh://board:22;touch pwned",
+    ],
+)
+def test_an_address_that_is_none_runs_nothing(tflite_files, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is not the"):
+        open_file(tflite_files["float32"], device=name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_in_an_address_are_only_paths(board, tflite_files, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "a b';$(touch pwned)"
+    shutil.copy(board.folder / "ssh_config", name)
+    shutil.copy(board.folder / "bin" / "python3", board.folder / "bin" / name)
+    paths = urlencode({"config": name, "python": str(board.folder / "bin" / name)})
+    assert edge.verify(tflite_files["float32"], tflite_files["float32"], images, device=f"ssh://board?{paths}").images
     assert not list(tmp_path.rglob("pwned"))
 
 
@@ -44,9 +69,7 @@ def test_a_board_without_python(server, tflite_files):
     config = server.folder / "sshd_config"
     server.stop()
     config.write_text(config.read_text().replace(":/usr/bin:/bin", ""))
-    time.sleep(0.5)
-    subprocess.run(["/usr/sbin/sshd", "-f", str(config)], check=True)
-    time.sleep(0.5)
+    server.start()
     with pytest.raises(ConnectionError, match="has no `python3`"):
         open_file(tflite_files["float32"], device=server.name)
 
@@ -104,19 +127,23 @@ def test_nothing_listens(tflite_files):
             open_file(tflite_files["float32"], device=f"ssh://127.0.0.1:{unused.getsockname()[1]}")
 
 
+def as_root(*command):
+    """Run a command that only root may run."""
+    done = subprocess.run([*(["sudo", "-n"] if os.getuid() else []), *command], capture_output=True, text=True)
+    if done.returncode:
+        pytest.fail(f"A full disk needs the right to mount one: {done.stderr.strip()}")
+
+
 def test_a_full_disk(board, tflite_files):
-    """A file system in memory of 64 kB, where this process may mount one; else a limit on the size of files."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(board.folder / "tmp")], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.fail(f"A full disk needs the right to mount one: {mounted.stderr.decode().strip()}")
+    """A file system of 64 kB."""
+    disk = str(board.folder / "tmp")
+    as_root("mount", "-t", "tmpfs", "-o", "size=64k,mode=1777", "tmpfs", disk)
     try:
         with pytest.raises(OSError, match=r"its disk is full; 8\.\d MB more are needed"):
             open_file(tflite_files["8_megabytes"], device=board.name)
-        assert board.is_clean()
+        assert board.is_clean(), board.left
     finally:
-        subprocess.run(["umount", str(board.folder / "tmp")], check=True)
+        as_root("umount", disk)
 
 
 def crashing_runtime(board, invoke):
@@ -155,27 +182,34 @@ def test_a_connection_that_is_cut(board, tflite_files, who):
 
         def cut():
             time.sleep(0.5)
-            os.kill(interpreter.link.process.pid if who == "client" else connection_of(board), signal.SIGKILL)
+            process = interpreter.link.process.pid if who == "client" else board.connections[0]
+            os.kill(process, signal.SIGKILL)
 
         threading.Thread(target=cut).start()
-        with pytest.raises(ConnectionError, match="the connection was lost"):
+        how = "ssh was killed by SIGKILL" if who == "client" else "closed by remote host"
+        with pytest.raises(ConnectionError, match=rf"the connection was lost \(.*{how}"):
             interpreter.request("invoke")
         assert board.is_clean(), board.left
     finally:
         interpreter.close()
 
 
-def connection_of(board):
-    """Return the process of the server that has the connection, a child of the one that listens."""
-    listening = int((board.folder / "sshd.pid").read_text())
-    for process in Path("/proc").glob("[0-9]*"):
+def test_a_connection_that_falls_silent(board, tflite_files):
+    """Nothing is closed, as when a cable is pulled."""
+    crashing_runtime(board, "time.sleep(1000)")
+    with open_file(tflite_files["float32"], device=board.name) as interpreter:
+        interpreter.allocate()
+        (silent,) = board.connections
+        timer = threading.Timer(0.5, os.kill, [silent, signal.SIGSTOP])
+        timer.start()
         try:
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if parent == listening:
-            return int(process.name)
-    raise AssertionError("there is no connection")
+            begin = time.monotonic()
+            with pytest.raises(ConnectionError, match=r"the connection was lost \(no answer for 15 s"):
+                interpreter.request("invoke")
+            assert time.monotonic() - begin < 25
+        finally:
+            timer.join()
+            os.kill(silent, signal.SIGCONT)
 
 
 def test_times_of_a_board_that_is_this_machine(board, tflite_files):
