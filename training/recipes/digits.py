@@ -7,8 +7,8 @@
     keras-vit pretrain --recipe digits_beit --set tokenizer=runs/tokenizer/encoder.keras --run-dir runs/beit
     keras-vit train --recipe digits_deit_distilled --teacher runs/digits/best.keras --run-dir runs/distilled
 
-The README has the accuracies that these recipes reach, and docs/self-supervised.md those of the encoders that are trained
-without labels: with `digits_dino`, nearest neighbors classify 95 % of the test images, and with `digits_mae`, 84 %.
+The README has the accuracies that these recipes reach, and docs/self-supervised.md those of encoders that are trained
+without labels: nearest neighbors classify 95.6 % of the test images with `digits_dino`, and 84.7 % with `digits_mae`.
 """
 
 from keras_vit.models.image_facts import UNIT
