@@ -9,6 +9,7 @@ import keras_vit.training.optimizers.soap
 import keras_vit.training.self_supervised.beit
 import keras_vit.training.self_supervised.dino
 import keras_vit.training.self_supervised.encoder
+import keras_vit.training.self_supervised.instance_discrimination
 import keras_vit.training.self_supervised.mae
 import keras_vit.training.self_supervised.masking
 import keras_vit.training.self_supervised.objective
