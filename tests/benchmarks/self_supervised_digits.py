@@ -18,16 +18,37 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from keras_vit.utils.files import replacing
 from keras_vit.utils.tables import table
 
 FOLDER = Path("build/self_supervised_digits")
-METHODS = {  # The recipe, and how the tokens of an image become a feature.
-    "mae": ("digits_mae", "avg"),
-    "dino": ("digits_dino", "token"),
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method to measure.
+
+    Attributes:
+        recipe: The name of its recipe.
+        pooling: How the tokens of an image become a feature.
+        tokenizer: The name of the recipe that trains its tokenizer; None if it needs none.
+        classifier: Settings that a classifier needs to take the weights of the encoder.
+    """
+
+    recipe: str
+    pooling: str
+    tokenizer: str | None = None
+    classifier: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+METHODS = {
+    "mae": Method("digits_mae", "avg", classifier={"position_embedding": "sincos2d_mae"}),
+    "dino": Method("digits_dino", "token", classifier={"position_resizing": "cubic_offset"}),
+    "beit": Method("digits_beit", "avg", tokenizer="digits_tokenizer"),
+    "instance_discrimination": Method("digits_instance_discrimination", "token"),
 }
 SEEDS = (0, 1, 2)
 PER_CLASS = 10
@@ -36,10 +57,10 @@ KNN = {"dino": 90.0}  # Least accuracy in percent.
 GAINS = {"linear": 5.0, "fine-tuned": 3.0}  # Least gains in percentage points.
 SNR_DB, PARTITIONS = 28.0, 1
 
+LEARNING_RATES = (1.0, 5.0, 20.0)  # Of the linear classifiers; the validation images decide.
 LINEAR = {
     "optimizer": "lars",
     "epochs": 50,
-    "learning_rate": 5.0,
     "warmup_epochs": 5,
     "weight_decay": 0.0,
     "clip_norm": None,
@@ -64,14 +85,14 @@ def encoder_of(method: str, trained: bool):
     if trained:
         return keras.models.load_model(FOLDER / method / "encoder.keras", compile=False)
     keras.utils.set_random_seed(0)
-    return build_encoder(training.recipe(METHODS[method][0]), labeled(method), "float32")
+    return build_encoder(training.recipe(METHODS[method].recipe), labeled(method), "float32")
 
 
 def labeled(method: str):
     """Return the labeled digits, without augmentation, in the size of the encoder of a method."""
     from keras_vit import training
 
-    pipeline = training.recipe(METHODS[method][0]).pipeline
+    pipeline = training.recipe(METHODS[method].recipe).pipeline
     return training.digits(pipeline.image_size, pipeline.batch_size, augment=False)
 
 
@@ -81,7 +102,13 @@ def pretrained(method: str) -> dict[str, float]:
 
     shutil.rmtree(FOLDER / method, ignore_errors=True)
     start = time.perf_counter()
-    training.pretrain_recipe(training.recipe(METHODS[method][0]), "digits", FOLDER / method, verbose=0)
+    recipe, tokenizer = training.recipe(METHODS[method].recipe), METHODS[method].tokenizer
+    if tokenizer is not None:
+        run = FOLDER / f"{method}-tokenizer"
+        shutil.rmtree(run, ignore_errors=True)
+        result = training.pretrain_recipe(training.recipe(tokenizer), "digits", run, verbose=0)
+        recipe = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, tokenizer=str(result.encoder)))
+    training.pretrain_recipe(recipe, "digits", FOLDER / method, verbose=0)
     return {"seconds": time.perf_counter() - start}
 
 
@@ -91,7 +118,7 @@ def knn(method: str, trained: bool) -> dict[str, float]:
 
     encoder = encoder_of(method, trained)
     data = labeled(method).for_model(encoder)
-    accuracy = training.knn_accuracy(encoder, (data.train(0, 0), data.test), pooling=METHODS[method][1])
+    accuracy = training.knn_accuracy(encoder, (data.train(0, 0), data.test), pooling=METHODS[method].pooling)
     return {"accuracy": 100 * accuracy}
 
 
@@ -101,8 +128,15 @@ def linear(method: str, trained: bool) -> dict[str, float]:
 
     encoder = encoder_of(method, trained)
     data = labeled(method).for_model(encoder)
-    model = training.linear_classifier(encoder, data.classes, METHODS[method][1])
-    return _fitted(model, dataclasses.replace(data, prepare=None), f"{method}-linear-{_name_of(trained)}", **LINEAR)
+    found = []
+    for rate in LEARNING_RATES:
+        model = training.linear_classifier(encoder, data.classes, METHODS[method].pooling)
+        folder = f"{method}-linear-{_name_of(trained)}-{rate:g}"
+        settings = {**LINEAR, "learning_rate": rate}
+        result = _fitted(model, dataclasses.replace(data, prepare=None), folder, **settings)
+        on_validation = model.evaluate(data.validation, return_dict=True, verbose=0)["accuracy"]
+        found.append({**result, "learning_rate": rate, "validation": 100 * on_validation})
+    return max(found, key=lambda each: each["validation"])
 
 
 def tuned(method: str, trained: bool, seed: int) -> dict[str, float]:
@@ -113,9 +147,8 @@ def tuned(method: str, trained: bool, seed: int) -> dict[str, float]:
     from keras_vit import training
     from keras_vit.training.recipes.training import build_model
 
-    recipe_name, pooling = METHODS[method]
-    recipe = training.recipe(recipe_name)
-    settings = {**recipe.method.encoder_settings, **recipe.model_settings, "pooling": pooling}
+    recipe = training.recipe(METHODS[method].recipe)
+    settings = {**METHODS[method].classifier, **recipe.model_settings, "pooling": METHODS[method].pooling}
     data = labeled(method)
     keras.utils.set_random_seed(seed)
     model = build_model(dataclasses.replace(recipe, method=None, model_settings=settings), data, "float32")
