@@ -8,8 +8,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_vit.layers import LayerNorm, PatchEmbedding
-from keras_vit.models.beit.token_bias import BEiTBlock
+from keras_vit.layers import LayerNorm, PatchEmbedding, TransformerBlock
 from keras_vit.models.model_images import image_conversion
 from keras_vit.training.self_supervised.encoder import InferenceModel
 from keras_vit.training.self_supervised.masking import taken
@@ -52,7 +51,8 @@ def masked_image_model(
     layers = [layer for layer in encoder.layers if not isinstance(layer, keras.layers.InputLayer)]
     embedding = next((layer for layer in layers if isinstance(layer, PatchEmbedding)), None)
     last = layers[-1]
-    if embedding is None or not isinstance(last, BEiTBlock):
+    # Only a block of the BEiT family knows the grid of the patches.
+    if embedding is None or not isinstance(last, TransformerBlock) or not hasattr(last, "grid"):
         raise ValueError(
             "The encoder must be a model of the BEiT family that returns all tokens, such as "
             f"keras_vit.BEiT_B16(include_top=False); received {encoder.name}, whose last layer is {last.name!r}."
