@@ -24,6 +24,8 @@ from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES
 from keras_vit.utils.missing import needs
 
+# Through these, the converter folds numbers into the product behind them.
+LAYOUT = (*RESHAPES, *PERMUTATIONS, *SLICES, keras.layers.ZeroPadding2D)
 # Kernels with fewer elements stay as they are.
 _LEAST_SIZE = 2**14
 # The operators whose second input is a kernel with the output channels on its first axis.
@@ -163,5 +165,5 @@ class KernelPlaceholders:
 def _takes_constants(node: Node) -> bool:
     """Whether constants are multiplied with the input of a product or added, which the converter may fold into it."""
     before = node.inputs[0].node
-    passes = before.is_a(*RESHAPES, *PERMUTATIONS, *SLICES, keras.layers.ZeroPadding2D) or only_records_facts(before)
+    passes = before.is_a(*LAYOUT) or only_records_facts(before)
     return scale_and_shift(before) is not None or (passes and _takes_constants(before))

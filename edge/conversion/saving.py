@@ -8,17 +8,14 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_vit.edge.conversion.kernel_placeholders import KernelPlaceholders
+from keras_vit.edge.conversion.kernel_placeholders import LAYOUT, KernelPlaceholders
 from keras_vit.edge.inputs import model_inputs, packed
 from keras_vit.edge.quantization.plan import Row
 from keras_vit.graph.factors import only_records_facts, scale_and_shift
 from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.fusion import FEW_CHANNELS, MAX_TAPS
-from keras_vit.graph.reading import PERMUTATIONS, RESHAPES, SLICES
 
 _PRODUCTS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-# The converter folds numbers into a product through these too.
-_LAYOUT = (*RESHAPES, *PERMUTATIONS, *SLICES, keras.layers.ZeroPadding2D)
 
 
 def prepared(graph: Graph, keep_inputs: bool, placeholders: KernelPlaceholders | None = None) -> keras.Model:
@@ -155,7 +152,7 @@ def _reaches_a_product(node: Node) -> bool:
     """Whether only layers that move numbers, or that multiply or add constants, lie between a node and a product."""
 
     def passes(user: Node) -> bool:
-        return user.is_a(*_LAYOUT, _RepeatedNumber) or only_records_facts(user) or scale_and_shift(user) is not None
+        return user.is_a(*LAYOUT, _RepeatedNumber) or only_records_facts(user) or scale_and_shift(user) is not None
 
     return any(
         user is not None and (user.is_a(*_PRODUCTS) or (passes(user) and _reaches_a_product(user)))

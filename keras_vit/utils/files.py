@@ -52,9 +52,10 @@ def replacing_even_if_killed(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    descriptor = None
+    with contextlib.suppress(AttributeError, OSError):
         descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
-    except (AttributeError, OSError):
+    if descriptor is None:
         with replacing(path) as partial:
             yield partial
         return
