@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from keras_vit.models.registry import list_weights
+from keras_vit.models.registry import list_models, list_weights
+from keras_vit.training.recipes import list_recipes, recipe
 from tests.reference import timm_weights
 from tests.terminal import run_in_terminal
 from tests.training.pictures import write_folder
@@ -113,6 +114,15 @@ def environment(folder):
 
 def test_the_readme_shows_commands_and_code():
     assert len(COMMANDS) >= 10 and len(PYTHON) >= 5
+
+
+def test_the_counts_are_right():
+    papers = [recipe(name).paper for name in list_recipes()]
+    # The articles are told apart by their numbers on arXiv, or by the authors where there is none.
+    published = [paper for paper in papers if "settings of keras_vit's authors" not in paper]
+    articles = {(re.findall(r"\d{4}\.\d{5}", paper) or paper.split(","))[0] for paper in published}
+    assert f"{len(published)} recipes of {len(articles)} papers" in README
+    assert f"{sum(len(list_weights(name)) for name in list_models())} checkpoints by tag" in README
 
 
 @pytest.mark.long

@@ -20,6 +20,7 @@ _RECIPES = {
     "beit": "beit_b16",
     "tokenizer": "beit_b16_tokenizer",
     "instance_discrimination": "idmm_deit_ti16",
+    "igpt": "igpt_s",
 }
 _BATCH_SIZE, _EPOCHS = 256, 100
 
@@ -27,8 +28,9 @@ _BATCH_SIZE, _EPOCHS = 256, 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
-        "Train an encoder of the ViT or the BEiT family without labels. The run folder holds encoder.keras, the logs, "
-        "the settings, and checkpoints to resume from. `keras-vit train --weights RUN/encoder.keras` fine-tunes it."
+        "Train an encoder of the ViT, BEiT or iGPT family without labels. The run folder holds encoder.keras, the "
+        "logs, the settings, and checkpoints to resume from. `keras-vit train --weights RUN/encoder.keras` fine-tunes "
+        "it."
     )
     parser.add_argument("--recipe", metavar="NAME", help="a recipe that --list prints")
     parser.add_argument("--method", choices=sorted(_RECIPES), help="the method, together with --model")

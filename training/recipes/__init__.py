@@ -25,6 +25,7 @@ from keras_vit.training.recipes import (
     efficientvit,
     efficientvit_msra,
     fixres,
+    igpt,
     instance_discrimination,
     mae,
     mlp_mixer,
@@ -87,6 +88,7 @@ _MODULES = (
     dino,
     beit,
     instance_discrimination,
+    igpt,
     digits,
 )
 _RECIPES = {name: found for module in _MODULES for name, found in module.RECIPES.items()}

@@ -4,6 +4,7 @@
     keras-vit pretrain --recipe digits_mae --run-dir runs/mae
     keras-vit pretrain --recipe digits_dino --run-dir runs/dino
     keras-vit pretrain --recipe digits_tokenizer --run-dir runs/tokenizer
+    keras-vit pretrain --recipe digits_igpt --run-dir runs/igpt
     keras-vit pretrain --recipe digits_beit --set tokenizer=runs/tokenizer/encoder.keras --run-dir runs/beit
     keras-vit train --recipe digits_deit_distilled --teacher runs/digits/best.keras --run-dir runs/distilled
 
@@ -11,12 +12,12 @@ The README has the accuracies that these recipes reach, and docs/self-supervised
 without labels: nearest neighbors classify 95.6 % of the test images with `digits_dino`, and 84.7 % with `digits_mae`.
 """
 
-from keras_vit.models.image_facts import UNIT
+from keras_vit.models.image_facts import HALF, UNIT
 from keras_vit.training.augment import Augmentation, RandomAffine, RandomResizedCrop
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
-from keras_vit.training.self_supervised.methods import DINO, MAE, BEiT, InstanceDiscrimination, Tokenizer
+from keras_vit.training.self_supervised.methods import DINO, IGPT, MAE, BEiT, InstanceDiscrimination, Tokenizer
 
 _TOKENS = {"patch_size": 4, "width": 64, "depth": 4, "num_heads": 4, "drop_path_rate": 0.2}
 _WINDOWS = {"channels": 32, "depths": (2, 2), "num_heads": (2, 4), "window": 4, "drop_path_rate": 0.2}
@@ -281,5 +282,23 @@ RECIPES["digits_instance_discrimination"] = Recipe(
         warmup_epochs=5,
         weight_decay=0.05,
         clip_norm=None,
+    ),
+)
+# In 8 x 8 pixels, the original size of the digits, each pixel is one of 17 levels of gray.
+RECIPES["digits_igpt"] = Recipe(
+    paper="the settings of keras_vit's authors",
+    hardware="2 CPU cores",
+    data="digits",
+    model="iGPT",
+    model_settings={"num_colors": 17, "width": 64, "depth": 6, "num_heads": 4},
+    method=IGPT(),
+    pipeline=Pipeline(image_size=8, batch_size=64, statistics=HALF, channels=1),
+    hyperparameters=Hyperparameters(
+        epochs=60,
+        learning_rate=3e-3,
+        optimizer_settings={"beta_2": 0.95},
+        warmup_epochs=2,
+        weight_decay=0.0,
+        clip_norm=1.0,
     ),
 )

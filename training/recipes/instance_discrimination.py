@@ -1,10 +1,13 @@
 """Instance discrimination with multi-crop and CutMix, for data sets of a few thousand images (arXiv 2201.10728).
 
     keras-vit pretrain --recipe idmm_deit_ti16 --data DATA --run-dir runs/idmm
+    keras-vit train --recipe idmm_deit_ti16_finetune --weights runs/idmm/encoder.keras --data DATA --run-dir runs/tuned
 
 Each training image is a class of its own. Two large and four small crops of an image, all resized to 112 pixels, are
-mixed by CutMix within each of the two groups. The authors train on the 2,040 images of Oxford Flowers-102 and then
-fine-tune at 224 pixels.
+mixed by CutMix within each of the two groups. The authors train on the 2,040 images of Oxford Flowers-102, fine-tune at
+224 pixels, and then, with `idmm_deit_ti16_finetune_448`, at 448 pixels. Their fine-tuning alternates between MixUp and
+CutMix by epoch, and here each batch draws one of the two. Their RandAugment draws its magnitudes uniformly and also
+cuts out squares, and here it is that of DeiT.
 
 Their code differs from the paper in two places, which the recipe does not repeat: it normalizes the first channel by
 0.228, where 0.229 is meant, and its cosine schedule subtracts the warm-up from the wrong term. The average of the
@@ -12,7 +15,7 @@ weights that it keeps is left out: it is updated once an epoch with a momentum o
 half of it are the initial weights.
 """
 
-from keras_vit.training.augment import Augmentation, ColorJitter, RandomResizedCrop
+from keras_vit.training.augment import Augmentation, CenterCrop, ColorJitter, RandAugment, RandomResizedCrop
 from keras_vit.training.recipes.base import Recipe, images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 from keras_vit.training.self_supervised.methods import InstanceDiscrimination
@@ -23,10 +26,20 @@ def _view(scale):
     return Augmentation(RandomResizedCrop(scale), jitter=jitter, gray=0.2, blur=0.5)
 
 
+_PAPER = "Cao and Yu, arXiv 2201.10728, and the authors' repository"
+_DATA = "Oxford Flowers-102"
+_FINE_TUNING = Augmentation(
+    policy=RandAugment(),
+    jitter=ColorJitter(0.4, 0.4, 0.4, 0.1, probability=0.4),
+    gray=0.2,
+    mixup=0.5,
+    cutmix=0.5,
+)
+
 RECIPES = {
     "idmm_deit_ti16": Recipe(
-        paper="Cao and Yu, arXiv 2201.10728, and the authors' repository",
-        data="Oxford Flowers-102",
+        paper=_PAPER,
+        data=_DATA,
         model="deit_ti16",
         model_settings={"drop_path_rate": 0.1},
         method=InstanceDiscrimination(),
@@ -45,3 +58,28 @@ RECIPES = {
         ),
     )
 }
+for _name, _size, _batch, _epochs, _rate in (
+    ("idmm_deit_ti16_finetune", 224, 256, 200, 5e-4),
+    ("idmm_deit_ti16_finetune_448", 448, 128, 100, 5e-5),
+):
+    RECIPES[_name] = Recipe(
+        paper=_PAPER,
+        data=_DATA,
+        model="deit_ti16",
+        model_settings={"drop_path_rate": 0.1},
+        pipeline=images(
+            "deit_ti16",
+            image_size=_size,
+            batch_size=_batch,
+            augmentation=_FINE_TUNING,
+            evaluation=CenterCrop(0.875),
+        ),
+        hyperparameters=Hyperparameters(
+            epochs=_epochs,
+            learning_rate=_rate,
+            warmup_epochs=2,
+            weight_decay=1e-3,
+            clip_norm=None,
+            label_smoothing=0.1,
+        ),
+    )

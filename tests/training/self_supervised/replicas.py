@@ -18,7 +18,7 @@ import tensorflow as tf
 import keras_vit
 from keras_vit import training
 
-TINY = dict(include_top=False, patch_size=4, width=16, depth=1, num_heads=2)
+TINY = dict(include_top=False, input_shape=(8, 8, 1), width=16, depth=1, num_heads=2)
 RUN = dict(epochs=1, learning_rate=0.1, clip_norm=None, clip_variable_norm=1.0, verbose=0)
 SGD = dict(optimizer="sgd", weight_decay=0.04, final_weight_decay=0.4)
 
@@ -33,18 +33,25 @@ def views():
     return training.arrays(pixels, labels, validation=(pixels, labels), **settings)
 
 
+def digits():
+    return training.digits(8, batch_size=400)
+
+
+DINO = training.DINO(prototypes=12, hidden=8, bottleneck=8, teacher_momentum=0.5, frozen_epochs=0)
+# By name: the builder of the encoder, its settings, the data and the method.
 CASES = {
-    "mae": (lambda: training.digits(8, batch_size=400), training.MAE(decoder_width=16, decoder_depth=1, pictures=0)),
-    "dino": (views, training.DINO(prototypes=12, hidden=8, bottleneck=8, teacher_momentum=0.5, frozen_epochs=0)),
-    "tokenizer": (lambda: training.digits(8, batch_size=400), training.Tokenizer(vocabulary=5, width=8, depth=1)),
-    "beit": (lambda: training.digits(8, batch_size=400), training.BEiT(mask_ratio=0.5, smallest_block=1)),
-    "instance_discrimination": (views, training.InstanceDiscrimination()),
+    "mae": (keras_vit.ViT, {"patch_size": 4}, digits, training.MAE(decoder_width=16, decoder_depth=1, pictures=0)),
+    "dino": (keras_vit.ViT, {"patch_size": 4}, views, DINO),
+    "tokenizer": (keras_vit.ViT, {"patch_size": 4}, digits, training.Tokenizer(vocabulary=5, width=8, depth=1)),
+    "beit": (keras_vit.BEiT, {"patch_size": 4}, digits, training.BEiT(mask_ratio=0.5, smallest_block=1)),
+    "instance_discrimination": (keras_vit.ViT, {"patch_size": 4}, views, training.InstanceDiscrimination()),
+    "igpt": (keras_vit.iGPT, {"num_colors": 4}, digits, training.IGPT(color_images=64)),
 }
 
 
 def trained(name, strategy):
     """Return all variables of the model after training, the teacher and the center included."""
-    data, method = CASES[name]
+    builder, settings, data, method = CASES[name]
     kept = []
 
     class Keep(keras.callbacks.Callback):
@@ -52,9 +59,8 @@ def trained(name, strategy):
             kept.extend(keras.ops.convert_to_numpy(variable) for variable in self.model.weights)
 
     keras.utils.set_random_seed(0)
-    builder = keras_vit.BEiT if name == "beit" else keras_vit.ViT
     with strategy.scope():
-        encoder = builder(input_shape=(8, 8, 1), **TINY, **method.encoder_settings)
+        encoder = builder(**TINY, **settings, **method.encoder_settings)
     with tempfile.TemporaryDirectory() as folder:
         if name == "beit":
             tokenizer = training.image_tokenizer((8, 8, 1), patch_size=4, vocabulary=5, width=8, depth=1)

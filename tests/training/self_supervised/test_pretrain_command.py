@@ -96,13 +96,37 @@ def test_further_published_settings_of_beit():
     assert numbers == [(4e-3, 100, 20, 0.65), (1e-3, 50, 5, 0.75)]
 
 
+def test_published_settings_of_igpt():
+    igpt = training.recipe("igpt_l")
+    details = {
+        "steps": 1_000_000,
+        "batch_size": 128,
+        "warmup_epochs": 1,
+        "schedule": "cosine",
+        "final_learning_rate": 0.0,
+        "optimizer_settings": {"beta_2": 0.95},
+        "weight_decay": 0.0,
+    }
+    assert changed(igpt, details) == igpt
+
+
+def test_published_settings_of_the_fine_tuning_after_instance_discrimination():
+    short, long = (training.recipe(f"idmm_deit_ti16_finetune{end}") for end in ("", "_448"))
+    assert (
+        changed(short, {"pipeline.image_size": 224, "batch_size": 256, "epochs": 200, "learning_rate": 5e-4}) == short
+    )
+    assert changed(long, {"pipeline.image_size": 448, "batch_size": 128, "epochs": 100, "learning_rate": 5e-5}) == long
+    details = {"mixup": 0.5, "cutmix": 0.5, "gray": 0.2, "weight_decay": 1e-3, "warmup_epochs": 2}
+    for each in (short, long):
+        assert changed(each, {**details, "label_smoothing": 0.1, "model_settings": {"drop_path_rate": 0.1}}) == each
+
+
 def test_the_list_has_only_recipes_without_labels(capsys):
     run("--list")
     names = capsys.readouterr().out.split()
     assert names == sorted(name for name in training.list_recipes() if training.recipe(name).method is not None)
-    assert {"beit_b16", "digits_beit", "digits_dino", "digits_mae", "digits_tokenizer", "dino_s16", "mae_b16"} <= set(
-        names
-    )
+    small = ("beit", "dino", "igpt", "instance_discrimination", "mae", "tokenizer")
+    assert {"beit_b16", "dino_s16", "igpt_s", "mae_b16", *(f"digits_{name}" for name in small)} <= set(names)
 
 
 def test_a_method_takes_any_model_of_the_family(capsys):
@@ -116,6 +140,8 @@ def test_a_method_takes_any_model_of_the_family(capsys):
     assert settings["method.tokenizer"] == "'encoder.keras'" and settings["pipeline.codes"] == "None"
     settings = settings_of(capsys, "--method", "tokenizer", "--model", "beit_b16", "--set", "vocabulary=512")
     assert settings["method.vocabulary"] == "512" and settings["hyperparameters.epochs"] == "100"
+    settings = settings_of(capsys, "--method", "igpt", "--model", "igpt_m")
+    assert settings["pipeline.image_size"] == "32" and settings["hyperparameters.steps"] == "None"
     settings = settings_of(capsys, "--recipe", "mae_b16", "--set", "mask_ratio=0.6")
     assert settings["method.mask_ratio"] == "0.6"
 
