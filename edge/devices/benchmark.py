@@ -31,6 +31,9 @@ _MLPERF = {"runs": 1024, "seconds": 60.0}
 # Below this signal-to-noise ratio, the outputs of a device are not those of the file. Rounding alone stays above it.
 _LEAST_SNR_DB = 10.0
 
+_LAUNCHES = 5
+_SLOW_START_MS = 5000.0
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -42,12 +45,13 @@ class Benchmark:
         threads: The number of CPU threads.
         runtime: The name and version of the runtime.
         init_ms: The time until the first result in milliseconds: loading, allocation (which packs weights, or compiles
-            shaders), and the first invocation.
+            shaders), and the first invocation; each is the median of all launches.
         peak_memory_mb: The growth of the process's peak resident memory since before the file was loaded, in megabytes
             (10^6 bytes); None if the device does not report it.
         samples_ms: The time of each measured invocation in milliseconds, in the order in which they ran; on a
             phone, the median of each 20 of them.
         turns: The number of samples of each turn: files that are measured together alternate.
+        launches: The number of turns of each launch of the process.
         load_ms, first_ms: The parts of `init_ms` before and in the first invocation.
         cores: The CPU cores that the process was pinned to; empty if it could use all.
         file_sha256: The SHA-256 hash of the file, and `file_bytes` its size.
@@ -66,6 +70,7 @@ class Benchmark:
     peak_memory_mb: float | None
     samples_ms: list[float] = field(repr=False)
     turns: list[int] = field(default_factory=list, repr=False)
+    launches: list[int] = field(default_factory=list, repr=False)
     load_ms: float | None = None
     first_ms: float | None = None
     cores: tuple[int, ...] = ()
@@ -114,7 +119,7 @@ class Benchmark:
         Args:
             quantile: The quantile in percent.
         """
-        return quantile_interval(self.samples_ms, quantile, self.turns)
+        return quantile_interval(self.samples_ms, quantile, self.turns, self.launches)
 
     def to_dict(self) -> dict:
         """Return all measurements as values that JSON can hold."""
@@ -145,6 +150,7 @@ class Benchmark:
             "facts": self.facts,
             "samples_ms": list(self.samples_ms),
             "turns": list(self.turns),
+            "launches": list(self.launches),
             "sustained": [dataclasses.asdict(moment) for moment in self.sustained],
             "throttling_start_s": self.throttling_start_s,
         }
@@ -183,9 +189,8 @@ class Benchmarks(list):
         """
         first, other = self[0], self[index]
         if len(first.turns) == len(other.turns) > 1:
-            return paired_ratio(
-                turn_medians(first.samples_ms, first.turns), turn_medians(other.samples_ms, other.turns)
-            )
+            medians = (turn_medians(each.samples_ms, each.turns) for each in (first, other))
+            return paired_ratio(*medians, other.launches if first.launches == other.launches else ())
         return other.p50_ms / first.p50_ms, None
 
     def to_dict(self) -> dict:
@@ -224,7 +229,10 @@ class Benchmarks(list):
         lines = [table(header, rows)]
         if self:
             threads = f"{self[0].threads} thread{'s' if self[0].threads > 1 else ''}"
-            lines.append(f"{self[0].device}, {threads}, {self[0].runtime}, {len(self[0].samples_ms)} runs")
+            runs = f"{len(self[0].samples_ms)} runs"
+            if len(self[0].launches) > 1:
+                runs += f" in {len(self[0].launches)} launches"
+            lines.append(f"{self[0].device}, {threads}, {self[0].runtime}, {runs}")
         for benchmark in self:
             lines += _sustained_lines(benchmark)
         return "\n".join(lines)
@@ -256,6 +264,7 @@ def benchmark(
     runs: int = 50,
     seconds: float = 0.0,
     warmup: int | None = None,
+    launches: int | None = None,
     mlperf: bool = False,
     energy_s: float = 0.0,
     sustained_minutes: float = 0.0,
@@ -266,10 +275,11 @@ def benchmark(
 ) -> Benchmark | Benchmarks:
     """Measure one .tflite or .onnx file, or compare several.
 
-    Each file is loaded in a process of its own. Several files are measured in turn, and each round begins with another
-    file, so that a machine that becomes slower affects all files equally. Only invocations are timed, not the copying
-    of inputs. On a device other than this machine, the outputs for one random input are compared with those of this
-    machine's CPU, because a runtime that reports success may still compute wrong results.
+    Each file is loaded in a process of its own, which is launched anew a few times: the time of an invocation also
+    depends on where the process happens to have its memory. Several files are measured in turn, and each round begins
+    with another file, so that a machine that becomes slower affects all files equally. Only invocations are timed, not
+    the copying of inputs. On a device other than this machine, the outputs for one random input are compared with those
+    of this machine's CPU, because a runtime that reports success may still compute wrong results.
 
     Args:
         file_or_files: A file, or a list of files.
@@ -278,7 +288,10 @@ def benchmark(
         cores: The CPU cores that the process may use; all by default.
         runs: The least number of measured invocations of each file.
         seconds: The least time in seconds that the measured invocations of each file take together.
-        warmup: The number of invocations of each file before them. By default, until their time is stable.
+        warmup: The number of invocations of each file before them, in each launch. By default, until their time is
+            stable.
+        launches: The number of launches that share the invocations. By default five, and one with `mlperf` or where a
+            file takes more than five seconds until its first result.
         mlperf: Whether to measure as MLPerf's rules for a single stream ask for: at least 1,024 invocations and 60
             seconds.
         energy_s: The seconds for which each file is run once more to measure energy; 0 not to. It needs a board with
@@ -307,10 +320,12 @@ def benchmark(
         raise ValueError(
             f"{device} is an emulation, whose times mean nothing; `keras-vit verify` compares its outputs."
         )
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1; received {threads}.")
+    for what, value in (("threads", threads), ("launches", launches)):
+        if value is not None and value < 1:
+            raise ValueError(f"{what} must be at least 1; received {value}.")
     if mlperf:
         runs, seconds = max(runs, int(_MLPERF["runs"])), max(seconds, _MLPERF["seconds"])
+        launches = launches or 1
     plan = Plan(runs, seconds, warmup, cooldown_c)
     if (together := place.runs_per_sample) > 1:
         plan = dataclasses.replace(plan, runs=max(10, -(-runs // together)), seconds=seconds / together)
@@ -320,45 +335,60 @@ def benchmark(
         raise ValueError("The list of files is empty; pass at least one .tflite or .onnx file.")
     say = progress or (lambda sentence: None)
 
-    with contextlib.ExitStack() as stack:
-        interpreters = [stack.enter_context(open_file(file, threads, device, cores)) for file in files]
-        starts = [_start(interpreter, seed) for interpreter in interpreters]
-        checked = device != "local" and place.computes_outputs
-        ratios = [_check_outputs(each, threads, seed) if checked else None for each in interpreters]
-        hashes = [_sha256(file) for file in files]
-        facts = [interpreter.request("facts") for interpreter in interpreters]
-        before = [interpreter.request("sensors") for interpreter in interpreters]
-        journal = Journal(
-            resume, {"files": hashes, "device": device, "threads": threads, "cores": list(cores), "seed": seed}
-        )
+    def report(samples: list[Samples]) -> None:
+        count = min(len(entry.ms) for entry in samples)
+        say(f"{count} of {plan.runs} runs")
 
-        def report(samples: list[Samples]) -> None:
-            count = min(len(entry.ms) for entry in samples)
-            say(f"{count} of {plan.runs} runs")
-
-        samples = measure(interpreters, plan, journal, report)
-        after = [interpreter.request("sensors") for interpreter in interpreters]
-        energies = [_energy(each, energy_s) if energy_s else None for each in interpreters]
-        memories = [interpreter.request("memory")["peak_memory_mb"] for interpreter in interpreters]
-        series: list[list[Moment]] = []
-        for interpreter in interpreters:
-            if sustained_minutes:
-                say(f"{os.path.basename(interpreter.file)} for {sustained_minutes:g} minutes")
-            series.append(sustain(interpreter, sustained_minutes) if sustained_minutes else [])
-        journal.remove()
+    samples: list[Samples] = []
+    every_start: list[list[tuple[float, float]]] = []
+    memories: list[list[float | None]] = []
+    done, last = 0, False
+    while not last:
+        with contextlib.ExitStack() as stack:
+            interpreters = [stack.enter_context(open_file(file, threads, device, cores)) for file in files]
+            every_start.append([_start(interpreter, seed) for interpreter in interpreters])
+            if len(every_start) == 1:
+                if launches is None:
+                    launches = 1 if max(map(sum, every_start[0])) > _SLOW_START_MS else _LAUNCHES
+                launches = min(launches, plan.runs)
+                checked = device != "local" and place.computes_outputs
+                ratios = [_check_outputs(each, threads, seed) if checked else None for each in interpreters]
+                hashes = [_sha256(file) for file in files]
+                facts = [interpreter.request("facts") for interpreter in interpreters]
+                before = [interpreter.request("sensors") for interpreter in interpreters]
+                journal = Journal(
+                    resume, {"files": hashes, "device": device, "threads": threads, "cores": list(cores), "seed": seed}
+                )
+                samples = journal.load(len(files))
+                done = len(samples[0].launches)
+            done += 1
+            last = done >= launches
+            measure(interpreters, plan, journal, samples, min(1.0, done / launches), report)
+            memories.append([interpreter.request("memory")["peak_memory_mb"] for interpreter in interpreters])
+            if last:
+                after = [interpreter.request("sensors") for interpreter in interpreters]
+                energies = [_energy(each, energy_s) if energy_s else None for each in interpreters]
+                series: list[list[Moment]] = []
+                for interpreter in interpreters:
+                    if sustained_minutes:
+                        say(f"{os.path.basename(interpreter.file)} for {sustained_minutes:g} minutes")
+                    series.append(sustain(interpreter, sustained_minutes) if sustained_minutes else [])
+    journal.remove()
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    starts = np.median(every_start, axis=0)  # Of each file, before and in the first invocation.
     results = Benchmarks(
         Benchmark(
             file=interpreter.file,
             device=device,
             threads=threads,
             runtime=interpreter.runtime,
-            init_ms=starts[i][0] + starts[i][1],
-            peak_memory_mb=memories[i],
+            init_ms=float(starts[i].sum()),
+            peak_memory_mb=max((launch[i] for launch in memories if launch[i] is not None), default=None),
             samples_ms=samples[i].ms,
             turns=samples[i].turns,
-            load_ms=starts[i][0],
-            first_ms=starts[i][1],
+            launches=samples[i].launches,
+            load_ms=float(starts[i][0]),
+            first_ms=float(starts[i][1]),
             cores=tuple(cores),
             file_sha256=hashes[i],
             file_bytes=os.path.getsize(interpreter.file),

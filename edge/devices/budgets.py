@@ -148,7 +148,7 @@ def check_budget(
     for attempt in range(1, attempts + 1):
         if attempt > 1:
             time.sleep(_PAUSE_S)
-        results = measure(files, device, threads=budget.threads, runs=budget.runs, seconds=budget.seconds)
+        results = measure(files, device, threads=budget.threads, runs=budget.runs, seconds=budget.seconds, launches=1)
         for name in budget.limits:
             value = getattr(results[-1], name)
             if value is None:

@@ -105,7 +105,7 @@ def compare(old: Benchmarks, new: Benchmarks, tolerance: float = _TOLERANCE) -> 
                     f"{name} was measured with {what} {getattr(a, what)!r} and {getattr(b, what)!r}; "
                     "measure both alike."
                 )
-        ratio, interval = unpaired_ratio(a.samples_ms, b.samples_ms, a.turns, b.turns)
+        ratio, interval = unpaired_ratio(a.p50_ms, b.p50_ms, a.interval(), b.interval())
         slower, faster = interval.low > 1 + tolerance, interval.high < 1 / (1 + tolerance)
         verdict = "slower" if slower else "faster" if faster else "same"
         changes.append(Change(name, b.device, a.p50_ms, b.p50_ms, ratio, interval, verdict))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -56,19 +57,28 @@ class Samples:
     Attributes:
         ms: The time of each invocation in milliseconds, in order.
         turns: The number of invocations of each turn.
+        launches: The number of turns of each launch of the process.
     """
 
     ms: list[float] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
+    launches: list[int] = field(default_factory=list)
 
-    def add(self, turn: Sequence[float]) -> None:
-        """Add the samples of a turn."""
+    def __post_init__(self) -> None:
+        if self.turns and not self.launches:  # Journals of earlier versions have one launch, and don't say so.
+            self.launches = [len(self.turns)]
+
+    def add(self, turn: Sequence[float], new_launch: bool) -> None:
+        """Add the samples of a turn, which may be the first one of a launch."""
         self.ms += turn
         self.turns.append(len(turn))
+        if new_launch:
+            self.launches.append(0)
+        self.launches[-1] += 1
 
-    def lacking(self, plan: Plan) -> bool:
-        """Return whether the plan asks for more."""
-        return len(self.ms) < plan.runs or sum(self.ms) < plan.seconds * 1e3
+    def missing(self, plan: Plan, share: float) -> tuple[float, float]:
+        """Return how many runs and milliseconds are missing to a share of what the plan asks for."""
+        return share * plan.runs - len(self.ms), share * plan.seconds * 1e3 - sum(self.ms)
 
 
 class Journal:
@@ -108,7 +118,7 @@ class Journal:
         """Write the samples, if some time has passed since the last time or if they must be written now."""
         if self._path is None or not (now or time.monotonic() - self._saved > _SAVE_EVERY_S):
             return
-        entries = [{"ms": entry.ms, "turns": entry.turns} for entry in samples]
+        entries = [{"ms": entry.ms, "turns": entry.turns, "launches": entry.launches} for entry in samples]
         with replacing(self._path) as partial:
             partial.write_text(json.dumps({"subject": self._subject, "samples": entries}))
         self._saved = time.monotonic()
@@ -138,9 +148,11 @@ def measure(
     interpreters: Sequence[Interpreter],
     plan: Plan,
     journal: Journal,
+    samples: list[Samples],
+    share: float = 1.0,
     progress: Callable[[list[Samples]], None] = lambda samples: None,
-) -> list[Samples]:
-    """Run files in turn until each has what the plan asks for.
+) -> None:
+    """Run files in turn until each has its share of what the plan asks for. It counts as one launch of each.
 
     Each round begins with another file, so that a machine that becomes slower affects all files equally. All files take
     part in every round, so that the turns of one file can be compared with those of another.
@@ -149,47 +161,50 @@ def measure(
         interpreters: The files, each with its inputs filled.
         plan: How long to measure.
         journal: Where the samples are kept meanwhile. An interruption loses none.
+        samples: The samples of each file so far, to which those of this launch are added.
+        share: The part of the plan after which the launch ends; earlier launches count.
         progress: Called after each round with the samples so far.
     """
-    samples = journal.load(len(interpreters))
     for interpreter in interpreters:
         warm_up(interpreter, plan)
+    new_launch = True
     longest = _TURN_S if len(interpreters) > 1 else _LONG_TURN_S
     try:
-        for order in _rounds(len(interpreters)):
-            if not any(entry.lacking(plan) for entry in samples):
+        for order in _rounds(len(interpreters), len(samples[0].turns)):
+            if not any(lack > 0 for entry in samples for lack in entry.missing(plan, share)):
                 break
             if plan.cooldown_c is not None:
                 cool_down(interpreters, plan.cooldown_c)
             turns = {}
             for i in order:
-                turns[i] = interpreters[i].request("time", runs=_turn(samples[i], plan, longest))["samples_ms"]
+                runs = _turn(samples[i], plan, share, longest)
+                turns[i] = interpreters[i].request("time", runs=runs)["samples_ms"]
             for i, turn in turns.items():  # Of a round that is interrupted, nothing counts.
-                samples[i].add(turn)
+                samples[i].add(turn, new_launch)
+            new_launch = False
             journal.save(samples)
             progress(samples)
     except BaseException:
         journal.save(samples, now=True)
         raise
-    return samples
 
 
-def _turn(samples: Samples, plan: Plan, longest_s: float) -> int:
+def _turn(samples: Samples, plan: Plan, share: float, longest_s: float) -> int:
     """Return how many invocations the next turn of a file has."""
     if not samples.ms:
         return 1
     typical = float(np.median(samples.ms[-100:]))
     most = max(1, round(longest_s * 1e3 / max(typical, 1e-3)))
-    # What the plan asks for in all, and what of it is missing.
+    # What the plan asks for in all, and what of the share is missing.
     needed = max(plan.runs, round(plan.seconds * 1e3 / max(typical, 1e-3)))
-    missing = max(plan.runs - len(samples.ms), round((plan.seconds * 1e3 - sum(samples.ms)) / max(typical, 1e-3)), 1)
+    runs, ms = samples.missing(plan, share)
+    missing = max(math.ceil(runs), round(ms / max(typical, 1e-3)), 1)
     # At least ten rounds, or there would be no intervals.
     return min(most, missing, max(1, needed // 10))
 
 
-def _rounds(count: int) -> Iterator[list[int]]:
+def _rounds(count: int, start: int) -> Iterator[list[int]]:
     """Generate 0, 1, ..., count - 1 in cyclic orders, each of which begins one later than the one before."""
-    start = 0
     while True:
         yield [(start + i) % count for i in range(count)]
         start += 1

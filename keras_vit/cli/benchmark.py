@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=50, help="least timed runs of each file (default: 50)")
     parser.add_argument("--seconds", type=float, default=0.0, help="least timed seconds of each file (default: 0)")
     parser.add_argument("--warmup", type=int, help="untimed runs of each file (default: until its time is stable)")
+    parser.add_argument("--launches", type=int, help="launches that share the runs (default: 5, if loading is fast)")
     parser.add_argument("--mlperf", action="store_true", help="at least 1,024 runs and 60 seconds, as MLPerf asks for")
     parser.add_argument("--energy", type=float, default=0.0, metavar="SECONDS", help="measure energy for so long")
     parser.add_argument(
@@ -63,6 +64,7 @@ def run(given: argparse.Namespace) -> int:
             runs=given.runs,
             seconds=given.seconds,
             warmup=given.warmup,
+            launches=given.launches,
             mlperf=given.mlperf,
             energy_s=given.energy,
             sustained_minutes=given.sustained,

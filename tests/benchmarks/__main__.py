@@ -8,6 +8,8 @@ BENCHMARKS = (
     "latency_vit",
     "latency_keras_hub",
     "latency_families",
+    "latency_schemes",
+    "after_training",
     "neighborhood_attention",
     "latency_kecam",
     "accelerators",

@@ -47,3 +47,11 @@ def randomize_with(weights: Iterable, name: Callable, seed: int = 0) -> None:
         if any(word in name(weight) for word in ("gamma", "scale", "variance")):
             values = 1 + values
         weight.assign(values)
+
+
+def randomize_scales(model, seed: int = 0) -> None:
+    """Set the scales of a Keras model, of which some start at 0 or near it, to random values around 1."""
+    scales = [weight for weight in model.weights if any(word in weight.path for word in ("gamma", "scale"))]
+    generator = np.random.default_rng(seed)
+    for weight in scales:
+        weight.assign(1 + 0.1 * generator.standard_normal(weight.shape))

@@ -26,7 +26,7 @@ class Machine:
         self.latencies, self.attempts = latencies, 0
         self._random = np.random.default_rng(seed)
 
-    def measure(self, files, device, *, threads, runs, seconds):
+    def measure(self, files, device, *, threads, runs, seconds, launches):
         self.attempts += 1
         size = 5
         rounds = max(runs // size, 20)

@@ -31,6 +31,12 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(measuring.time, "sleep", lambda seconds: None)
 
 
+def measured(interpreters, plan, share=1.0, samples=None):
+    samples = samples or [measuring.Samples() for _ in interpreters]
+    measure(interpreters, plan, Journal(None, {}), samples, share)
+    return samples
+
+
 def test_the_warm_up_ends_when_the_time_is_stable():
     # It falls by 3 % of its excess in each run, and is within 2 % of the window before after about 140 runs.
     interpreter = Played([10 + 100 * 0.97**i for i in range(2000)])
@@ -45,15 +51,23 @@ def test_the_warm_up_ends_when_the_time_is_stable():
 def test_both_the_runs_and_the_seconds_are_reached(plan):
     noise = np.random.default_rng(0).gamma(50, 0.2, 100_000)
     fast, slow = Played(noise), Played(noise * 3)
-    for samples in measure([fast, slow], Plan(plan.runs, plan.seconds, 0), Journal(None, {})):
+    for samples in measured([fast, slow], Plan(plan.runs, plan.seconds, 0)):
         assert len(samples.ms) >= plan.runs and sum(samples.ms) >= plan.seconds * 1e3
-        assert len(samples.turns) >= 10
+        assert len(samples.turns) >= 10 and samples.launches == [len(samples.turns)]
+
+
+def test_launches_share_the_runs():
+    samples = None
+    for launch in (1, 2, 3, 4, 5):
+        samples = measured([Played([5.0] * 100)], Plan(50, 0, 0), launch / 5, samples)
+        assert len(samples[0].ms) == 10 * launch and len(samples[0].launches) == launch
+    assert sum(samples[0].launches) == len(samples[0].turns) >= 10
 
 
 def test_the_turns_of_a_fast_file_are_as_long_as_others():
     """Otherwise the slow one would run for as many short turns as the seconds of the fast one need."""
     fast, slow = Played(itertools.repeat(0.01)), Played(itertools.repeat(5.0))
-    samples = measure([fast, slow], Plan(1024, 2.0, 0), Journal(None, {}))
+    samples = measured([fast, slow], Plan(1024, 2.0, 0))
     assert sum(samples[0].ms) >= 2000 and sum(samples[1].ms) < 10_000
 
 
