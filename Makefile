@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-devices lint types format docs links stubs benchmark clean
+.PHONY: demo test test-all test-devices coverage lint types format docs links stubs benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-vit demo
 
 test: lint types
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not device"
+
+# The lines that `make test` runs.
+coverage: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not device" --cov --cov-report=term
 
 test-all: lint types
 	$(BIN)/python -m pytest -q -m "not device"

@@ -94,7 +94,8 @@ def with_instances(data: ImageData, *, cutmix_alpha: float, large_views: int, se
     """Return data with the inputs of `instance_discrimination`, and the number of training images.
 
     CutMix mixes each group of views with the same batch in reverse order, and keeps at least half of each image. The
-    boxes depend on the seed, the epoch and the step, so that a resumed run continues with the same ones.
+    boxes depend on the seed, the epoch and the step, so that a resumed run continues with the same ones. Several
+    workers together get the batch of a single one: each reads all of it, mixes it, and takes its part.
 
     Args:
         data: Image data that is ready for the model, see `ImageData.for_model`.
@@ -114,10 +115,15 @@ def with_instances(data: ImageData, *, cutmix_alpha: float, large_views: int, se
 
     @functools.wraps(given)
     def train(epoch, skip_steps=0, input_context=None):
-        context = {} if input_context is None else {"input_context": input_context}
+        workers, worker = 1, 0
+        if input_context is not None:
+            workers, worker = input_context.num_input_pipelines, input_context.input_pipeline_id
         number = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1)
-        batches = given(epoch, skip_steps, **context).enumerate(skip_steps)
-        return batches.map(_mixed(number, cutmix_alpha, large_views), num_parallel_calls=tf.data.AUTOTUNE)
+        batches = given(epoch, skip_steps).enumerate(skip_steps)
+        mixed = batches.map(_mixed(number, cutmix_alpha, large_views), num_parallel_calls=tf.data.AUTOTUNE)
+        if workers == 1:
+            return mixed
+        return mixed.map(lambda *batch: tf.nest.map_structure(lambda part: part[worker::workers], batch))
 
     images = given(0, 0).element_spec[1].shape[1]
     settings = {**data.settings, "instances": images, "mix_seed": seed}

@@ -12,12 +12,14 @@ STEPS = 4
 FORMS = [f"{family}: {next(iter(forms_of(family).FORMS))}" for family in families()]
 FORMS += ["vit: DeiT", "vit: distilled DeiT with two outputs", "vit: DeiT III"]
 QUICK = ("vit: class token",)
+# XLA cannot differentiate TensorFlow's bilinear resizing in float64.
+FLOAT32 = ("mobilevit: MobileViT",)
 
 
 @pytest.fixture(autouse=True)
-def float64():
+def default_dtype(request):
     """Compute in float64: float32's rounding alone changes the loss of some families by 1e-4 in a few steps."""
-    keras.config.set_floatx("float64")
+    keras.config.set_floatx("float32" if request.node.callspec.params["form"] in FLOAT32 else "float64")
     yield
     keras.config.set_floatx("float32")
 
@@ -64,4 +66,4 @@ def test_xla_compiles_the_training_step_once_and_computes_the_same(form):
     assert counts[:STEPS] == [counts[0]] * STEPS
     assert all(count > counts[0] for count in counts[STEPS:])
     expected, _ = trained(form, batches, run_eagerly=True)
-    np.testing.assert_allclose(losses, expected, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(losses, expected, atol=1e-5 if form in FLOAT32 else 1e-6, rtol=0)
