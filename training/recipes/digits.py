@@ -13,7 +13,7 @@ without labels: nearest neighbors classify 95.6 % of the test images with `digit
 """
 
 from keras_vit.models.image_facts import HALF, UNIT
-from keras_vit.training.augment import Augmentation, RandomAffine, RandomResizedCrop
+from keras_vit.training.augment import Augmentation, RandomAffine
 from keras_vit.training.data import Pipeline
 from keras_vit.training.recipes.base import Recipe
 from keras_vit.training.running.hyperparameters import Hyperparameters
@@ -198,6 +198,12 @@ RECIPES["digits_mae"] = Recipe(
     ),
 )
 
+# Two large and two small views, of 8 x 8 pixels.
+_VIEWS = (
+    *[Augmentation(RandomAffine(), flip=0.0)] * 2,
+    *[Augmentation(RandomAffine(scale=(0.6, 0.85)), flip=0.0, image_size=8)] * 2,
+)
+
 # There are few steps, in which the outputs must not become the same for all images. With a center that follows the
 # teacher slowly, all images choose the same output. With a temperature of 0.04 from the start, all outputs stay equal.
 RECIPES["digits_dino"] = Recipe(
@@ -217,16 +223,7 @@ RECIPES["digits_dino"] = Recipe(
         center_momentum=0.5,
         teacher_momentum=0.99,
     ),
-    pipeline=Pipeline(
-        image_size=16,
-        batch_size=32,
-        statistics=UNIT,
-        channels=1,
-        augmentation=(
-            *[Augmentation(RandomAffine(), flip=0.0)] * 2,
-            *[Augmentation(RandomAffine(scale=(0.6, 0.85)), flip=0.0, image_size=8)] * 2,
-        ),
-    ),
+    pipeline=Pipeline(image_size=16, batch_size=32, statistics=UNIT, channels=1, augmentation=_VIEWS),
     hyperparameters=Hyperparameters(
         epochs=80,
         learning_rate=1.5e-3,
@@ -265,10 +262,6 @@ RECIPES["digits_beit"] = Recipe(
 )
 
 
-def _digit_crop(smallest, largest):
-    return Augmentation(RandomResizedCrop(scale=(smallest, largest)), flip=0.0)
-
-
 RECIPES["digits_instance_discrimination"] = Recipe(
     paper="the settings of keras_vit's authors",
     hardware="2 CPU cores",
@@ -276,15 +269,9 @@ RECIPES["digits_instance_discrimination"] = Recipe(
     model="ViT",
     model_settings=_ENCODER,
     method=InstanceDiscrimination(),
-    pipeline=Pipeline(
-        image_size=16,
-        batch_size=64,
-        statistics=UNIT,
-        channels=1,
-        augmentation=(*[_digit_crop(0.4, 1.0)] * 2, *[_digit_crop(0.2, 0.5)] * 2),
-    ),
+    pipeline=Pipeline(image_size=16, batch_size=64, statistics=UNIT, channels=1, augmentation=_VIEWS),
     hyperparameters=Hyperparameters(
-        epochs=100,
+        epochs=150,
         learning_rate=1e-3,
         warmup_epochs=5,
         weight_decay=0.05,
