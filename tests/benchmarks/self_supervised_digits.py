@@ -143,17 +143,16 @@ def tuned(method: str, trained: bool, seed: int) -> dict[str, float]:
     """Train a classifier on few labels, from an encoder or from scratch, and return its accuracy."""
     import keras
 
-    import keras_vit
     from keras_vit import training
     from keras_vit.training.recipes.training import build_model
 
     recipe = training.recipe(METHODS[method].recipe)
     settings = {**METHODS[method].classifier, **recipe.model_settings, "pooling": METHODS[method].pooling}
+    encoder = str(FOLDER / method / "encoder.keras") if trained else None
     data = labeled(method)
     keras.utils.set_random_seed(seed)
-    model = build_model(dataclasses.replace(recipe, method=None, model_settings=settings), data, "float32")
-    if trained:
-        keras_vit.load_weights(model, FOLDER / method / "encoder.keras", head=False)
+    recipe = dataclasses.replace(recipe, method=None, model_settings=settings, weights=encoder)
+    model = build_model(recipe, data, "float32")
     data = few_labels(data.for_model(model), seed)
     return _fitted(model, data, f"{method}-tuned-{_name_of(trained)}-{seed}", seed=seed, **FINE_TUNING)
 

@@ -189,7 +189,7 @@ RECIPES["digits_mae"] = Recipe(
         augmentation=Augmentation(RandomAffine(), flip=0.0),
     ),
     hyperparameters=Hyperparameters(
-        epochs=450,
+        epochs=350,
         learning_rate=2e-3,
         optimizer_settings={"beta_2": 0.95},
         warmup_epochs=20,
