@@ -9,7 +9,7 @@
     keras-vit train --recipe digits_deit_distilled --teacher runs/digits/best.keras --run-dir runs/distilled
 
 The README has the accuracies that these recipes reach, and docs/self-supervised.md those of encoders that are trained
-without labels: nearest neighbors classify 95.6 % of the test images with `digits_dino`, and 84.7 % with `digits_mae`.
+without labels: nearest neighbors classify 95.6 % of the test images with `digits_dino`, and 96.7 % with `digits_mae`.
 """
 
 from keras_vit.models.image_facts import HALF, UNIT
