@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PROFILES := tests/edge/devices/real/test_profiles.py
 
 .PHONY: demo test test-all test-devices coverage lint types format docs links stubs benchmark clean
 
@@ -21,7 +22,8 @@ test-all: lint types
 test-devices: $(VENV)/.installed
 	tests/edge/devices/real/install.sh
 	$(BIN)/python -m pip install --quiet -e ".[qualcomm,intel]"
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m device tests/edge/devices/real
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m device tests/edge/devices/real --ignore $(PROFILES)
+	$(BIN)/python -m pytest -q -m device $(PROFILES)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
