@@ -189,8 +189,11 @@ class Benchmarks(list):
         """
         first, other = self[0], self[index]
         if len(first.turns) == len(other.turns) > 1:
-            medians = (turn_medians(each.samples_ms, each.turns) for each in (first, other))
-            return paired_ratio(*medians, other.launches if first.launches == other.launches else ())
+            return paired_ratio(
+                turn_medians(first.samples_ms, first.turns),
+                turn_medians(other.samples_ms, other.turns),
+                other.launches if first.launches == other.launches else (),
+            )
         return other.p50_ms / first.p50_ms, None
 
     def to_dict(self) -> dict:
@@ -342,15 +345,14 @@ def benchmark(
     samples: list[Samples] = []
     every_start: list[list[tuple[float, float]]] = []
     memories: list[list[float | None]] = []
-    done, last = 0, False
-    while not last:
+    done, share = 0, 0.0
+    while share < 1:
         with contextlib.ExitStack() as stack:
             interpreters = [stack.enter_context(open_file(file, threads, device, cores)) for file in files]
             every_start.append([_start(interpreter, seed) for interpreter in interpreters])
             if len(every_start) == 1:
-                if launches is None:
-                    launches = 1 if max(map(sum, every_start[0])) > _SLOW_START_MS else _LAUNCHES
-                launches = min(launches, plan.runs)
+                slow = max(map(sum, every_start[0])) > _SLOW_START_MS
+                count = min(launches or (1 if slow else _LAUNCHES), plan.runs)
                 checked = device != "local" and place.computes_outputs
                 ratios = [_check_outputs(each, threads, seed) if checked else None for each in interpreters]
                 hashes = [_sha256(file) for file in files]
@@ -362,10 +364,10 @@ def benchmark(
                 samples = journal.load(len(files))
                 done = len(samples[0].launches)
             done += 1
-            last = done >= launches
-            measure(interpreters, plan, journal, samples, min(1.0, done / launches), report)
+            share = min(1.0, done / count)
+            measure(interpreters, plan, journal, samples, share, report)
             memories.append([interpreter.request("memory")["peak_memory_mb"] for interpreter in interpreters])
-            if last:
+            if share == 1:
                 after = [interpreter.request("sensors") for interpreter in interpreters]
                 energies = [_energy(each, energy_s) if energy_s else None for each in interpreters]
                 series: list[list[Moment]] = []
@@ -383,7 +385,7 @@ def benchmark(
             threads=threads,
             runtime=interpreter.runtime,
             init_ms=float(starts[i].sum()),
-            peak_memory_mb=max((launch[i] for launch in memories if launch[i] is not None), default=None),
+            peak_memory_mb=max((mb for launch in memories if (mb := launch[i]) is not None), default=None),
             samples_ms=samples[i].ms,
             turns=samples[i].turns,
             launches=samples[i].launches,

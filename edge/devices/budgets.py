@@ -159,7 +159,7 @@ def check_budget(
         if budget.ratio is not None:
             for kept, result in zip(turns, results, strict=True):
                 kept.append(turn_medians(result.samples_ms, result.turns))
-            ratio, interval = paired_ratio(*map(np.concatenate, turns))
+            ratio, interval = paired_ratio(np.concatenate(turns[0]), np.concatenate(turns[1]))
             if interval.low > budget.ratio and attempt >= _LEAST_ATTEMPTS_TO_FAIL:
                 break
             decided = within and interval.high <= budget.ratio
