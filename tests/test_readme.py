@@ -40,7 +40,7 @@ BEST = r"runs/\w+/best\.keras: top-1 [\d.]+% on the validation images, in epoch 
 LATENCY = [
     *TABLE,
     rf"\S+\.tflite( +{NUMBER}){{6}}( +{NUMBER}x +(-|{NUMBER} to {NUMBER}))?",
-    r"local, 1 thread, ai-edge-litert [\d.]+, \d+ runs",
+    r"local, 1 thread, ai-edge-litert [\d.]+, \d+ runs in \d launches",
 ]
 AUDIT = [
     r"\S+\.tflite on cpu, by the runtime itself: ai-edge-litert [\d.]+",
