@@ -118,7 +118,7 @@ def test_the_readme_shows_commands_and_code():
 
 def test_the_counts_are_right():
     papers = [recipe(name).paper for name in list_recipes()]
-    # The articles are told apart by their numbers on arXiv, or by the authors where there is none.
+    # An arXiv number identifies an article, or its authors do if it has none.
     published = [paper for paper in papers if "settings of keras_vit's authors" not in paper]
     articles = {(re.findall(r"\d{4}\.\d{5}", paper) or paper.split(","))[0] for paper in published}
     assert f"{len(published)} recipes of {len(articles)} papers" in README

@@ -278,8 +278,8 @@ def benchmark(
 ) -> Benchmark | Benchmarks:
     """Measure one .tflite or .onnx file, or compare several.
 
-    Each file is loaded in a process of its own, which is launched anew a few times: the time of an invocation also
-    depends on where the process happens to have its memory. Several files are measured in turn, and each round begins
+    Each file has a process of its own, and `benchmark` launches this process several times, because the time of an
+    invocation also depends on the memory that a process gets. Several files are measured in turn, and each round begins
     with another file, so that a machine that becomes slower affects all files equally. Only invocations are timed, not
     the copying of inputs. On a device other than this machine, the outputs for one random input are compared with those
     of this machine's CPU, because a runtime that reports success may still compute wrong results.

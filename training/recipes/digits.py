@@ -4,8 +4,8 @@
     keras-vit pretrain --recipe digits_mae --run-dir runs/mae
     keras-vit pretrain --recipe digits_dino --run-dir runs/dino
     keras-vit pretrain --recipe digits_tokenizer --run-dir runs/tokenizer
-    keras-vit pretrain --recipe digits_igpt --run-dir runs/igpt
     keras-vit pretrain --recipe digits_beit --set tokenizer=runs/tokenizer/encoder.keras --run-dir runs/beit
+    keras-vit pretrain --recipe digits_igpt --run-dir runs/igpt
     keras-vit train --recipe digits_deit_distilled --teacher runs/digits/best.keras --run-dir runs/distilled
 
 The README has the accuracies that these recipes reach, and docs/self-supervised.md those of encoders that are trained
@@ -198,7 +198,7 @@ RECIPES["digits_mae"] = Recipe(
     ),
 )
 
-# Two large and two small views, of 8 x 8 pixels.
+# Two large views, and two small ones of 8 x 8 pixels.
 _VIEWS = (
     *[Augmentation(RandomAffine(), flip=0.0)] * 2,
     *[Augmentation(RandomAffine(scale=(0.6, 0.85)), flip=0.0, image_size=8)] * 2,
@@ -278,6 +278,7 @@ RECIPES["digits_instance_discrimination"] = Recipe(
         clip_norm=None,
     ),
 )
+
 # In 8 x 8 pixels, the original size of the digits, each pixel is one of 17 levels of gray.
 RECIPES["digits_igpt"] = Recipe(
     paper="the settings of keras_vit's authors",

@@ -2,11 +2,9 @@
 
     keras-vit pretrain --recipe igpt_s --data DATA --run-dir runs/igpt
 
-The settings are those of section 3.4: a million batches of 128 images, with Adam, a warm-up of one epoch and a half
-cosine to 0, and no dropout. The paper names the learning rates that the authors try, 0.01, 0.003, 0.001 and so on,
-until the validation loss rises, but not the one they choose for each size; the second of them here is keras_vit's own
-choice. An image is a random square crop of 0.34 to 0.77 of the area, resized to 32 pixels; the authors crop 224 pixels
-from images whose shorter side is 256 to 384 pixels.
+The length, the batches, Adam, the warm-up of one epoch, the half cosine to 0 and the absence of dropout are those of
+the paper. The authors try the learning rates 0.01, 0.003, 0.001 and so on until the validation loss rises. Which of
+them each size was trained with, and the crops, are not confirmed; those here are keras_vit's own choice.
 """
 
 from keras_vit.training.augment import Augmentation, RandomResizedCrop
@@ -19,7 +17,7 @@ _CROPS = Augmentation(RandomResizedCrop(((224 / 384) ** 2, (224 / 256) ** 2), ra
 
 RECIPES = {
     name: Recipe(
-        paper="Chen et al., Generative Pretraining from Pixels, section 3.4; the learning rate is keras_vit's choice",
+        paper="Chen et al., Generative Pretraining from Pixels; learning rate and crops are keras_vit's choice",
         model=name,
         method=IGPT(),
         pipeline=images(name, batch_size=_BATCH, augmentation=_CROPS),

@@ -121,8 +121,6 @@ def with_instances(data: ImageData, *, cutmix_alpha: float, large_views: int, se
         number = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1)
         batches = given(epoch, skip_steps).enumerate(skip_steps)
         mixed = batches.map(_mixed(number, cutmix_alpha, large_views), num_parallel_calls=tf.data.AUTOTUNE)
-        if workers == 1:
-            return mixed
         return mixed.map(lambda *batch: tf.nest.map_structure(lambda part: part[worker::workers], batch))
 
     images = given(0, 0).element_spec[1].shape[1]
