@@ -12,8 +12,9 @@ from keras_vit.edge.conversion.kernel_placeholders import LAYOUT, KernelPlacehol
 from keras_vit.edge.inputs import model_inputs, packed
 from keras_vit.edge.quantization.plan import Row
 from keras_vit.graph.factors import only_records_facts, scale_and_shift
-from keras_vit.graph.flat_graph import Graph, Node
+from keras_vit.graph.flat_graph import Graph, Node, Tensor
 from keras_vit.graph.fusion import FEW_CHANNELS, MAX_TAPS
+from keras_vit.layers import FloatMatMul, LearnedTokens, MatMul
 
 _PRODUCTS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -30,6 +31,8 @@ def prepared(graph: Graph, keep_inputs: bool, placeholders: KernelPlaceholders |
     for node in graph.nodes:
         if node.kind is keras.layers.Conv2D and node.config.get("groups", 1) > 1:
             node.kind = _GroupedConv2D
+        elif node.is_a(MatMul, FloatMatMul) and all(_is_constant(call.inputs[0]) for call in node.calls):
+            node.kind = _ConstantOnTheRight
         elif keep_inputs:
             _repeat_number(node)
     if placeholders is not None:
@@ -100,6 +103,22 @@ class _GroupedConv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+
+
+class _ConstantOnTheRight(FloatMatMul):
+    """A product of a constant and a tensor. LiteRT's GPU accelerator takes the constant only on the right."""
+
+    def call(self, a, b):
+        transposed_b = b if self.transpose_b else ops.swapaxes(b, -1, -2)
+        return ops.swapaxes(ops.matmul(transposed_b, ops.swapaxes(a, -1, -2)), -1, -2)
+
+
+def _is_constant(tensor: Tensor) -> bool:
+    """Whether a tensor is made of learned tokens only, and so is the same for every image."""
+    node = tensor.node
+    if node.is_a(LearnedTokens):
+        return True
+    return len(node.calls) == 1 and bool(node.calls[0].inputs) and all(map(_is_constant, node.calls[0].inputs))
 
 
 class _RepeatedNumber(keras.layers.Layer):

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from keras_vit.edge.devices.runner import check_file
 from keras_vit.edge.devices.tensor_rt import onnx_problems
 from keras_vit.edge.devices.xnnpack import why_outside
 from keras_vit.edge.files.op_versions import min_runtime
+from keras_vit.edge.files.single_operator import single_operator_file
 from keras_vit.edge.files.tflite_graph import Graph, Operator, read_graph
 from keras_vit.utils.tables import table
 
@@ -214,19 +215,53 @@ def _audit_cpu(file: str, target: str) -> Audit:
 
 
 def _audit_gpu(file: str, target: str) -> Audit:
-    refused = refusals(file)
-    graph = read_graph(Path(file).read_bytes())
+    content = Path(file).read_bytes()
+    graph = read_graph(content)
     findings = []
+    try:
+        refused = refusals(file)
+    except RuntimeError:
+        crashing = _refused_alone(content, graph, graph.operators)
+        if not crashing:
+            raise
+        refused = []
+        findings = [Finding("error", each.name, each.layer, "the accelerator crashes on it") for each in crashing]
     for name, reason in refused:
-        # A reason may name a tensor in quotation marks; otherwise it is about every operator of the kind.
+        # A reason may name a tensor in quotation marks; otherwise it is about some operators of the kind.
         quoted = set(re.findall(r'"([^"]+)"', reason))
         same = [operator for operator in graph.operators if operator.name == name]
         named = [each for each in same if quoted & {tensor.name for tensor in (*each.inputs, *each.outputs)}]
-        findings += [Finding("error", name, operator.layer, reason) for operator in named or same]
+        blamed = named or _refused_alone(content, graph, same) or same
+        findings += [Finding("error", name, operator.layer, reason) for operator in blamed]
         if not same:
             findings.append(Finding("error", name, "", reason))
     runtime = f"LiteRT {metadata.version('ai-edge-litert')}, GPU accelerator"
-    return _result(file, target, runtime, "runtime", None if refused else 1, findings, graph)
+    return _result(file, target, runtime, "runtime", None if findings else 1, findings, graph)
+
+
+def _refused_alone(content: bytes, graph: Graph, operators: Sequence[Operator]) -> list[Operator]:
+    """Return those of some operators that the GPU refuses, or crashes on, when each is the only one in a file."""
+    numbers = {id(operator): number for number, operator in enumerate(graph.operators)}
+    verdicts: dict[tuple, bool] = {}  # By all that the accelerator may look at.
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "operator.tflite")
+
+        def is_refused(operator: Operator) -> bool:
+            tensors = [
+                (each.shape, each.dtype, each.constant, each.quantized)
+                for each in (*operator.inputs, *operator.outputs)
+            ]
+            form = (*tensors, operator.name, operator.version, operator.options and repr(vars(operator.options)))
+            if form not in verdicts:
+                with open(path, "wb") as file:
+                    file.write(single_operator_file(content, numbers[id(operator)]))
+                try:
+                    verdicts[form] = bool(refusals(path))
+                except RuntimeError:
+                    verdicts[form] = True
+            return verdicts[form]
+
+        return list(filter(is_refused, operators))
 
 
 def _audit_npu(file: str, target: str) -> Audit:

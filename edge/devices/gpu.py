@@ -56,6 +56,10 @@ class GpuDevice(Device):
             # For some files, LiteRT ends the process where it finds an operator that the GPU does not run.
             names = sorted({name for name, _ in parsed_refusals(link.log())})
             if not names and _REFUSED not in str(error):
+                if isinstance(error, RuntimeError):
+                    raise RuntimeError(
+                        f"{error} `keras-vit audit --target gpu` says on which layers it crashes."
+                    ) from None
                 raise
             raise ValueError(
                 f"{os.fspath(file)}: the GPU does not run its {', '.join(names) or 'operators'}. "

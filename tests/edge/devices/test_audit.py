@@ -153,6 +153,28 @@ def test_what_the_gpu_refuses_is_found_in_its_layers(tflite_files, monkeypatch):
     assert audit(tflite_files["rank_5"], "gpu").partitions == 1
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_of_the_operators_of_a_kind_the_gpu_is_asked_about_each_alone(tflite_files, monkeypatch, crashes):
+    """The accelerator may refuse a file for a kind of operator without saying which, or end the process."""
+    file = tflite_files["gather"]  # It has two products of different sizes.
+    first, second = [each for each in read_graph(Path(file).read_bytes()).operators if each.name == "FULLY_CONNECTED"]
+    assert first.inputs[0].shape != second.inputs[0].shape
+
+    def refusals(path):
+        operators = read_graph(Path(path).read_bytes()).operators
+        if not any((each.name, each.inputs[0].shape) == (second.name, second.inputs[0].shape) for each in operators):
+            return []
+        if crashes:
+            raise RuntimeError("the process was killed by SIGILL")
+        return [(second.name, "Not supported in this form")]
+
+    monkeypatch.setitem(audit.__globals__, "refusals", refusals)
+    result = audit(file, "gpu")
+    assert [(each.op, each.layer) for each in result.findings] == [(second.name, second.layer)]
+    assert result.findings[0].reason == ("the accelerator crashes on it" if crashes else "Not supported in this form")
+    assert result.partitions is None
+
+
 def test_it_says_whether_the_real_thing_or_rules_decided(tflite_files):
     assert audit(tflite_files["float32"]).evidence == "runtime"
     assert audit(tflite_files["float32"]).to_dict()["evidence"] == "runtime"

@@ -1,10 +1,13 @@
 """LiteRT's GPU accelerator on a Vulkan driver, which may be Mesa's software driver."""
 
+import numpy as np
 import pytest
 
+import keras_vit
 from keras_vit import edge
 from keras_vit.edge.devices.gpu import GpuDevice, refusals
 from keras_vit.edge.devices.opening import open_file
+from tests.benchmarks.weights import randomize
 from tests.edge.models import IMAGES
 
 pytestmark = pytest.mark.device
@@ -78,3 +81,13 @@ def test_the_audit_asks_the_accelerator(tflite_files):
     result = edge.audit(tflite_files["rank_5"], "gpu")
     assert result.evidence == "runtime" and "TRANSPOSE" in {finding.op for finding in result.findings}
     assert edge.audit(tflite_files["float32"], "gpu").findings == []
+
+
+def test_a_mobile_former_without_groups_runs_as_a_whole(tmp_path):
+    """Its first block multiplies learned tokens, which are a constant, by the features."""
+    model = keras_vit.MobileFormer_52M(classifier_activation=None)
+    randomize(model)
+    file = edge.export(model, tmp_path / "model.tflite")
+    image = np.random.default_rng(0).standard_normal((1, *model.input_shape[1:])).astype(np.float32)
+    assert edge.audit(file, "gpu").partitions == 1
+    assert edge.verify(file, file, image, device="gpu?float32").snr_db >= 100

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.device
 NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in MODELS]
 
 
-# What the accelerator does not run, by model.
-REFUSED = {"mobile_former_26m": {"BATCH_MATMUL"}}
+# What the accelerator crashes on, by model: convolutions in groups of 3 or 6 channels.
+CRASHES = {"mobile_former_26m": "CONV_2D"}
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,13 @@ REFUSED = {"mobile_former_26m": {"BATCH_MATMUL"}}
 def test_the_gpu_gives_the_outputs_of_the_cpu(exported, name, device, precision, least_db, record_property):
     """`gpu` computes in float16 and refuses a file that it does not run as a whole."""
     file, image = exported(name).files[precision], exported(name).image
-    if name in REFUSED:
-        with pytest.raises(ValueError, match=rf"the GPU does not run its .*{'.*'.join(sorted(REFUSED[name]))}"):
+    if name in CRASHES:
+        with pytest.raises(RuntimeError, match=r"killed by SIG.*keras-vit audit --target gpu"):
             open_file(file, device=device)
-        findings = edge.audit(file, "gpu").findings
-        assert {finding.op for finding in findings} >= REFUSED[name] and all(finding.layer for finding in findings)
+        if (device, precision) == ("gpu", "float32"):
+            findings = edge.audit(file, "gpu").findings
+            assert {finding.op for finding in findings} == {CRASHES[name]}
+            assert all("project" in finding.layer for finding in findings)
         return
     snr_db = edge.verify(file, file, image, device=device).snr_db
     record_property("snr_db", snr_db)
