@@ -29,7 +29,7 @@ def test_the_gpu_gives_the_outputs_of_the_cpu(exported, name, device, precision,
         if (device, precision) == ("gpu", "float32"):
             findings = edge.audit(file, "gpu").findings
             assert {finding.op for finding in findings} == {CRASHES[name]}
-            assert all("project" in finding.layer for finding in findings)
+            assert all(finding.layer.endswith(".conv_1") for finding in findings)
         return
     snr_db = edge.verify(file, file, image, device=device).snr_db
     record_property("snr_db", snr_db)
