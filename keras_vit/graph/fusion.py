@@ -20,6 +20,7 @@ from keras_vit.layers import (
     RMSNorm,
     Unfold,
 )
+from keras_vit.layers.pooling import AdaptiveAveragePooling
 
 
 def fuse(model: keras.Model) -> keras.Model:
@@ -83,7 +84,7 @@ def _keeps_dtype(node: Node) -> bool:
 def _is_identity(node: Node) -> bool:
     if node.is_a(keras.layers.Activation):
         return node.config.get("activation") == "linear"
-    if node.is_a(Resize, ResizeToEven):
+    if node.is_a(Resize, ResizeToEven, AdaptiveAveragePooling):
         return all(call.inputs[0].shape == call.outputs[0].shape for call in node.calls)
     found = None if node.is_a(Preprocessing) else scale_and_shift(node)
     if found is not None:
