@@ -44,7 +44,7 @@ from keras_vit.training.recipes import (
     vit,
     xcit,
 )
-from keras_vit.training.recipes.base import Recipe, changed, fields_of, images, parsed
+from keras_vit.training.recipes.base import Recipe, changed, complete, fields_of, images, parsed
 
 __all__ = ["Recipe", "changed", "fields_of", "images", "list_recipes", "parsed", "recipe", "train"]
 
@@ -115,12 +115,12 @@ def recipe(name: str, model: str | None = None) -> Recipe:
             suggests names.
     """
     if name in _RECIPES:
-        return _RECIPES[name]
+        return complete(_RECIPES[name])
     for module in _MODULES:
         if module.__name__.rpartition(".")[2] == name:
             fitting = [known for known, found in module.RECIPES.items() if model in (None, found.model)]
             if len(fitting) == 1:
-                return module.RECIPES[fitting[0]]
+                return complete(module.RECIPES[fitting[0]])
             raise ValueError(
                 f"{name!r} matches several recipes; choose one of {', '.join(fitting)}."
                 if fitting

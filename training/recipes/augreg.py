@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from keras_vit.training.augment import RandAugment
 from keras_vit.training.recipes.augmentations import INCEPTION
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 WIDTHS = {"vit_ti16": 192, "vit_s32": 384, "vit_s16": 384, "vit_b32": 768, "vit_b16": 768, "vit_l16": 1024}
@@ -44,7 +44,7 @@ RECIPES = {
         model=model,
         model_settings={"representation_size": width},
         head_bias=-6.9,
-        pipeline=images(model, batch_size=4096, augmentation=augmentation(level)),
+        pipeline=deferred_images(model, batch_size=4096, augmentation=augmentation(level)),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=1e-3,

@@ -3,10 +3,12 @@
 import ast
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from keras_vit.models.image_facts import Statistics
 from keras_vit.models.registry import find_weights, variant
@@ -100,6 +102,19 @@ def images(model: str, weights: str | None = None, **changes) -> Pipeline:
     is_file = weights is not None and weights.endswith((".safetensors", ".npz", ".h5", ".keras"))
     known = variant(model) if weights is None or is_file else find_weights(model, weights)
     return Pipeline(**{"image_size": known.image_size[0], **changes})
+
+
+def deferred_images(*args, **kwargs) -> Any:
+    """Return a function that gives what `images` gives, for `complete` to call.
+
+    Only a recipe that is asked for needs its model, so one for a missing model hides no others.
+    """
+    return functools.partial(images, *args, **kwargs)
+
+
+def complete(recipe: Recipe) -> Recipe:
+    """Return a recipe with its pipeline, which `deferred_images` may have left for later."""
+    return dataclasses.replace(recipe, pipeline=recipe.pipeline()) if callable(recipe.pipeline) else recipe
 
 
 def fields_of(recipe: Recipe) -> dict:

@@ -11,7 +11,7 @@ of a tokenizer here is keras_vit's own, and has not been run on ImageNet.
 
 from keras_vit.models.image_facts import IMAGENET
 from keras_vit.training.augment import Augmentation, ColorJitter, RandAugment, RandomResizedCrop
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 from keras_vit.training.self_supervised.methods import BEiT, Tokenizer
 
@@ -28,7 +28,7 @@ RECIPES = {
         paper="the settings of keras_vit's authors",
         model="beit_b16",
         method=Tokenizer(),
-        pipeline=images("beit_b16", batch_size=512, augmentation=_PRETRAINING, statistics=IMAGENET),
+        pipeline=deferred_images("beit_b16", batch_size=512, augmentation=_PRETRAINING, statistics=IMAGENET),
         hyperparameters=Hyperparameters(
             epochs=30, learning_rate=1e-3, warmup_epochs=1, weight_decay=1e-4, clip_norm=1.0
         ),
@@ -43,7 +43,7 @@ for _name, (_model, _top1, _rate, _epochs, _warmup, _layer_decay, _drop_path) in
         model=_model,
         model_settings={"drop_path_rate": 0.1},
         method=BEiT(),
-        pipeline=images(_model, batch_size=2048, augmentation=_PRETRAINING, statistics=IMAGENET),
+        pipeline=deferred_images(_model, batch_size=2048, augmentation=_PRETRAINING, statistics=IMAGENET),
         hyperparameters=Hyperparameters(
             epochs=800,
             learning_rate=1.5e-3,
@@ -58,7 +58,7 @@ for _name, (_model, _top1, _rate, _epochs, _warmup, _layer_decay, _drop_path) in
         top1=_top1,
         model=_model,
         model_settings={"drop_path_rate": _drop_path},
-        pipeline=images(_model, batch_size=1024, augmentation=_FINE_TUNING, statistics=IMAGENET),
+        pipeline=deferred_images(_model, batch_size=1024, augmentation=_FINE_TUNING, statistics=IMAGENET),
         hyperparameters=Hyperparameters(
             epochs=_epochs,
             learning_rate=_rate,

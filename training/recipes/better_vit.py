@@ -7,7 +7,7 @@ out 1 % of the training images for validation.
 """
 
 from keras_vit.training.recipes.augreg import augmentation
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
@@ -23,7 +23,7 @@ RECIPES = {
             "position_embedding": "sincos2d",
             "representation_size": 384,
         },
-        pipeline=images("vit_s16", batch_size=1024, augmentation=augmentation("light2")),
+        pipeline=deferred_images("vit_s16", batch_size=1024, augmentation=augmentation("light2")),
         hyperparameters=Hyperparameters(
             epochs=epochs,
             learning_rate=1e-3,

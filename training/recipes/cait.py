@@ -9,7 +9,7 @@ resolution.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {  # Stochastic depth and top-1 accuracy.
@@ -25,7 +25,7 @@ RECIPES = {
         top1=top1,
         model=model,
         model_settings={"drop_path_rate": drop_path},
-        pipeline=images(model, image_size=224, batch_size=1024, augmentation=DEIT),
+        pipeline=deferred_images(model, image_size=224, batch_size=1024, augmentation=DEIT),
         hyperparameters=Hyperparameters(
             epochs=400,
             learning_rate=5e-4,

@@ -6,7 +6,7 @@ Train for 300 epochs on ImageNet-1k, with more stochastic depth for larger model
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment, RandomResizedCrop
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {  # Stochastic depth and top-1 accuracy at 224 x 224.
@@ -23,7 +23,7 @@ RECIPES = {
         top1=top1,
         model=model,
         model_settings={"drop_path_rate": drop_path},
-        pipeline=images(
+        pipeline=deferred_images(
             model,
             batch_size=4096,
             augmentation=Augmentation(

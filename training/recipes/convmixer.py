@@ -9,7 +9,7 @@ schedule is not critical.
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {"convmixer_1536_20": (150, 81.37), "convmixer_768_32": (300, 80.16)}  # Epochs and top-1 accuracy.
@@ -20,7 +20,7 @@ RECIPES = {
         hardware="10 GPUs",
         top1=top1,
         model=model,
-        pipeline=images(
+        pipeline=deferred_images(
             model,
             batch_size=640,
             augmentation=Augmentation(policy=RandAugment(), erase=0.25, mixup=0.5, cutmix=0.5),

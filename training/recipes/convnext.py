@@ -12,7 +12,7 @@ of the third stage one learning rate.
 from dataclasses import replace
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Liu et al., arXiv 2201.03545"
@@ -42,7 +42,7 @@ def _training(size: str, drop_path_rate: float, epochs: int, warmup_epochs: int,
     return Recipe(
         model=model,
         model_settings={"drop_path_rate": drop_path_rate},
-        pipeline=images(model, batch_size=4096, augmentation=_AUGMENTATION),
+        pipeline=deferred_images(model, batch_size=4096, augmentation=_AUGMENTATION),
         hyperparameters=Hyperparameters(
             epochs=epochs,
             learning_rate=4e-3,
@@ -66,7 +66,7 @@ def _fine_tuning(size, weights, image_size, drop_path_rate, layer_decay, hardwar
         model=model,
         model_settings={"drop_path_rate": drop_path_rate},
         weights=weights,
-        pipeline=images(model, weights, image_size=image_size, batch_size=512, augmentation=_FINE),
+        pipeline=deferred_images(model, weights, image_size=image_size, batch_size=512, augmentation=_FINE),
         hyperparameters=Hyperparameters(
             epochs=30,
             learning_rate=5e-5,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _CPVT = {"cpvt_ti": 73.4, "cpvt_ti_gap": 74.9, "cpvt_s": 80.5, "cpvt_s_gap": 81.5}  # Top-1.
@@ -43,7 +43,7 @@ RECIPES = {
             top1=top1,
             model=model,
             model_settings={"drop_path_rate": 0.1},
-            pipeline=images(model, batch_size=2048, augmentation=DEIT),
+            pipeline=deferred_images(model, batch_size=2048, augmentation=DEIT),
             hyperparameters=Hyperparameters(clip_norm=None, ema_decay=0.99996, **_SHARED),
         )
         for model, top1 in _CPVT.items()
@@ -55,7 +55,7 @@ RECIPES = {
             top1=top1,
             model=model,
             model_settings={"drop_path_rate": drop_path_rate},
-            pipeline=images(model, batch_size=1024, augmentation=replace(DEIT, repeats=1)),
+            pipeline=deferred_images(model, batch_size=1024, augmentation=replace(DEIT, repeats=1)),
             hyperparameters=Hyperparameters(clip_norm=5.0, **_SHARED),
         )
         for model, (drop_path_rate, top1) in _TWINS.items()

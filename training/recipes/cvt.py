@@ -9,7 +9,7 @@ stochastic depth, which only the last stage has, are those of the authors' confi
 from dataclasses import replace
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _MODELS = {"cvt_13": (0.05, 81.6), "cvt_21": (0.1, 82.5)}  # Weight decay and top-1.
@@ -20,7 +20,7 @@ RECIPES = {
         top1=top1,
         model=model,
         model_settings={"drop_path_rate": 0.1},
-        pipeline=images(model, batch_size=2048, augmentation=replace(DEIT, repeats=1)),
+        pipeline=deferred_images(model, batch_size=2048, augmentation=replace(DEIT, repeats=1)),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=0.02,

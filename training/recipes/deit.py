@@ -8,7 +8,7 @@ code does not apply it together with RandAugment.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Touvron et al., arXiv 2012.12877"
@@ -33,7 +33,7 @@ RECIPES = {
             "drop_path_rate": 0.1,
             **({"distillation_outputs": True} if model.endswith("distilled") else {}),
         },
-        pipeline=images(model, batch_size=1024, augmentation=DEIT),
+        pipeline=deferred_images(model, batch_size=1024, augmentation=DEIT),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=5e-4,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from keras_vit.training.augment import RandAugment, SimpleRandomCrop
 from keras_vit.training.recipes.augmentations import DEIT, DEIT3
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SCHEDULE = {"warmup_epochs": 5, "warmup_learning_rate": 1e-6, "final_learning_rate": 1e-5, "clip_norm": None}
@@ -106,7 +106,9 @@ def _recipe(stage: _Stage, size: str) -> Recipe:
         data=stage.data,
         model=model,
         model_settings={"drop_path_rate": drop_path_rate},
-        pipeline=images(model, image_size=image_size, batch_size=stage.batch_size, augmentation=stage.augmentation),
+        pipeline=deferred_images(
+            model, image_size=image_size, batch_size=stage.batch_size, augmentation=stage.augmentation
+        ),
         hyperparameters=Hyperparameters(**settings),
     )
 

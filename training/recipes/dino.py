@@ -10,7 +10,7 @@ features, which the recipe names. The models that the authors publish were train
 """
 
 from keras_vit.training.augment import multi_crop
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 from keras_vit.training.self_supervised.methods import DINO
 
@@ -23,7 +23,7 @@ RECIPES = {
         model="vit_s16",
         model_settings={"drop_path_rate": 0.1},
         method=DINO(train_gain=True),
-        pipeline=images("vit_s16", batch_size=1024, augmentation=multi_crop()),
+        pipeline=deferred_images("vit_s16", batch_size=1024, augmentation=multi_crop()),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=5e-4,

@@ -9,7 +9,7 @@ the first stages of L1 to L3 from stochastic depth.
 
 from keras_vit.training.augment import Augmentation, RandAugment
 from keras_vit.training.data import MultiScale
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {  # Learning rate per GPU, alpha of MixUp and CutMix, RandAugment, erasing, stochastic depth, top-1.
@@ -28,7 +28,7 @@ RECIPES = {
         top1=top1,
         model=f"efficientvit_{size}",
         model_settings={"drop_path_rate": drop_path},
-        pipeline=images(
+        pipeline=deferred_images(
             f"efficientvit_{size}",
             batch_size=1024,
             augmentation=Augmentation(policy=RandAugment(*randaugment), erase=erase, mixup=alpha, cutmix=alpha),

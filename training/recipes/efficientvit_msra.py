@@ -7,7 +7,7 @@ multiply it by four.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TOP1 = {"m0": 63.2, "m1": 68.4, "m2": 70.8, "m3": 73.4, "m4": 74.3, "m5": 77.1}
@@ -18,7 +18,7 @@ RECIPES = {
         hardware="8 V100 GPUs",
         top1=top1,
         model=f"efficientvit_{size}",
-        pipeline=images(f"efficientvit_{size}", batch_size=2048, augmentation=DEIT),
+        pipeline=deferred_images(f"efficientvit_{size}", batch_size=2048, augmentation=DEIT),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=1e-3,

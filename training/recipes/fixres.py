@@ -8,7 +8,7 @@ briefly fine-tuning the last layers at a higher resolution. The authors of DeiT 
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
@@ -20,7 +20,7 @@ RECIPES = {
         model=model,
         model_settings={"drop_path_rate": 0.1, **settings},
         weights="fb_in1k",
-        pipeline=images(model, "fb_in1k", image_size=384, batch_size=512, augmentation=DEIT),
+        pipeline=deferred_images(model, "fb_in1k", image_size=384, batch_size=512, augmentation=DEIT),
         hyperparameters=Hyperparameters(
             epochs=30,
             learning_rate=5e-6,

@@ -8,7 +8,7 @@ them each size was trained with, and the crops, are not confirmed; those here ar
 """
 
 from keras_vit.training.augment import Augmentation, RandomResizedCrop
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 from keras_vit.training.self_supervised.methods import IGPT
 
@@ -20,7 +20,7 @@ RECIPES = {
         paper="Chen et al., Generative Pretraining from Pixels; learning rate and crops are keras_vit's choice",
         model=name,
         method=IGPT(),
-        pipeline=images(name, batch_size=_BATCH, augmentation=_CROPS),
+        pipeline=deferred_images(name, batch_size=_BATCH, augmentation=_CROPS),
         hyperparameters=Hyperparameters(
             steps=_STEPS,
             learning_rate=3e-3,

@@ -16,7 +16,7 @@ half of it are the initial weights.
 """
 
 from keras_vit.training.augment import Augmentation, CenterCrop, ColorJitter, RandAugment, RandomResizedCrop
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 from keras_vit.training.self_supervised.methods import InstanceDiscrimination
 
@@ -43,7 +43,7 @@ RECIPES = {
         model="deit_ti16",
         model_settings={"drop_path_rate": 0.1},
         method=InstanceDiscrimination(),
-        pipeline=images(
+        pipeline=deferred_images(
             "deit_ti16",
             image_size=112,
             batch_size=256,
@@ -67,7 +67,7 @@ for _name, _size, _batch, _epochs, _rate in (
         data=_DATA,
         model="deit_ti16",
         model_settings={"drop_path_rate": 0.1},
-        pipeline=images(
+        pipeline=deferred_images(
             "deit_ti16",
             image_size=_size,
             batch_size=_batch,

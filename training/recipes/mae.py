@@ -11,7 +11,7 @@ ImageNet-1k after fine-tuning; the authors' head of the fine-tuning takes the me
 from typing import Any
 
 from keras_vit.training.augment import Augmentation, RandAugment, RandomResizedCrop
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 from keras_vit.training.self_supervised.methods import MAE
 
@@ -34,7 +34,7 @@ for _name, (_model, _top1, _rate, _epochs, _layer_decay, _drop_path) in _SIZES.i
         top1=_top1,
         model=_model,
         method=MAE(),
-        pipeline=images(_model, batch_size=4096, augmentation=_CROPS),
+        pipeline=deferred_images(_model, batch_size=4096, augmentation=_CROPS),
         hyperparameters=Hyperparameters(
             epochs=1600,
             learning_rate=1.5e-4,
@@ -50,7 +50,7 @@ for _name, (_model, _top1, _rate, _epochs, _layer_decay, _drop_path) in _SIZES.i
         top1=_top1,
         model=_model,
         model_settings={**_HEAD, "drop_path_rate": _drop_path},
-        pipeline=images(_model, batch_size=1024, augmentation=_FINE_TUNING),
+        pipeline=deferred_images(_model, batch_size=1024, augmentation=_FINE_TUNING),
         hyperparameters=Hyperparameters(
             epochs=_epochs,
             learning_rate=_rate,

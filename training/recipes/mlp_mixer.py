@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from keras_vit.training.augment import RandAugment
 from keras_vit.training.recipes.augmentations import INCEPTION
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Tolstikhin et al., arXiv 2105.01601"
@@ -34,7 +34,7 @@ RECIPES = {
         model=model,
         model_settings={"activation": "gelu_tanh", "head_initializer": "zeros", "drop_path_rate": 0.1},
         head_bias=_DATA[data][1],
-        pipeline=images(
+        pipeline=deferred_images(
             model,
             batch_size=4096,
             augmentation=replace(

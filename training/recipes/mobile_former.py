@@ -7,7 +7,7 @@ DeiT.
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _SIZES = {  # Learning rate, weight decay, dropout, MixUp, whether to use RandAugment, erasing, top-1.
@@ -27,7 +27,7 @@ RECIPES = {
         top1=top1,
         model=f"mobile_former_{size}",
         model_settings={"dropout_rate": dropout},
-        pipeline=images(
+        pipeline=deferred_images(
             f"mobile_former_{size}",
             batch_size=1024,
             augmentation=Augmentation(policy=RandAugment() if randaugment else None, erase=erase, mixup=mixup),

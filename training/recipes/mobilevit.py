@@ -7,7 +7,7 @@ Train with basic augmentation and several image sizes. Batches of smaller images
 
 from keras_vit.training.augment import Augmentation, RandomResizedCrop
 from keras_vit.training.data import MultiScale
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
@@ -17,7 +17,7 @@ RECIPES = {
         top1=top1,
         model=model,
         model_settings={"dropout_rate": 0.1, "attention_dropout_rate": 0.1},
-        pipeline=images(
+        pipeline=deferred_images(
             model,
             batch_size=1024,
             augmentation=Augmentation(RandomResizedCrop(interpolation="bilinear")),

@@ -6,7 +6,7 @@ Wider models use a lower learning rate and a higher weight decay.
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _WIDTHS = {  # Learning rate, weight decay and top-1 accuracy.
@@ -24,7 +24,7 @@ RECIPES = {
         paper="Mehta and Rastegari, arXiv 2206.02680, section 4",
         top1=top1,
         model=f"mobilevitv2_{width}",
-        pipeline=images(
+        pipeline=deferred_images(
             f"mobilevitv2_{width}",
             batch_size=1024,
             augmentation=Augmentation(policy=RandAugment(), erase=0.25, mixup=0.2, cutmix=1.0),

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from keras_vit.training.augment import RandAugment
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TRAININGS = {"mvitv2_t": (0.1, 82.3), "mvitv2_s": (0.1, 83.6), "mvitv2_b": (0.3, 84.4)}  # Stochastic depth, top-1.
@@ -23,7 +23,7 @@ RECIPES = {
         top1=top1,
         model=model,
         model_settings={"drop_path_rate": drop_path_rate},
-        pipeline=images(model, batch_size=256, augmentation=replace(DEIT, policy=RandAugment(6), repeats=1)),
+        pipeline=deferred_images(model, batch_size=256, augmentation=replace(DEIT, policy=RandAugment(6), repeats=1)),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=2.5e-4,

@@ -11,7 +11,7 @@ it together with RandAugment.
 from dataclasses import replace
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TRAININGS = {  # Model: stochastic depth, top-1.
@@ -34,7 +34,7 @@ RECIPES = {
         top1=top1,
         model=model,
         model_settings={"drop_path_rate": drop_path_rate},
-        pipeline=images(model, batch_size=1024, augmentation=replace(DEIT, repeats=1)),
+        pipeline=deferred_images(model, batch_size=1024, augmentation=replace(DEIT, repeats=1)),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=1e-3,

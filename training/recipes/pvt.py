@@ -8,7 +8,7 @@ more stochastic depth and clip their gradients.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _LARGE = (0.3, 1.0)
@@ -36,7 +36,7 @@ RECIPES = {
         top1=top1,
         model=model,
         model_settings={"drop_path_rate": drop_path_rate},
-        pipeline=images(model, batch_size=1024, augmentation=DEIT),
+        pipeline=deferred_images(model, batch_size=1024, augmentation=DEIT),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=5e-4,

@@ -6,7 +6,7 @@ SAM takes the place of strong augmentation and of pre-training: the images are o
 """
 
 from keras_vit.training.recipes.augmentations import INCEPTION
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
@@ -15,7 +15,7 @@ RECIPES = {
         hardware="TPU v3",
         top1=top1,
         model=model,
-        pipeline=images(model, batch_size=4096, augmentation=INCEPTION),
+        pipeline=deferred_images(model, batch_size=4096, augmentation=INCEPTION),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=3e-3,

@@ -11,7 +11,7 @@ color jitter, but their code does not apply it together with RandAugment.
 from dataclasses import replace
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Liu et al., arXiv 2103.14030, section A2.1, and the authors' configurations"
@@ -44,7 +44,7 @@ def _recipe(model: str, settings: dict, drop_path_rate: float, top1: float, hype
         top1=top1,
         model=model,
         model_settings={**settings, "drop_path_rate": drop_path_rate},
-        pipeline=images(model, weights, batch_size=1024, augmentation=_AUGMENTATION, **size),
+        pipeline=deferred_images(model, weights, batch_size=1024, augmentation=_AUGMENTATION, **size),
         hyperparameters=Hyperparameters(learning_rate_batch=512, clip_norm=5.0, label_smoothing=0.1, **hyperparameters),
         **changes,
     )

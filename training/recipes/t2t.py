@@ -10,7 +10,7 @@ their script. Their settings also list color jitter, but timm does not apply it 
 from dataclasses import replace
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _TRAININGS = {  # Model: learning rate, weight decay, top-1.
@@ -33,7 +33,7 @@ RECIPES = {
         model=model,
         # The performer has dropout of its own, the transformer between the soft splits has none.
         model_settings={"drop_path_rate": 0.1, "token_dropout_rate": 0.0 if "_t_" in model else 0.1},
-        pipeline=images(model, batch_size=512, augmentation=replace(DEIT, repeats=1)),
+        pipeline=deferred_images(model, batch_size=512, augmentation=replace(DEIT, repeats=1)),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=learning_rate,

@@ -8,7 +8,7 @@ which theirs is based.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
@@ -18,7 +18,7 @@ RECIPES = {
         top1=top1,
         model=model,
         model_settings={"drop_path_rate": 0.1},
-        pipeline=images(model, batch_size=1024, augmentation=DEIT),
+        pipeline=deferred_images(model, batch_size=1024, augmentation=DEIT),
         hyperparameters=Hyperparameters(
             epochs=300,
             learning_rate=1e-3,

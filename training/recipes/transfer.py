@@ -11,7 +11,7 @@ pre-training.
 """
 
 from keras_vit.training.augment import Augmentation, RandAugment, RandomResizedCrop
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _GENTLE = RandomResizedCrop(scale=(0.25, 1.0))
@@ -22,7 +22,7 @@ RECIPES = {
         data="your own",
         model="vit_s16",
         weights="augreg_in21k",
-        pipeline=images("vit_s16", "augreg_in21k", batch_size=64, augmentation=Augmentation(_GENTLE)),
+        pipeline=deferred_images("vit_s16", "augreg_in21k", batch_size=64, augmentation=Augmentation(_GENTLE)),
         hyperparameters=Hyperparameters(
             steps=2500,
             learning_rate=0.03,
@@ -40,7 +40,7 @@ RECIPES = {
         data="your own",
         model="mobilevit_s",
         weights="cvnets_in1k",
-        pipeline=images(
+        pipeline=deferred_images(
             "mobilevit_s",
             "cvnets_in1k",
             batch_size=64,

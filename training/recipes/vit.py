@@ -10,7 +10,7 @@ the pre-training recipes included, are measured on ImageNet-1k after both stages
 from typing import Any
 
 from keras_vit.training.recipes.augmentations import INCEPTION
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 _PAPER = "Dosovitskiy et al., arXiv 2010.11929"
@@ -33,7 +33,7 @@ _PRETRAINING: dict[str, Any] = {"optimizer": "adamw", "warmup_steps": 10_000}
 
 def _pretraining(model, data, **more):
     settings: dict[str, Any] = {
-        "pipeline": images(model, batch_size=4096, augmentation=INCEPTION),
+        "pipeline": deferred_images(model, batch_size=4096, augmentation=INCEPTION),
         "hardware": "TPU v3",
         **more,
     }
@@ -93,7 +93,7 @@ for _model, _width in _WIDTHS.items():
         top1=_TOP1["imagenet21k"][_model],
         model=_model,
         weights="orig_in21k",
-        pipeline=images(_model, "orig_in21k", image_size=384, batch_size=512, augmentation=INCEPTION),
+        pipeline=deferred_images(_model, "orig_in21k", image_size=384, batch_size=512, augmentation=INCEPTION),
         hyperparameters=Hyperparameters(
             steps=20_000,
             learning_rate=0.03,

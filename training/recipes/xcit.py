@@ -7,7 +7,7 @@ facebookresearch/xcit) and the defaults of their script.
 """
 
 from keras_vit.training.recipes.augmentations import DEIT
-from keras_vit.training.recipes.base import Recipe, images
+from keras_vit.training.recipes.base import Recipe, deferred_images
 from keras_vit.training.running.hyperparameters import Hyperparameters
 
 RECIPES = {
@@ -17,7 +17,7 @@ RECIPES = {
         top1=82.0,
         model="xcit_small12_p16",
         model_settings={"drop_path_rate": 0.05},
-        pipeline=images("xcit_small12_p16", batch_size=1024, augmentation=DEIT),
+        pipeline=deferred_images("xcit_small12_p16", batch_size=1024, augmentation=DEIT),
         hyperparameters=Hyperparameters(
             epochs=400,
             learning_rate=5e-4,

@@ -14,6 +14,7 @@ from keras_vit import training
 from keras_vit.cli import train as command
 from keras_vit.models.registry import builders, variant
 from keras_vit.training.recipes import changed, fields_of, parsed
+from keras_vit.training.recipes.base import deferred_images
 from tests.training.pictures import write_folder
 
 # By recipe: highest learning rate, weight decay, stochastic depth, alphas of MixUp and CutMix, batch size, epochs.
@@ -334,7 +335,7 @@ def test_every_paper_has_a_recipe_and_names_are_unique():
 
 
 def test_a_recipe_is_found_by_its_module_and_model(capsys):
-    assert training.recipe("mobilevit", "mobilevit_s") is training.recipe("mobilevit_s")
+    assert training.recipe("mobilevit", "mobilevit_s") == training.recipe("mobilevit_s")
     run("--recipe", "mobilevit", "--model", "mobilevit_xs", "--dry-run")
     assert "model = 'mobilevit_xs'" in capsys.readouterr().out
     with pytest.raises(ValueError, match="several recipes; choose one of vit_b16_imagenet, vit_b16_imagenet21k"):
@@ -521,3 +522,14 @@ def test_a_recipe_with_several_image_sizes_trains(tmp_path, recomputed):
     result = training.train(recipe, str(tmp_path / "pictures"), tmp_path / "run", verbose=0, recomputed=recomputed)
     assert len(result.history) == 2 and np.isfinite(result.history[-1]["loss"])
     assert keras.models.load_model(result.best_model, compile=False).input_shape == (None, 64, 64, 3)
+
+
+def test_a_recipe_for_a_missing_model_hides_no_others(monkeypatch):
+    from keras_vit.training import recipes
+
+    missing = recipes._RECIPES["tnt_s"]
+    orphan = dataclasses.replace(missing, model="gone", pipeline=deferred_images("gone", batch_size=8))
+    monkeypatch.setitem(recipes._RECIPES, "orphan", orphan)
+    assert "orphan" in training.list_recipes() and training.recipe("tnt_s").pipeline.image_size == 224
+    with pytest.raises(ValueError, match="There is no model named 'gone'"):
+        training.recipe("orphan")
