@@ -91,11 +91,14 @@ def _weights_page() -> str:
 
 
 def _package_page(package: ModuleType, path: str, skipped: Collection[str] = ()) -> str:
-    """A package's public names, in a section for each folder (or file, where there is no folder) that has them."""
+    """A package's public names, in a section for each folder (or file, where there is no folder) that has them.
+
+    Other names of things of another package are left out, which has them on its own page, and so are constants.
+    """
     rooms = defaultdict(list)
     for name in package.__all__:
         thing = getattr(package, name)
-        if name not in skipped and not inspect.ismodule(thing):
+        if name not in skipped and getattr(thing, "__module__", "").startswith(f"{path}."):
             own_path = thing.__module__.removeprefix(f"{path}.").split(".")[0]
             rooms[own_path].append(name)
     lines = [f"# {path}", "", inspect.getdoc(package), ""]

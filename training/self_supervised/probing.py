@@ -119,7 +119,7 @@ def linear_classifier(encoder: keras.Model, classes: int, pooling: Pooling = "to
     """Return a linear classifier of the features of a frozen encoder, to be trained with `fit`.
 
     Batch normalization without learned parameters precedes the linear layer, as in MAE's code. The authors train with
-    LARS:
+    LARS::
 
         model = training.linear_classifier(encoder, classes=1000)
         training.fit(
