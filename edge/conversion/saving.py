@@ -12,7 +12,7 @@ from keras_vit.edge.conversion.kernel_placeholders import LAYOUT, KernelPlacehol
 from keras_vit.edge.inputs import model_inputs, packed
 from keras_vit.edge.quantization.plan import Row
 from keras_vit.graph.factors import only_records_facts, scale_and_shift
-from keras_vit.graph.flat_graph import Graph, Node, Tensor
+from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.fusion import FEW_CHANNELS, MAX_TAPS
 from keras_vit.layers import FloatMatMul, LearnedTokens, MatMul
 
@@ -28,10 +28,11 @@ def prepared(graph: Graph, keep_inputs: bool, placeholders: KernelPlaceholders |
             multiplied and added before it into its weights.
         placeholders: What takes the large kernels out of the model; None to leave them in it.
     """
+    constant = _constant(graph)
     for node in graph.nodes:
         if node.kind is keras.layers.Conv2D and node.config.get("groups", 1) > 1:
             node.kind = _GroupedConv2D
-        elif node.is_a(MatMul, FloatMatMul) and all(_is_constant(call.inputs[0]) for call in node.calls):
+        elif node.is_a(MatMul, FloatMatMul) and all(call.inputs[0].node.name in constant for call in node.calls):
             node.kind = _ConstantOnTheRight
         elif keep_inputs:
             _repeat_number(node)
@@ -113,12 +114,14 @@ class _ConstantOnTheRight(FloatMatMul):
         return ops.swapaxes(ops.matmul(transposed_b, ops.swapaxes(a, -1, -2)), -1, -2)
 
 
-def _is_constant(tensor: Tensor) -> bool:
-    """Whether a tensor is made of learned tokens only, and so is the same for every image."""
-    node = tensor.node
-    if node.is_a(LearnedTokens):
-        return True
-    return len(node.calls) == 1 and bool(node.calls[0].inputs) and all(map(_is_constant, node.calls[0].inputs))
+def _constant(graph: Graph) -> set[str]:
+    """Return the names of the nodes that are made of learned tokens only, and so give the same for every image."""
+    constant: set[str] = set()
+    for node in graph.nodes:  # Each comes after those that it takes from.
+        before = {tensor.node.name for tensor in node.inputs}
+        if node.is_a(LearnedTokens) or (before and before <= constant):
+            constant.add(node.name)
+    return constant
 
 
 class _RepeatedNumber(keras.layers.Layer):

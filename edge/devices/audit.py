@@ -215,6 +215,7 @@ def _audit_cpu(file: str, target: str) -> Audit:
 
 
 def _audit_gpu(file: str, target: str) -> Audit:
+    check_file(file)
     content = Path(file).read_bytes()
     graph = read_graph(content)
     findings = []

@@ -119,10 +119,11 @@ def test_results_go_through_json_unchanged(tflite_files):
     assert facts["findings"][0]["op"] == "SOFTMAX"
 
 
+@pytest.mark.parametrize("target", ["cpu", "gpu", "edgetpu"])
 @pytest.mark.parametrize("name", ["missing", "empty", "other", "truncated"])
-def test_an_unusable_file_is_named(broken_files, name):
+def test_an_unusable_file_is_named(broken_files, name, target):
     with pytest.raises((ValueError, FileNotFoundError), match=f"{name}.tflite"):
-        audit(broken_files[name])
+        audit(broken_files[name], target)
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones(tflite_files):
