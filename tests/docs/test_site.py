@@ -17,18 +17,15 @@ def test_the_site_builds_and_has_all_pages_and_names(tmp_path):
     for page in PAGES:
         if page.is_relative_to(ROOT / "docs"):
             assert (tmp_path / "html" / page.relative_to(ROOT / "docs").with_suffix(".html")).exists(), page
-    reference = (tmp_path / "html" / "reference" / "generated").glob("*.html")
-    entries = set(re.findall(r'<dt class="sig [^>]*id="([\w.]+)"', html.unescape("".join(map(_text, reference)))))
+    generated = (tmp_path / "html" / "reference" / "generated").glob("*.html")
+    reference = html.unescape("".join(page.read_text() for page in generated))
+    entries = set(re.findall(r'<dt class="sig [^>]*id="([\w.]+)"', reference))
     for package in (keras_vit, edge, training):
         public = {name for name in package.__all__ if callable(getattr(package, name))}
         missing = {f"{package.__name__}.{name}" for name in public} - entries
         # Variants have a row in a table, and other names of a thing are where it is defined.
         missing = {name for name in missing if name.rpartition(".")[2] not in _variants()}
         assert missing <= {"keras_vit.training.Statistics"}
-
-
-def _text(path):
-    return path.read_text()
 
 
 def _variants():
