@@ -6,6 +6,7 @@ of the program, and outputs cannot be compared.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ from keras_vit.edge.devices import benchmark_model
 from keras_vit.edge.devices.device import Device, Need
 from keras_vit.edge.devices.interpreter import Interpreter
 from keras_vit.edge.devices.runner import check_file
+from keras_vit.edge.devices.tables import read_nodes
 
 # The folder of a phone that adb may write to and execute from.
 _FOLDER = "/data/local/tmp"
@@ -90,7 +92,8 @@ class AdbDevice(Device):
         phone = PhoneFile(self, file, 1)
         with phone:
             printed, summary = phone.profiled(runs)
-            return {"runtime": phone.runtime, "table": printed, "run_ms": summary.mean_ms, "gb_per_s": None}
+            nodes = [dataclasses.astuple(node) for node in read_nodes(printed)]
+            return {"runtime": phone.runtime, "nodes": nodes, "run_ms": summary.mean_ms, "gb_per_s": None}
 
     def needs(self) -> list[Need]:
         try:

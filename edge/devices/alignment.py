@@ -2,13 +2,15 @@
 
 XNNPACK makes its kernels in the order of the file's operators, but leaves some out (constants, fused activations) and
 adds others (conversions, copies). So the two sequences are aligned, as in comparing two texts: by dynamic programming
-over pairs that go together.
+over pairs that go together. Where the runtime runs some operators itself, it gives the others to the delegate in parts,
+and runs these in an order of its own, which is found first.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 
@@ -76,11 +78,46 @@ def sources_of(kind: str) -> frozenset[str]:
     return frozenset((kind,))
 
 
+def execution_order(operators: Sequence[Operator], outside: AbstractSet[int]) -> list[int]:
+    """Return the indices of operators in the order in which the runtime runs them.
+
+    It gathers parts in turn: all operators whose inputs are ready and that the delegate runs, then all that it does not
+    run, and so on. Each part starts as what the first operator that is ready is.
+
+    Args:
+        operators: The operators in the file's order.
+        outside: The indices of those that no delegate runs.
+    """
+    pending = {tensor.index for operator in operators for tensor in operator.outputs}
+    remaining, order = list(range(len(operators))), []
+    while remaining:
+        kind, part = None, []
+        for index in remaining:  # Operators come after those that they depend on.
+            if pending.isdisjoint(tensor.index for tensor in operators[index].inputs):
+                kind = (index in outside) if kind is None else kind
+                if (index in outside) == kind:
+                    part.append(index)
+                    pending.difference_update(tensor.index for tensor in operators[index].outputs)
+        if not part:
+            raise ValueError("The operators of the file do not come after those that they depend on.")
+        taken = set(part)
+        remaining = [index for index in remaining if index not in taken]
+        order += part
+    return order
+
+
 def align(nodes: Sequence[Node], operators: Sequence[Operator]) -> list[int]:
     """Return the index of the operator that each node belongs to.
 
     A node that comes from no operator, such as a conversion that XNNPACK added, belongs to the one that follows it.
     """
+    numbers = {re.search(r":(\d+)$", node.name) for node in nodes if not node.delegated}
+    order = execution_order(operators, {int(found.group(1)) for found in numbers if found})
+    return [order[place] for place in _aligned(nodes, [operators[index] for index in order])]
+
+
+def _aligned(nodes: Sequence[Node], operators: Sequence[Operator]) -> list[int]:
+    """Return the place in operators, which are in the order in which they run, that each node belongs to."""
     kinds = {node.kind: sources_of(node.kind) for node in nodes}
     rows, columns = len(nodes), len(operators)
     score = np.zeros((rows + 1, columns + 1), np.float32)

@@ -1,9 +1,12 @@
 """Measure the time of each operator of a .tflite file by LiteRT's own profiler, and what the machine can do at best.
 
 It answers requests as edge/devices/runner.py does. Python's interpreter does not have the profiler, so LiteRT's C
-library in the wheel is called; its tables are those of LiteRT's benchmark_model.
+library in the wheel is called. Its events are read one by one: the table that it makes of them has one line for all
+kernels of a kind that stand at the same place in their parts of the graph, and there is a part for each operator that
+no delegate runs.
 
-    {"command": "profile", "file": PATH, "runs": 50}  -> runtime, table, run_ms: the mean time of a profiled run
+    {"command": "profile", "file": PATH, "runs": 50}  -> runtime, nodes: the fields of each `tables.Node`,
+                                                         run_ms: the mean time of a profiled run
     {"command": "bandwidth"}                          -> gb_per_s: of reading and writing memory
 """
 
@@ -22,6 +25,7 @@ from keras_vit.edge.devices.runner import Runner, check_file, main, milliseconds
 
 _CPU = 1
 _WRITE = 1
+_OPERATOR, _KERNEL_OF_DELEGATE = 2, 8  # Types of events.
 _WARMUP_RUNS = 10
 _COPIED_BYTES = 256 << 20
 
@@ -36,6 +40,18 @@ class _Layout(ctypes.Structure):
 
 class _TensorType(ctypes.Structure):
     _fields_ = [("element_type", ctypes.c_int32), ("layout", _Layout)]
+
+
+class _Event(ctypes.Structure):
+    _fields_ = [
+        ("tag", ctypes.c_char_p),
+        ("type", ctypes.c_int),
+        ("start_us", ctypes.c_uint64),
+        ("elapsed_us", ctypes.c_uint64),
+        ("memory", ctypes.c_size_t * 6),
+        ("metadata", ctypes.c_uint64 * 2),
+        ("source", ctypes.c_int),
+    ]
 
 
 class _Library:
@@ -126,28 +142,42 @@ class _Profile:
         )
         return milliseconds_since(start)
 
-    def profiled(self, runs: int) -> tuple[str, list[float]]:
-        """Return the profiler's table over some runs, and the time of each run."""
+    def profiled(self, runs: int) -> tuple[list[tuple[str, float, bool, str]], list[float]]:
+        """Return the nodes with their mean times over some runs, in the order in which they run, and the run times."""
         for _ in range(_WARMUP_RUNS):
             self.run()
-        self._library.call("LiteRtStartProfiler", self._profiler)
-        times = [self.run() for _ in range(runs)]
-        self._library.call("LiteRtStopProfiler", self._profiler)
-        text = ctypes.c_char_p()
-        self._library.call("LiteRtGetProfileSummary", self._profiler, self._model, ctypes.byref(text))
-        return (text.value or b"").decode(errors="replace"), times
+        sums: dict[tuple[int, str, bool, str], int] = {}
+        times = []
+        for _ in range(runs):
+            self._library.call("LiteRtResetProfiler", self._profiler)
+            self._library.call("LiteRtStartProfiler", self._profiler)
+            times.append(self.run())
+            self._library.call("LiteRtStopProfiler", self._profiler)
+            for place, event in enumerate(self._events()):
+                if event.type in (_OPERATOR, _KERNEL_OF_DELEGATE):
+                    kind = event.tag.decode(errors="replace")
+                    node = place, kind, event.type == _KERNEL_OF_DELEGATE, f"{kind}:{event.metadata[0]}"
+                    sums[node] = sums.get(node, 0) + event.elapsed_us
+        return [(kind, us / runs / 1000, delegated, name) for (_, kind, delegated, name), us in sums.items()], times
+
+    def _events(self) -> ctypes.Array:
+        count = ctypes.c_int()
+        self._library.call("LiteRtGetNumProfilerEvents", self._profiler, ctypes.byref(count))
+        events = (_Event * count.value)()
+        self._library.call("LiteRtGetProfilerEvents", self._profiler, count, events)
+        return events
 
 
 class ProfileRunner(Runner):
     """Profiles files in this process. It also answers the requests of any runner."""
 
     def profile(self, file: str, runs: int = 50) -> dict:
-        """Return the table of times by operator."""
+        """Return the times by operator."""
         check_file(file)
-        table, times = _Profile(file).profiled(runs)
-        # The table has means, so the whole is a mean as well.
+        nodes, times = _Profile(file).profiled(runs)
+        # The nodes have means, so the whole is a mean as well.
         runtime = f"ai-edge-litert {metadata.version('ai-edge-litert')}"
-        return {"runtime": runtime, "table": table, "run_ms": float(np.mean(times))}
+        return {"runtime": runtime, "nodes": nodes, "run_ms": float(np.mean(times))}
 
     def bandwidth(self) -> dict:
         """Return the bytes per second that copying a large array reads and writes, in gigabytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -200,7 +201,7 @@ def profile(
     peaks = measure_peaks(place, measured["gb_per_s"]) if roofline and measured.get("gb_per_s") else None
     nodes = [
         dataclasses.replace(node, ms=node.ms + _CUT_MS) if node.delegated else node
-        for node in read_nodes(measured["table"])
+        for node in itertools.starmap(Node, measured["nodes"])
     ]
     graph = read_graph(Path(path).read_bytes())
     return _gathered(path, device, measured["runtime"], measured["run_ms"], nodes, graph, peaks)

@@ -27,6 +27,9 @@ class Node:
 def read_nodes(text: str) -> list[Node]:
     """Return the nodes of a table, in the order in which they run.
 
+    A line may stand for several kernels of a kind, one in each of several parts of the graph. They are one node, with
+    the sum of their times.
+
     Args:
         text: What LiteRT's profiler or a benchmark_model printed, in columns or as CSV, or the JSON that trtexec's
             --exportProfile wrote.
@@ -48,38 +51,44 @@ def _columns(text: str) -> list[Node]:
     *_, last = re.split(r"^=+ Run Order =+$", text, flags=re.MULTILINE)
     section = re.split(r"^(?:=+ |Number of nodes)", last.lstrip("\n"), maxsplit=1, flags=re.MULTILINE)[0]
     header, *lines = section.strip("\n").splitlines() or [""]
-    if "[node type]" not in header or "[avg ms]" not in header:
-        return []
     titles = re.findall(r"\[[^\]]+\]", header)
-    place, columns = titles.index("[avg ms]"), len(titles)
-    nodes = []
+    if not {"[node type]", "[avg ms]", "[times called]"}.issubset(titles):
+        return []
+    columns = len(titles)
+    rows = []
     for line in lines:
         # The type may contain single spaces; columns are apart by a tab or by two spaces.
         cells = [cell.strip() for cell in re.split(r"\t+\s*|\s{2,}", line.strip(), maxsplit=columns - 1)]
-        if len(cells) < columns:
-            continue
-        nodes.append(_node(cells[0], float(cells[place]), cells[-1]))
-    return nodes
+        if len(cells) == columns:
+            row = dict(zip(titles, cells, strict=True))
+            rows.append((cells[0], row["[avg ms]"], row["[times called]"], cells[-1]))
+    return _nodes(rows)
 
 
 def _csv(text: str) -> list[Node]:
     """Read lines "node type, first, avg_ms, %, cdf%, mem KB, times called, name"; types may contain commas."""
-    nodes, reading = [], False
+    rows, reading = [], False
     for line in text.splitlines():
         if re.match(r"\s*node type\s*,", line):
-            reading, nodes = True, []
+            reading, rows = True, []
         elif reading and (
-            found := re.match(r"(.*?),\s*([\d.]+),\s*([\d.]+),\s*[\d.]+%?,\s*[\d.]+%?,[^,]*,\s*\d+,\s*(.*)$", line)
+            found := re.match(r"(.*?),\s*([\d.]+),\s*([\d.]+),\s*[\d.]+%?,\s*[\d.]+%?,[^,]*,\s*(\d+),\s*(.*)$", line)
         ):
-            nodes.append(_node(found.group(1).strip(), float(found.group(3)), found.group(4).strip()))
-        elif reading and nodes:
+            rows.append((found.group(1), found.group(3), found.group(4), found.group(5)))
+        elif reading and rows:
             break
+    return _nodes(rows)
+
+
+def _nodes(rows: list[tuple[str, str, str, str]]) -> list[Node]:
+    """Return the nodes of rows (kind, mean time of a call in milliseconds, calls, name)."""
+    nodes = []
+    runs = min((int(calls) for _, _, calls, _ in rows), default=0) or 1
+    for kind, ms, calls, name in rows:
+        kind, name = kind.strip(), name.strip()
+        delegated = kind.startswith("Delegate/") or "Delegate/" in name or name.startswith("[Delegate]")
+        nodes.append(Node(kind.removeprefix("Delegate/"), float(ms) * (int(calls) / runs), delegated, name))
     return nodes
-
-
-def _node(kind: str, ms: float, name: str) -> Node:
-    delegated = kind.startswith("Delegate/") or "Delegate/" in name or name.startswith("[Delegate]")
-    return Node(kind.removeprefix("Delegate/"), ms, delegated, name)
 
 
 def _trtexec(text: str) -> list[Node]:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import keras_vit
 from keras_vit import edge
 from keras_vit.cli.main import main
-from keras_vit.edge.devices.alignment import align
+from keras_vit.edge.devices.alignment import align, execution_order
 from keras_vit.edge.devices.parts import PARTS, bytes_of, macs_of, part_of, precision_of
 from keras_vit.edge.devices.peaks import PRECISIONS, matrix_product
 from keras_vit.edge.devices.profiling import profile
@@ -44,6 +45,14 @@ CSV = """node type, first, avg_ms, %, cdf%, mem KB, times called, name
 Fully Connected (NC, F32) GEMM, 0.400, 0.382, 93.1%, 93.1%, 0.000, 1, Delegate/Fully Connected (NC, F32) GEMM:1
 GATHER, 0.010, 0.020, 5.0%, 100.0%, 0.000, 1, [model/take]:7
 """
+# Three of five calls of a run are kernels at the first place of a part.
+PARTS_OF_THE_GRAPH = """================= Run Order ==================
+                            [node type]    [start]    [first]   [avg ms]        [%]     [cdf%]   [mem KB] [times called]   [Name]
+                 Delegate/Multiply (ND)      0.000      0.024      0.020     0.243%     0.243%      0.000             60   [Delegate]:0
+                                  RSQRT      0.000      0.230      0.001     2.501%     2.744%      0.000             20   [Builtin]:1
+                      Delegate/Add (ND)      0.000      0.230      0.005     2.501%     2.744%      0.000             20   [Delegate]:1
+
+"""  # noqa: E501
 TRTEXEC = json.dumps(
     [{"count": 864}, {"name": "block_0/mlp", "timeMs": 86.4, "averageMs": 0.1, "medianMs": 0.1, "percentage": 3.0}]
 )
@@ -63,14 +72,20 @@ def test_tables_of_every_program_are_read():
         ("Fully Connected (NC, F32) GEMM", 0.382, True),
         ("GATHER", 0.02, False),
     ]
+    nodes = read_nodes(PARTS_OF_THE_GRAPH)
+    assert [(node.kind, node.ms) for node in nodes] == [
+        ("Multiply (ND)", pytest.approx(0.06)),
+        ("RSQRT", 0.001),
+        ("Add (ND)", 0.005),
+    ]
     assert [(node.name, node.ms) for node in read_nodes(TRTEXEC)] == [("block_0/mlp", 0.1)]
     for text in ("", "[]", "INFO: count=20", "[1, 2]"):
         with pytest.raises(ValueError, match="There is no table of operators"):
             read_nodes(text)
 
 
-def tensor(*shape, dtype="FLOAT32", constant=False, name="block_0.mlp.dense/x"):
-    return Tensor(0, name, shape, dtype, (), (), constant)
+def tensor(*shape, dtype="FLOAT32", constant=False, name="block_0.mlp.dense/x", index=0):
+    return Tensor(index, name, shape, dtype, (), (), constant)
 
 
 def operator(name, inputs, output, options=None):
@@ -102,10 +117,8 @@ def test_arithmetic_is_counted():
 
 def test_kernels_find_their_operators():
     """XNNPACK leaves out the second operator, adds a conversion, and computes a 1 x 1 convolution as a dense layer."""
-    operators = [
-        operator(name, [tensor(1)], tensor(1))
-        for name in ("CONV_2D", "RELU", "FULLY_CONNECTED", "ADD", "CONV_2D", "SOFTMAX", "GATHER")
-    ]
+    names = ("CONV_2D", "RELU", "FULLY_CONNECTED", "ADD", "CONV_2D", "SOFTMAX", "GATHER")
+    operators = [operator(name, [tensor(1, index=i)], tensor(1, index=i + 1)) for i, name in enumerate(names)]
     kinds = [
         "Convolution (NHWC, F32) IGEMM",
         "Convert (NC, F32, QD8)",
@@ -116,6 +129,27 @@ def test_kernels_find_their_operators():
         "GATHER",
     ]
     assert align([Node(kind, 1.0, True, "") for kind in kinds], operators) == [0, 2, 2, 3, 4, 5, 6]
+
+
+def test_the_parts_of_a_delegate_run_as_early_as_they_can():
+    """The table is needed by the second addition, so the delegate's first part is all that needs no table."""
+    operators = [
+        operator("ADD", [tensor(1, index=0)], tensor(1, index=1)),
+        operator("EXP", [tensor(1, index=1)], tensor(1, index=2)),
+        operator("ADD", [tensor(1, index=2)], tensor(1, index=3)),
+        operator("MUL", [tensor(1, index=0)], tensor(1, index=4)),
+        operator("SUB", [tensor(1, index=3), tensor(1, index=4)], tensor(1, index=5)),
+    ]
+    assert execution_order(operators, {1}) == [0, 3, 1, 2, 4]
+    assert execution_order(operators, set()) == [0, 1, 2, 3, 4]
+    nodes = [
+        Node("Add (ND)", 1.0, True, "[Delegate]:0"),
+        Node("Multiply (ND)", 1.0, True, "[Delegate]:1"),
+        Node("EXP", 1.0, False, "[Builtin]:1"),
+        Node("Add (ND)", 1.0, True, "[Delegate]:0"),
+        Node("Subtract (ND)", 1.0, True, "[Delegate]:1"),
+    ]
+    assert align(nodes, operators) == [0, 3, 1, 2, 4]
 
 
 def test_a_profile_of_this_machine_adds_up(vit_file):
@@ -129,6 +163,20 @@ def test_a_profile_of_this_machine_adds_up(vit_file):
     assert sum(entry.macs for entry in result.entries) == sum(map(macs_of, graph.operators))
     assert any("block_0" in layer and "mlp" in layer for layer in result.layers)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["parts"][0]["name"] == names[0]
+
+
+def test_every_kernel_is_found_in_a_file_that_the_delegate_runs_in_parts(tmp_path):
+    """The runtime computes the reciprocal roots of integers itself."""
+    model = keras_vit.ViT_Ti16(input_shape=(32, 32, 3), classes=10, depth=3)
+    pictures = np.random.default_rng(0).standard_normal((12, 32, 32, 3)).astype(np.float32)
+    file = edge.export(model, tmp_path / "vit.tflite", "full_int8", calibration_data=pictures)
+    graph = read_graph(Path(file).read_bytes())
+    assert [operator.name for operator in graph.operators].count("RSQRT") == 7
+    result = profile(file, runs=5, roofline=False)
+    assert [entry.op for entry in result.entries].count("RSQRT") == 7
+    assert sum(entry.macs for entry in result.entries) == sum(map(macs_of, graph.operators))
+    layers = {entry.layer for entry in result.entries if entry.op == "FULLY_CONNECTED"}
+    assert {layer.split(".")[0] for layer in layers} >= {"block_0", "block_1", "block_2", "head"}
 
 
 def test_the_roofline_says_how_near_each_part_is_to_the_limit(vit_file, capsys):
