@@ -16,7 +16,7 @@ from keras_vit.edge.conversion.integer_file import write_integer_file
 from keras_vit.edge.conversion.kernel_placeholders import KernelPlaceholders
 from keras_vit.edge.conversion.memory import release_memory
 from keras_vit.edge.conversion.neighbors import Neighbors, neighbors_of, output_layers
-from keras_vit.edge.conversion.saving import prepared, save, use_dense_kernels
+from keras_vit.edge.conversion.saving import fit_biases, prepared, save, use_dense_kernels
 from keras_vit.edge.conversion.self_check import SelfCheck
 from keras_vit.edge.files.description import ENTRY
 from keras_vit.edge.files.op_versions import min_runtime
@@ -195,6 +195,7 @@ def _int8_file(
     """
     with tempfile.TemporaryDirectory() as folder:
         kernels = KernelPlaceholders(folder)
+        fit_biases(graph[0], rows, ranges)
         use_dense_kernels(graph[0], rows)
         model = prepared(graph.pop(), keep_inputs=bool(ranges), placeholders=kernels)
         converted = kernels.fill(_converted(model, batch_size), outputs)

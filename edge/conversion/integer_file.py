@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vit.edge.conversion.saving import LARGEST_BIAS
 from keras_vit.edge.conversion.tflite_file import TFLiteFile
 from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
 from keras_vit.edge.quantization.integer_plan import BITS, IntegerPlan, leaf_of
@@ -219,11 +220,14 @@ class _At:
             ]
         others = tuple(i for i in range(kernel.ndim) if i != axis)
         steps = np.maximum(np.abs(kernel).max(axis=others), np.float32(1e-12)) / np.float32(127)
+        input_step = np.float32(writer.grids[self.inputs[0].grid][0])
+        # The bias is in steps of the product. Where it would not fit, the product is so small beside it that the kernel
+        # may be coarser: that of a channel without weights, or behind an input that is always near zero.
+        steps = np.maximum(steps, np.abs(bias) / (LARGEST_BIAS * input_step))
         index = writer.constant(f"{self.name}.kernel", kernel, "int8", steps, axis=axis)
-        bias_steps = steps * np.float32(writer.grids[self.inputs[0].grid][0])
+        bias_steps = steps * input_step
         integers, dtype = (np.int32, "INT32") if self.kind == "int8" else (np.int64, "INT64")
-        limits = np.iinfo(np.int32)
-        rounded = np.clip(np.rint(bias.astype(np.float64) / bias_steps), limits.min, limits.max).astype(integers)
+        rounded = np.rint(bias.astype(np.float64) / bias_steps).astype(integers)
         zeros = np.zeros(channels, np.int64)
         name = f"{self.name}.bias"
         return [index, writer.file.tensor(name, (channels,), dtype, bias_steps, zeros, 0, rounded)]

@@ -63,6 +63,33 @@ def use_dense_kernels(graph: Graph, rows: Mapping[str, Row]) -> None:
         node.weights["kernel"] = kernel * np.eye(channels, dtype="float32")
 
 
+# Half of the largest int32: the runtime adds products to a bias.
+LARGEST_BIAS = np.float32(2**30)
+
+
+def fit_biases(graph: Graph, rows: Mapping[str, Row], ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Make the largest weight of each channel so large that the bias fits into int32.
+
+    A bias is stored in steps of the product, which are tiny for a channel without weights, and behind an input that is
+    always near zero. What the larger weight adds is less than 4e-5 of the bias.
+    """
+    for node in graph.nodes:
+        row = rows.get(node.name)
+        if row is None or row.kernel_bits is None or row.activations != "int8" or "bias" not in node.weights:
+            continue
+        low, high = ranges[row.inputs[0]]
+        bias = np.abs(node.weights["bias"])
+        least = 127 * bias / (LARGEST_BIAS * np.float32((high - low) / 255))
+        kernel = np.asarray(node.weights["kernel"])
+        by_channel = kernel.reshape(-1, len(bias))
+        largest = np.abs(by_channel).argmax(axis=0)
+        channels = np.flatnonzero(np.abs(by_channel).max(axis=0) < least)
+        if len(channels):
+            by_channel = by_channel.copy()
+            by_channel[largest[channels], channels] = least[channels]
+            node.weights["kernel"] = by_channel.reshape(kernel.shape)
+
+
 def save(model: keras.Model, folder: str, batch_size: int = 1) -> None:
     """Write a SavedModel that takes a fixed number of images, or samples of each input.
 

@@ -48,8 +48,7 @@ def _weights(layer, kernel):
     if layer.learned:  # Larger weights are clipped.
         limits = np.abs(array(layer.rounded_kernel())).reshape(-1, kernel.shape[-1]).max(axis=0)
         kernel = np.clip(kernel, -limits, limits)
-    bias = array(layer.bias) + array(layer.correction) if layer.use_bias else None
-    return Weights(kernel, bias, np.maximum(limits, 1e-12) / np.float32(127))
+    return Weights(kernel, layer.corrected_bias, np.maximum(limits, 1e-12) / np.float32(127))
 
 
 @register_onnx_writer(QuantizedDense)

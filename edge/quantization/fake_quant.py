@@ -236,14 +236,25 @@ class WithRoundedKernel:
         super().build(input_shape)
         if self.learned:
             self.steps = LearnedSteps(self, (self._by_channel().shape[-1],))
-        self.correction = None
-        if self.use_bias:
-            self.correction = self.add_weight(
-                name="correction", shape=self.bias.shape, initializer="zeros", trainable=False, aggregation="mean"
-            )
+        self.correction = self.add_weight(
+            name="correction",
+            shape=(self._by_channel().shape[-1],),
+            initializer="zeros",
+            trainable=False,
+            aggregation="mean",
+        )
 
     def _activated(self, outputs):
-        return self.activation(outputs + self.bias + self.correction if self.use_bias else outputs)
+        outputs = outputs + self.correction
+        return self.activation(outputs + self.bias if self.use_bias else outputs)
+
+    @property
+    def corrected_bias(self) -> np.ndarray | None:
+        """The bias that a file has; None if there is none, and nothing to correct."""
+        correction = ops.convert_to_numpy(self.correction)
+        if self.use_bias:
+            return ops.convert_to_numpy(self.bias) + correction
+        return correction if correction.any() else None
 
     def rounded_kernel(self):
         """Return the kernel as the file will store it."""

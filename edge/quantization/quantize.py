@@ -21,6 +21,7 @@ from keras_vit.edge.quantization.fake_quant import (
     QuantizedDepthwiseConv2D,
     WithRoundedKernel,
 )
+from keras_vit.edge.quantization.image_weights import image_weights
 from keras_vit.edge.quantization.integer_forms import integer_form
 from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
 from keras_vit.edge.quantization.integer_plan import IntegerPlan, bits_of_layer
@@ -93,7 +94,8 @@ def quantize_aware(
         overrides: From patterns of layer names to the scheme for these layers, such as `{"head": "float32"}`; see
             `Scheme`. Layers have the names that `keras_vit.fuse` gives them.
         ranges: How the initial range of a tensor follows from its values: "least_error" minimizes the squared error of
-            rounding and clipping, "min_max" clips nothing, and "percentile" clips 0.01 % of the values at either end.
+            rounding and clipping, relative to the signal of each image, "min_max" clips nothing, and "percentile" clips
+            0.01 % of the values at either end.
         bias_correction: Whether layers correct their biases for what rounding does to the mean of each channel, by the
             first batch of `calibration_data` (`keras_vit.edge.quantization.bias_correction`).
         learned_steps: Whether training learns the step of each grid (LSQ; Esser et al., arXiv 1902.08153), of
@@ -241,8 +243,9 @@ def calibrate(
     observer = keras.Model(observed.inputs, list(found.values()))
 
     def values(batch):
+        """Return the values on each grid (images, n)."""
         return [
-            tf.concat([tf.reshape(tensor, (-1,)) for tensor in tensors], 0)
+            tf.concat([tf.reshape(tensor, (tf.shape(tensor)[0], -1)) for tensor in tensors], -1)
             for tensors in observer(packed(observer, batch), training=False)
         ]
 
@@ -252,10 +255,11 @@ def calibrate(
 
     @functools.partial(tf.function, reduce_retracing=True)
     def counts_of(batch, ends):
-        return [tf.histogram_fixed_width(each, ends[i], BINS, tf.int64) for i, each in enumerate(values(batch))]
+        weighted = method == "least_error"
+        return [_histogram(each, ends[i], weighted) for i, each in enumerate(values(batch))]
 
     ends = np.zeros((len(found), 2), np.float32)
-    counts = np.zeros((len(found), BINS), np.int64)
+    counts = np.zeros((len(found), BINS))
     with native_logs(), no_retracing_warnings():
         for batch, _ in batches():
             low, high = np.array(ends_of(batch), np.float32).T
@@ -269,6 +273,14 @@ def calibrate(
         name: choose_range(method, plan.grids[name], (float(low), float(high)), count)
         for name, (low, high), count in zip(found, ends, counts, strict=True)
     }
+
+
+def _histogram(values, ends, weighted):
+    """Return how many values (images, n) fall into each of `BINS` bins, or the sum of the weights of their images."""
+    weights = image_weights(values) if weighted else tf.ones_like(values[:, 0])
+    bins = tf.histogram_fixed_width_bins(values, ends, BINS)
+    weights = tf.broadcast_to(weights[:, None], tf.shape(values))
+    return tf.math.bincount(tf.reshape(bins, (-1,)), tf.reshape(weights, (-1,)), minlength=BINS, maxlength=BINS)
 
 
 def float_graph(quantized: keras.Model, kernels_on_grid: bool) -> Graph:
@@ -288,8 +300,8 @@ def float_graph(quantized: keras.Model, kernels_on_grid: bool) -> Graph:
             node.config = {name: value for name, value in node.config.items() if name not in _OF_ROUNDING}
             if kernels_on_grid and isinstance(layer, WithRoundedKernel):
                 node.weights["kernel"] = layer.rounded_kernel
-                if layer.use_bias:
-                    node.weights["bias"] = keras.ops.convert_to_numpy(layer.bias + layer.correction)
+                if layer.corrected_bias is not None:
+                    node.config["use_bias"], node.weights["bias"] = True, layer.corrected_bias
     return graph
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras_vit.edge.quantization.plan import Grid
 
 # How a range follows from the values: from the smallest to the largest one; without the outermost 0.01 % at either end;
-# or so that rounding and clipping cause the least squared error.
+# or so that rounding and clipping cause the least squared error, relative to the signal of each image.
 Method = Literal["min_max", "percentile", "least_error"]
 METHODS = get_args(Method)
 
@@ -25,7 +25,7 @@ def choose_range(method: Method, grid: Grid, ends: tuple[float, float], counts: 
         method: How the range is chosen.
         grid: The grid.
         ends: The smallest and the largest value that occurred.
-        counts: Number of values in each of `BINS` equal bins between them.
+        counts: Number of values in each of `BINS` equal bins between them, or the sum of their weights.
     """
     low, high = min(ends[0], 0.0), max(ends[1], 0.0)
     if method == "min_max" or low == high:
@@ -41,7 +41,7 @@ def choose_range(method: Method, grid: Grid, ends: tuple[float, float], counts: 
 
     def best_end(other: float, outermost: float) -> float:
         """Return the end, between zero and the outermost value, that causes the least error with the other end."""
-        candidates = outermost * np.arange(1, _STEPS + 1) / _STEPS
+        candidates = outermost * np.arange(_STEPS, 0, -1) / _STEPS  # Of equal errors, the first counts.
         errors = [_error(centers, counts, min(other, end), max(other, end), grid) for end in candidates]
         return float(candidates[np.argmin(errors)])
 
