@@ -179,6 +179,8 @@ def _model_side(model: keras.Model) -> _Side:
 
     from keras_vit.edge.inputs import model_inputs, packed
     from keras_vit.edge.quantization.fake_quant import FakeQuant
+    from keras_vit.edge.quantization.integer_plan import leaf_of
+    from keras_vit.edge.quantization.plan import is_clamp
     from keras_vit.edge.quantization.quantize import is_quantized
     from keras_vit.graph.fusion import fuse
     from keras_vit.graph.reading import calls_before
@@ -194,9 +196,17 @@ def _model_side(model: keras.Model) -> _Side:
             if isinstance(call.operation, keras.layers.Layer):  # Others have names that operations of layers have too.
                 tensors.setdefault(call.operation.name, call.output_tensors[0])
             made_by.update((id(tensor), call.operation.name) for tensor in call.output_tensors)
-    rounded = {
-        name: after[0].name for name, after in users.items() if len(after) == 1 and isinstance(after[0], FakeQuant)
-    }
+
+    def rounded_by(name):
+        """Return the layer that rounds an output, behind the ReLU that files of integers have in the operator."""
+        after = users.get(name, [])
+        if len(after) != 1:
+            return None
+        if is_clamp(after[0]) or leaf_of(after[0]).operator in ("RELU", "RELU6"):
+            return rounded_by(after[0].name)
+        return after[0].name if isinstance(after[0], FakeQuant) else None
+
+    rounded = {name: found for name in users if (found := rounded_by(name))}
     network = keras.Model(flat.input, list(tensors.values()))
     names = [name for name, _ in model_inputs(flat)]
 

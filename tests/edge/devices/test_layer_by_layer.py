@@ -107,3 +107,16 @@ def test_the_command_line(vit, files, tmp_path, monkeypatch, capsys):
     assert facts["layers"][2]["snr_db"] > 100 and facts["layers"][-1]["snr_db"] < 60
     assert main(["verify", files["tflite"][1], "changed.keras", "--images", "images.npy", "--per-layer"]) == 0
     assert "They part at 'block_0.mlp.contract'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scheme", ["hybrid_int8", "full_int8", "int8_int16"])
+def test_a_layer_is_compared_behind_the_relu_in_its_operator(scheme, tmp_path):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.ReLU()(keras.layers.Conv2D(6, 3, name="first")(image))
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, activation="relu", name="second")(x))
+    images = np.random.default_rng(0).standard_normal((16, 8, 8, 3)).astype("float32")
+    quantized = edge.quantize_aware(model, scheme=scheme, calibration_data=images)
+    file = edge.export(quantized, tmp_path / "model.tflite")
+    rows = edge.verify(quantized, file, images, per_layer=True).layers
+    assert rows and min(row.snr_db for row in rows) > 40
