@@ -8,11 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vit.edge.conversion.saving import LARGEST_BIAS
 from keras_vit.edge.conversion.tflite_file import TFLiteFile
 from keras_vit.edge.quantization.integer_layers import AddConstant, MultiplyConstant
 from keras_vit.edge.quantization.integer_plan import BITS, IntegerPlan, leaf_of
-from keras_vit.edge.quantization.plan import Grid
+from keras_vit.edge.quantization.plan import LARGEST_BIAS, Grid
 from keras_vit.graph.reading import calls_before
 
 # Versions of the operators in float, 8 bits and 16 bits; from TensorFlow's lite/tools/versioning/op_version.cc.

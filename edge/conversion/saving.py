@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_vit.edge.conversion.kernel_placeholders import LAYOUT, KernelPlaceholders
 from keras_vit.edge.inputs import model_inputs, packed
-from keras_vit.edge.quantization.plan import Row
+from keras_vit.edge.quantization.plan import LARGEST_BIAS, Row
 from keras_vit.graph.factors import only_records_facts, scale_and_shift
 from keras_vit.graph.flat_graph import Graph, Node
 from keras_vit.graph.fusion import FEW_CHANNELS, MAX_TAPS
@@ -61,10 +61,6 @@ def use_dense_kernels(graph: Graph, rows: Mapping[str, Row]) -> None:
         node.kind = keras.layers.Conv2D
         node.config = {"filters": channels, **{name: node.config[name] for name in kept}}
         node.weights["kernel"] = kernel * np.eye(channels, dtype="float32")
-
-
-# Half of the largest int32: the runtime adds products to a bias.
-LARGEST_BIAS = np.float32(2**30)
 
 
 def fit_biases(graph: Graph, rows: Mapping[str, Row], ranges: Mapping[str, tuple[float, float]]) -> None:

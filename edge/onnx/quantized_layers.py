@@ -14,6 +14,8 @@ from keras_vit.edge.quantization.fake_quant import (
     QuantizedDense,
     QuantizedDepthwiseConv2D,
 )
+from keras_vit.edge.quantization.plan import LARGEST_BIAS, is_layout
+from keras_vit.graph.reading import inputs_of, producer
 
 
 @register_onnx_writer(QuantizationScheme)
@@ -48,7 +50,21 @@ def _weights(layer, kernel):
     if layer.learned:  # Larger weights are clipped.
         limits = np.abs(array(layer.rounded_kernel())).reshape(-1, kernel.shape[-1]).max(axis=0)
         kernel = np.clip(kernel, -limits, limits)
-    return Weights(kernel, layer.corrected_bias, np.maximum(limits, 1e-12) / np.float32(127))
+    bias = layer.corrected_bias
+    if bias is not None:  # A runtime stores it in steps of the product, see `fit_biases`.
+        limits = np.maximum(limits, 127 * np.abs(bias) / (LARGEST_BIAS * _input_step(layer)))
+    return Weights(kernel, bias, np.maximum(limits, 1e-12) / np.float32(127))
+
+
+def _input_step(layer) -> np.float32:
+    """Return the step of the grid that a layer takes its input on; infinite if that is in float."""
+    before = producer(inputs_of(layer)[0])
+    while is_layout(before):
+        before = producer(inputs_of(before)[0])
+    if not isinstance(before, FakeQuant):
+        return np.float32(np.inf)
+    low, high = before.range
+    return np.float32((high - low) / 254)
 
 
 @register_onnx_writer(QuantizedDense)

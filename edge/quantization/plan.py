@@ -47,6 +47,10 @@ _SMALLER = (*SLICES, TokenPooling)
 _LEAST_USES = 64
 
 
+# The largest bias in steps of its product: half of the largest int32, because the runtime adds products to it.
+LARGEST_BIAS = 2.0**30
+
+
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """The grid of integers that a tensor is on.

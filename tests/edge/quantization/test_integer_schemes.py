@@ -228,7 +228,7 @@ def test_scores_beside_a_mask_keep_their_grid(scheme, masked, tmp_path):
     assert edge.verify(quantized, file, images()).snr_db > SNR_DB[scheme]
 
 
-@pytest.mark.parametrize("scheme", ["hybrid_int8", "full_int8", "int8_int16"])
+@pytest.mark.parametrize("scheme", ["hybrid_int8", "full_int8", "int8_int16", "symmetric_int8"])
 def test_large_biases_fit_behind_inputs_and_channels_of_zeros(scheme, tmp_path):
     """Hidden units that are zero for all images, and an output without weights, have no natural step for a bias."""
     inputs = keras.Input((12,))
@@ -243,7 +243,8 @@ def test_large_biases_fit_behind_inputs_and_channels_of_zeros(scheme, tmp_path):
         model.get_layer(name).set_weights([kernel, np.float32([3, 2.5, -2, 0.1])])
     data = np.random.default_rng(0).standard_normal((16, 12)).astype(np.float32)
     quantized = edge.quantize_aware(model, scheme=scheme, calibration_data=data)
-    file = edge.export(quantized, tmp_path / "model.tflite", verify=data)
+    name = "model.onnx" if scheme == "symmetric_int8" else "model.tflite"
+    file = edge.export(quantized, tmp_path / name, verify=data)
     assert edge.verify(model, file, data).snr_db > 35
 
 
