@@ -277,10 +277,11 @@ def calibrate(
 
 def _histogram(values, ends, weighted):
     """Return how many values (images, n) fall into each of `BINS` bins, or the sum of the weights of their images."""
-    weights = image_weights(values) if weighted else tf.ones_like(values[:, 0])
     bins = tf.histogram_fixed_width_bins(values, ends, BINS)
-    weights = tf.broadcast_to(weights[:, None], tf.shape(values))
-    return tf.math.bincount(tf.reshape(bins, (-1,)), tf.reshape(weights, (-1,)), minlength=BINS, maxlength=BINS)
+    counts = tf.cast(tf.math.bincount(bins, minlength=BINS, maxlength=BINS, axis=-1), tf.float64)
+    if weighted:
+        counts *= tf.cast(image_weights(values), tf.float64)[:, None]
+    return tf.reduce_sum(counts, 0)
 
 
 def float_graph(quantized: keras.Model, kernels_on_grid: bool) -> Graph:
