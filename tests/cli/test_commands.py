@@ -57,7 +57,8 @@ def test_from_a_model_to_a_measured_file(folder, capsys):
     result = json.loads(
         run(capsys, "verify", "int8.keras", files[1], "--images", "images.npy", "--labels", "labels.npy", "--json")[1]
     )
-    assert result["images"] == 6 and result["snr_db"] > 25 and 0 <= result["top1"] <= 1
+    assert result["images"] == 6 and 0 <= result["top1"] <= 1
+    assert result["snr_db"] is None or result["snr_db"] > 25  # None stands for equal outputs.
     assert json.loads(run(capsys, "audit", files[1], "--json")[1])["partitions"] == 1
     code, out, _ = run(capsys, "benchmark", *files, "--runs", 3, "--json")
     assert [len(row["samples_ms"]) for row in json.loads(out)["benchmarks"]] == [3, 3]
