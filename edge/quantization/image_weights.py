@@ -17,5 +17,5 @@ def image_weights(values):
         A tensor of shape (images,).
     """
     power = ops.mean(ops.square(ops.cast(values, "float32")), axis=tuple(range(1, len(values.shape))))
-    # An image without a signal has no weight of its own to speak of.
+    # The second term keeps the weight of an image that has almost no signal finite.
     return 1 / (power + 1e-3 * ops.mean(power) + 1e-30)
